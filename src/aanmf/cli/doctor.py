@@ -1,0 +1,117 @@
+"""`aanmf doctor`: what is installed, what it would run on, and where data would come from."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import Any
+
+from aanmf.cli.options import AsJson
+
+_NEEDED = (
+    "torch",
+    "polars",
+    "numpy",
+    "scipy",
+    "pydantic",
+    "safetensors",
+    "pooch",
+    "matplotlib",
+    "typer",
+    "rich",
+)
+_EXTRAS = {
+    "serve": ("fastapi", "uvicorn"),
+    "export": ("onnx", "onnxruntime"),
+    "tune": ("optuna",),
+    "sql": ("sqlalchemy",),
+}
+
+
+def doctor(as_json: AsJson = False) -> None:
+    """Show versions, device, data sources, and which optional parts are installed."""
+    from aanmf.cli.output import emit, facts, out, table
+
+    found = examine()
+    if as_json:
+        emit(found)
+        return
+    console = out()
+    console.print(
+        facts("Versions", [(name, text or "not installed") for name, text in found["versions"].items()])
+    )
+    device = found["device"]
+    lines = [
+        ("device", device["name"]),
+        ("CPU cores", device["cores"]),
+        ("threads of torch", device["threads"]),
+    ]
+    console.print(facts("Device", lines))
+    rows = [
+        (name, "found" if where else "not found", where or "")
+        for name, where in found["data"]["found"].items()
+    ]
+    console.print(
+        table("Data", ("source", "state", "where"), [*rows, ("synthetic", "always", "made up on the spot")])
+    )
+    console.print(
+        facts(
+            None,
+            [("AANMF_DATA", found["data"]["AANMF_DATA"] or "not set"), ("cache", found["data"]["cache"])],
+        )
+    )
+    rows = [
+        (name, "installed" if there else "not installed", "" if there else f"pip install 'aanmf[{name}]'")
+        for name, there in found["extras"].items()
+    ]
+    console.print(table("Optional parts", ("extra", "state", "to get it"), rows))
+
+
+def examine() -> dict[str, Any]:
+    """The whole finding as plain values."""
+    return {
+        "versions": {
+            "aanmf": package_version("aanmf"),
+            "python": platform.python_version(),
+            "system": platform.platform(),
+        }
+        | {name: package_version(name) for name in _NEEDED},
+        "device": _device(),
+        "data": _data(),
+        "extras": {
+            name: all(find_spec(each) is not None for each in modules) for name, modules in _EXTRAS.items()
+        },
+    }
+
+
+def package_version(package: str) -> str | None:
+    """The installed version of a package, or None."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _device() -> dict[str, Any]:
+    import os
+
+    import torch
+
+    device = {"name": "cpu", "cores": os.cpu_count(), "threads": torch.get_num_threads()}
+    if torch.cuda.is_available():
+        device["name"] = f"cuda: {torch.cuda.get_device_name(0)}"
+    return device
+
+
+def _data() -> dict[str, Any]:
+    import os
+
+    from aanmf.data.movielens import find_movielens
+
+    found = {f"ml-{size}": find_movielens(size) for size in ("100k", "1m")}
+    return {
+        "found": {name: None if where is None else str(where) for name, where in found.items()},
+        "AANMF_DATA": os.environ.get("AANMF_DATA"),
+        "cache": "?",
+    }

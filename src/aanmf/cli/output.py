@@ -1,0 +1,142 @@
+"""What the command line prints: results to stdout, as a table or as JSON; progress, notices and errors to stderr."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+
+    from aanmf.training.trainer import Epoch, OnEpoch
+
+MODELS_IN_HELP = "mf, aanmf, aanmf+p"
+
+
+def out() -> Console:
+    """The console of results."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=False)
+
+
+def err() -> Console:
+    """The console of progress, notices and errors."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def emit(document: dict[str, Any]) -> None:
+    """The one JSON document of a command run with `--json`."""
+    import sys
+
+    sys.stdout.write(json.dumps(_plain(document), ensure_ascii=False, indent=2) + "\n")
+    sys.stdout.flush()
+
+
+def emit_error(kind: str, message: str, as_json: bool, *, shown: bool = False) -> None:
+    """One line on stderr (unless `shown` already), and the JSON of a failure where it is asked for."""
+    if not shown:
+        err().print(f"[bold red]error:[/] {_escape(message)}", soft_wrap=True)
+    if as_json:
+        emit({"error": {"kind": kind, "message": message}})
+
+
+def notice(message: str) -> None:
+    """Something the user should know, on stderr."""
+    err().print(f"[yellow]note:[/] {_escape(message)}", soft_wrap=True)
+
+
+def table(title: str | None, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> RenderableType:
+    """A readable table under its title; columns of numbers are set flush right."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for j, column in enumerate(columns):
+        numeric = bool(rows) and all(isinstance(row[j], int | float | None) for row in rows)
+        made.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(cell(each)) for each in row))
+    return _titled(title, made)
+
+
+def facts(title: str | None, pairs: Sequence[tuple[str, object]]) -> RenderableType:
+    """Names and values, one per line."""
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table.grid(padding=(0, 2))
+    made.add_column(style="bold", no_wrap=True)
+    made.add_column(overflow="fold")
+    for name, value in pairs:
+        made.add_row(name, Text(cell(value)))
+    return _titled(title, made)
+
+
+def _titled(title: str | None, body: Table) -> RenderableType:
+    """A title that is not squeezed to the width of the table, the table, and an empty line."""
+    from rich.console import Group
+    from rich.text import Text
+
+    return Group(*([Text(title, style="bold")] if title else []), body, "")
+
+
+def cell(value: object) -> str:
+    """A value as a person reads it."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return str(value)
+
+
+@contextmanager
+def epochs(name: str) -> Iterator[OnEpoch]:
+    """A progress bar of the training of a model, on stderr; yields what `fit(on_epoch=...)` takes."""
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    console = err()
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=8), TextColumn("{task.fields[errors]}"))
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(f"{name}: starting", total=None, errors="")
+
+        def show(epoch: Epoch) -> None:
+            word = "final epoch" if epoch.phase == "final" else "epoch"
+            valid = "" if epoch.valid_mse is None else f"  validation {math.sqrt(epoch.valid_mse):.4f}"
+            errors = f"train RMSE {math.sqrt(epoch.train_mse):.4f}{valid}  {_rate(epoch.ratings_per_second)}"
+            title = f"{name}: {word} {epoch.epoch}/{epoch.of}"
+            progress.update(task, description=title, total=epoch.of, completed=epoch.epoch, errors=errors)
+
+        yield show
+
+
+def _rate(per_second: float) -> str:
+    return f"{per_second / 1e6:.1f} M/s" if per_second >= 1e6 else f"{per_second / 1e3:.0f} k/s"
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _plain(value: Any) -> Any:
+    """JSON knows no NaN and no infinity: null."""
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,222 @@
+"""`aanmf predict`, `recommend`, `explain`: a saved model at work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aanmf.cli.options import AsJson, ModelFolder, read_attributes
+from aanmf.cli.output import emit, notice, out, table
+from aanmf.errors import AanmfError, ConfigError, DataError
+
+if TYPE_CHECKING:
+    import polars as pl
+    from rich.console import RenderableType
+
+    from aanmf.recommender import Recommender
+
+User = Annotated[str | None, typer.Option("--user", metavar="ID", help="A user of the training data.")]
+_USER_NAMES = ("user", "user_id", "userid")
+_ITEM_NAMES = ("item", "item_id", "itemid", "movie", "movie_id", "movieid")
+
+
+def predict(
+    folder: ModelFolder,
+    user: User = None,
+    item: Annotated[
+        str | None, typer.Option("--item", metavar="ID", help="An item of the training data.")
+    ] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(
+            "--pairs", metavar="IN.csv", help="Many pairs: a CSV or Parquet file with columns user and item."
+        ),
+    ] = None,
+    out_file: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="OUT.csv", help="Where the predictions go (CSV or Parquet)."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Predict the rating of one pair, or of a file of pairs.
+
+    A user or item that the model has not seen gets the prediction for an average one, marked as such.
+    """
+    from aanmf.recommender import load_model
+
+    users, items = _asked_pairs(user, item, pairs)
+    model = load_model(folder)
+    predicted = model.predict(users=users, items=items)
+    if out_file:
+        write_table(predicted, out_file)
+    flagged = predicted["fallback"].drop_nulls()
+    if as_json:
+        rows = {} if out_file else {"predictions": predicted.to_dicts()}
+        emit(
+            {
+                **rows,
+                "n": len(predicted),
+                "fallbacks": len(flagged),
+                "out": str(out_file) if out_file else None,
+            }
+        )
+        return
+    if out_file:
+        out().print(f"{len(predicted):,} predictions written to {out_file}")
+    else:
+        rows = [(u, i, r, f or "") for u, i, r, f in predicted.iter_rows()]
+        out().print(table(None, ("user", "item", "rating", "fallback"), rows))
+    for reason, count in flagged.value_counts(sort=True).iter_rows():
+        notice(f"{count:,} of {len(predicted):,} predicted for an average one: {reason}")
+
+
+def _asked_pairs(user: str | None, item: str | None, pairs: Path | None) -> tuple[list[str], list[str]]:
+    if pairs is None and user is not None and item is not None:
+        return [user], [item]
+    if pairs is not None and user is None and item is None:
+        return read_pairs(pairs)
+    raise ConfigError("predict needs either --user and --item, or --pairs FILE")
+
+
+def recommend(
+    folder: ModelFolder,
+    user: User = None,
+    attributes: Annotated[
+        str | None,
+        typer.Option(
+            "--attributes",
+            metavar="NAME=VALUE,...",
+            help='A new user instead, for instance gender=F,age=25-34 (quote "a, b").',
+        ),
+    ] = None,
+    n: Annotated[int, typer.Option("-n", min=1, help="How many items.")] = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Recommend items to a user, or to a new one who is known by attributes alone. Items already rated are left out."""
+    from aanmf.recommender import load_model
+
+    if (user is None) == (attributes is None):
+        raise ConfigError("recommend needs either --user ID or --attributes NAME=VALUE,...")
+    model = load_model(folder)
+    known = read_attributes(attributes) if attributes is not None else None
+    found = model.recommend(str(user), n=n) if known is None else model.recommend_for(known, n=n)
+    if as_json:
+        emit({"user": user, "attributes": known, "items": found.to_dicts()})
+        return
+    who = (
+        f"user {user}"
+        if known is None
+        else "a new user (" + ", ".join(f"{k} {v}" for k, v in known.items()) + ")"
+    )
+    out().print(recommendation_table(f"For {who}", found))
+
+
+def explain(
+    folder: ModelFolder,
+    user: Annotated[str, typer.Option("--user", metavar="ID", help="A user of the training data.")],
+    item: Annotated[str, typer.Option("--item", metavar="ID", help="An item of the training data.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show what a prediction looked at: attention on each attribute, and what each added to the rating."""
+    from aanmf.recommender import load_model
+
+    model = load_model(folder)
+    found = explanation(model, user, item)
+    if as_json:
+        emit(found)
+        return
+    out().print(explanation_table(found))
+    if found["fallback"]:
+        notice(found["fallback"])
+
+
+def explanation(model: Recommender, user: str, item: str) -> dict[str, Any]:
+    """Prediction and explanation of one pair, as plain values."""
+    attributes = model.explain(user, item)
+    predicted = model.predict(users=user, items=item).row(0, named=True)
+    labels = model.fitted_.item_labels
+    label = labels[int(model.fitted_.items.index([item])[0])] if labels else None
+    return {**predicted, "label": label, "attributes": attributes.to_dicts()}
+
+
+def explanation_table(found: dict[str, Any]) -> RenderableType:
+    """An explanation to read."""
+    what = f"{found['item']}, {found['label']}" if found["label"] else found["item"]
+    title = f"User {found['user']} and item {what}: predicted rating {found['rating']:.2f}"
+    rows = [
+        (
+            each["attribute"],
+            each["value"],
+            "-" if each["attention"] is None else f"{each['attention']:.3f} {_bar(each['attention'])}",
+            f"{each['contribution']:+.3f}",
+        )
+        for each in sorted(found["attributes"], key=lambda each: -(each["attention"] or 0.0))
+    ]
+    if not rows:
+        return f"{title}\nThe model knows no attribute of this user."
+    return table(title, ("attribute", "value", "attention", "adds to the rating"), rows)
+
+
+def recommendation_table(title: str, found: pl.DataFrame) -> RenderableType:
+    """Recommended items to read."""
+    names = [name for name in ("item", "label", "rating") if name in found.columns]
+    rows = [(str(place), *row) for place, row in enumerate(found.select(names).iter_rows(), start=1)]
+    if not rows:
+        return f"{title}: nothing left to recommend"
+    return table(title, ("", *names), rows)
+
+
+def read_pairs(path: Path) -> tuple[list[str], list[str]]:
+    """User and item ids of a file of pairs, as text.
+
+    Raises:
+        DataError: no such file, not a table, without the columns, or with an empty cell.
+    """
+    import polars as pl
+
+    try:
+        if path.suffix.lower() in (".parquet", ".pq"):
+            frame = pl.read_parquet(path)
+        else:
+            frame = pl.read_csv(
+                path, infer_schema=False, separator="\t" if path.suffix.lower() == ".tsv" else ","
+            )
+    except FileNotFoundError:
+        raise DataError(f"--pairs {path}: no such file") from None
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise DataError(f"--pairs {path}: not readable as a table ({str(error).splitlines()[0]})") from None
+    sides: list[list[str]] = []
+    for side, names in (("user", _USER_NAMES), ("item", _ITEM_NAMES)):
+        column = next((each for each in frame.columns if each.strip().lower() in names), None)
+        if column is None:
+            raise DataError(f"--pairs {path}: no column {side!r}; it has: {', '.join(frame.columns)}")
+        ids = frame[column].cast(pl.String).str.strip_chars()
+        empty = ids.is_null() | (ids == "")
+        if empty.any():
+            raise DataError(f"--pairs {path}: row {int(empty.arg_true()[0]) + 1}: column {column!r} is empty")
+        sides.append(ids.to_list())
+    return sides[0], sides[1]
+
+
+def write_table(frame: pl.DataFrame, path: Path) -> None:
+    """Writes CSV (or Parquet, by the name's ending) beside the target and renames it into place.
+
+    Raises:
+        AanmfError: the place cannot be written to.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        if path.suffix.lower() in (".parquet", ".pq"):
+            frame.write_parquet(part)
+        else:
+            frame.write_csv(part)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise AanmfError(f"--out {path}: cannot be written ({error})") from None
+
+
+def _bar(share: float, width: int = 12) -> str:
+    return "█" * round(share * width)

@@ -1,0 +1,134 @@
+"""Splits into a training and a test part, exactly as reports name them.
+
+A protocol is written `u1`, `u1-u5`, `holdout:0.2`, `kfold:5`, `time:0.1` or `cold-user:0.1`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from aanmf.data.dataset import RatingDataset, Rows
+from aanmf.errors import DataError
+
+PROTOCOLS = "u1, u1-u5, holdout:0.2, kfold:5, time, cold-user"
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Rows of a data set: `train` to learn from, `test` to be scored once."""
+
+    name: str
+    seed: int
+    train: Rows
+    test: Rows
+
+    def of(self, data: RatingDataset) -> tuple[RatingDataset, RatingDataset]:
+        """The two parts of `data`."""
+        return data.take(self.train), data.take(self.test)
+
+
+def holdout(n: int, test: float, seed: int) -> Fold:
+    """`default_rng(seed).permutation(n)`: the first 1 - `test` of it trains, the rest tests."""
+    _check_share("holdout", test)
+    order = np.random.default_rng(seed).permutation(n)
+    return _fold(f"holdout:{test:g}", seed, n, order[n - round(n * test) :], order[: n - round(n * test)])
+
+
+def kfold(n: int, k: int, seed: int) -> list[Fold]:
+    """The same permutation as `holdout`, cut into `k` parts; each is the test part once."""
+    if not 2 <= k <= n:
+        raise DataError(f"kfold:{k}: k must lie between 2 and the number of ratings ({n})")
+    order = np.random.default_rng(seed).permutation(n)
+    parts = np.array_split(order, k)
+    return [
+        _fold(f"kfold:{k}/{i + 1}", seed, n, part, np.concatenate(parts[:i] + parts[i + 1 :]))
+        for i, part in enumerate(parts)
+    ]
+
+
+def last_of_each_user(data: RatingDataset, test: float, seed: int = 0) -> Fold:
+    """By time: of each user the last `test` of his ratings (rounded, at least one when he has two or more)."""
+    if data.time is None:
+        raise DataError(f"{data.name}: a split by time needs time stamps, and these ratings have none")
+    _check_share("time", test)
+    order = np.lexsort((np.arange(len(data)), data.time, data.user))  # by user, then time, then file order
+    counts = np.bincount(data.user, minlength=len(data.users))
+    held = np.where(counts >= 2, np.maximum(1, np.round(counts * test)), 0).astype(np.int64)
+    rank = np.arange(len(data)) - np.repeat(np.cumsum(counts) - counts, counts)  # 0 = the user's first rating
+    user = data.user[order]
+    return _fold(f"time:{test:g}", seed, len(data), order[rank >= (counts - held)[user]])
+
+
+def cold_users(data: RatingDataset, test: float, seed: int) -> Fold:
+    """By user: `test` of the users who have ratings, drawn at random, are held out whole."""
+    _check_share("cold-user", test)
+    rated = np.unique(data.user)
+    drawn = np.random.default_rng(seed).permutation(rated)[: max(1, round(len(rated) * test))]
+    return _fold(f"cold-user:{test:g}", seed, len(data), np.flatnonzero(np.isin(data.user, drawn)))
+
+
+def folds(data: RatingDataset, protocol: str, seeds: Sequence[int] = (0,)) -> list[Fold]:
+    """All folds of a protocol: for random ones once per seed (predefined ones take the seed for the model alone).
+
+    Raises:
+        DataError: the protocol is not known, or the data does not have what it needs.
+    """
+    kind, _, argument = protocol.partition(":")
+    if re.fullmatch(r"u\w(-u\w)?", kind):
+        return [replace_seed(fold, seed) for seed in seeds for fold in _predefined(data, kind)]
+    match kind:
+        case "holdout":
+            return [holdout(len(data), _number(protocol, argument, 0.2), seed) for seed in seeds]
+        case "kfold":
+            k = _number(protocol, argument, 5)
+            if k != int(k):
+                raise DataError(f"protocol {protocol!r}: the number of folds must be whole")
+            return [fold for seed in seeds for fold in kfold(len(data), int(k), seed)]
+        case "time":
+            return [last_of_each_user(data, _number(protocol, argument, 0.1), seed) for seed in seeds]
+        case "cold-user":
+            return [cold_users(data, _number(protocol, argument, 0.1), seed) for seed in seeds]
+        case _:
+            raise DataError(f"unknown protocol {protocol!r}; there are: {PROTOCOLS}")
+
+
+def replace_seed(fold: Fold, seed: int) -> Fold:
+    """The same rows under another seed (of the model)."""
+    return Fold(fold.name, seed, fold.train, fold.test)
+
+
+def _predefined(data: RatingDataset, name: str) -> list[Fold]:
+    first, _, last = name.partition("-")
+    names = [f"u{d}" for d in range(int(first[1:]), int(last[1:]) + 1)] if last and last[1:].isdigit() else [first]
+    for each in names:
+        if each not in data.folds:
+            shipped = ", ".join(data.folds) or "none"
+            raise DataError(f"{data.name} does not come with a split {each!r}; it has: {shipped}")
+    return [_fold(each, 0, len(data), data.folds[each]) for each in names]
+
+
+def _fold(name: str, seed: int, n: int, test: Rows, train: Rows | None = None) -> Fold:
+    test = np.asarray(test, dtype=np.int64)
+    if train is None:
+        train = np.delete(np.arange(n), test)
+    if len(test) == 0 or len(train) == 0:
+        raise DataError(f"split {name}: {len(train)} training and {len(test)} test ratings; both parts need some")
+    return Fold(name, seed, np.asarray(train, dtype=np.int64), test)
+
+
+def _check_share(name: str, share: float) -> None:
+    if not 0 < share < 1:
+        raise DataError(f"{name}:{share:g}: the share of test ratings must lie between 0 and 1")
+
+
+def _number(protocol: str, argument: str, default: float) -> float:
+    if not argument:
+        return default
+    try:
+        return float(argument)
+    except ValueError:
+        raise DataError(f"protocol {protocol!r}: {argument!r} is not a number") from None

@@ -1,0 +1,221 @@
+"""What every model shares: the settings of training, what a module is built from, and how it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import pydantic
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from aanmf.data.encode import Slots
+from aanmf.data.schema import first_fault
+from aanmf.errors import ConfigError
+
+
+class ModelConfig(BaseModel):
+    """Settings that every model has. Each model adds its own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    factors: int = Field(default=32, ge=1, le=4096)
+    """K, the number of latent factors."""
+    epochs: int = Field(default=30, ge=1)
+    """Most passes over the training ratings; early stopping usually ends before."""
+    batch_size: int = Field(default=2048, ge=1)
+    """Ratings per step."""
+    learning_rate: float = Field(default=5e-3, gt=0)
+    """Adam's step size at the start; it falls to 0 along half a cosine over `epochs`."""
+    validation: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the training ratings to choose the number of epochs on; 0 trains for all `epochs`."""
+    patience: int = Field(default=5, ge=1)
+    """Epochs without a better validation error after which training stops."""
+    refit: bool = True
+    """After the number of epochs is found, train once more on all training ratings for that many."""
+    device: str = "auto"
+    """`auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`, ..."""
+    seed: int = Field(default=0, ge=0)
+    """Fixes initial weights, validation split, order of ratings and dropout."""
+
+    @classmethod
+    def of(cls, settings: dict[str, Any]) -> Self:
+        """Checks plain settings.
+
+        Raises:
+            ConfigError: naming the setting, the fault and the settings there are.
+        """
+        if unknown := sorted(set(settings) - set(cls.model_fields)):
+            raise ConfigError(f"unknown setting {unknown[0]!r}; there are: {', '.join(sorted(cls.model_fields))}")
+        try:
+            return cls.model_validate(settings)
+        except pydantic.ValidationError as error:
+            raise ConfigError(f"setting {first_fault(error)}") from None
+
+
+class Ratings(NamedTuple):
+    """Ratings as tensors on one device: (n,) int64, (n,) int64, (n,) float."""
+
+    user: Tensor
+    item: Tensor
+    rating: Tensor
+
+    def __len__(self) -> int:  # of ratings, not of fields
+        return len(self.rating)
+
+    @classmethod
+    def of(cls, user: NDArray[np.int64], item: NDArray[np.int64], rating: NDArray[np.float32]) -> Ratings:
+        """From arrays."""
+        return cls(torch.as_tensor(user), torch.as_tensor(item), torch.as_tensor(rating))
+
+    def take(self, rows: Tensor | slice) -> Ratings:
+        """These ratings only."""
+        return Ratings(self.user[rows], self.item[rows], self.rating[rows])
+
+    def to(self, device: torch.device) -> Ratings:
+        """On another device."""
+        return Ratings(self.user.to(device), self.item.to(device), self.rating.to(device))
+
+
+@dataclass(frozen=True)
+class Context:
+    """All that a module is built from besides its configuration; everything in it stems from training data.
+
+    Attributes:
+        users, items: attribute sets of all users (items) and, in the last row, of an unknown one (empty).
+        n_user_values, n_item_values: rows of the embedding tables of attribute values.
+        user_vector_sizes, item_vector_sizes: dimensions of vector attributes.
+        scale: lowest and highest rating.
+        train: the training ratings.
+    """
+
+    users: Slots
+    items: Slots
+    n_user_values: int
+    n_item_values: int
+    user_vector_sizes: tuple[int, ...]
+    item_vector_sizes: tuple[int, ...]
+    scale: tuple[float, float]
+    train: Ratings
+
+    @property
+    def n_users(self) -> int:
+        """Users known by id; this is also the position of the unknown user."""
+        return len(self.users) - 1
+
+    @property
+    def n_items(self) -> int:
+        """Items known by id; this is also the position of the unknown item."""
+        return len(self.items) - 1
+
+    def with_train(self, train: Ratings) -> Context:
+        """The same with other training ratings."""
+        return replace(self, train=train)
+
+    @property
+    def mean(self) -> float:
+        """mu, the mean training rating."""
+        return float(self.train.rating.double().mean())
+
+
+class AttributeSets(NamedTuple):
+    """`Slots` as tensors: value, weight, mask (n, J) and the vectors (n, d) of vector attributes."""
+
+    value: Tensor
+    weight: Tensor
+    mask: Tensor
+    vectors: tuple[Tensor, ...] = ()
+
+    @classmethod
+    def of(cls, slots: Slots) -> AttributeSets:
+        """From arrays."""
+        value, weight, mask, *vectors = (
+            torch.as_tensor(array) for array in (slots.value, slots.weight, slots.mask, *slots.vectors)
+        )
+        return cls(value, weight, mask, tuple(vectors))
+
+    def rows(self, index: Tensor) -> AttributeSets:
+        """The sets of some users (items); (B, J) each. The vectors stay whole: `value` points into them."""
+        return AttributeSets(self.value[index], self.weight[index], self.mask[index], self.vectors)
+
+    def to(self, device: torch.device) -> AttributeSets:
+        """On another device."""
+        return AttributeSets(
+            self.value.to(device),
+            self.weight.to(device),
+            self.mask.to(device),
+            tuple(vector.to(device) for vector in self.vectors),
+        )
+
+
+class RatingModule(nn.Module):
+    """A torch module that predicts ratings of (user, item) pairs.
+
+    Subclasses write `forward`, and `l2_groups` to say what is regularised how strongly. Predictions are on the scale
+    of the ratings, not clipped.
+    """
+
+    def forward(self, users: Tensor, items: Tensor, sets: AttributeSets | None = None) -> Tensor:
+        """Predicted ratings (B,) of user and item positions (B,).
+
+        With `sets` (B, J), row b takes these attributes in place of its user's own: a new user, or a what-if.
+        """
+        raise AssertionError(f"{type(self).__name__} must define forward")
+
+    def attention(self, users: Tensor, items: Tensor, sets: AttributeSets | None = None) -> Tensor | None:
+        """lambda (B, J): how much each attribute slot of the user counts for the item; None for models without."""
+        return None
+
+    def l2_groups(self) -> Iterable[tuple[float, list[nn.Parameter]]]:
+        """(l2, parameters): adds (l2 / n ratings) * sum of their squares to the mean squared error."""
+        raise AssertionError(f"{type(self).__name__} must define l2_groups")
+
+    @torch.no_grad()
+    def settle(self, rated_users: Tensor, rated_items: Tensor) -> None:
+        """After training: a user or item without training ratings gets the mean embedding of those with.
+
+        Args:
+            rated_users: (n_users + 1,) bool, rated_items: (n_items + 1,) bool.
+        """
+        for rated, tables in ((rated_users, self.user_tables()), (rated_items, self.item_tables())):
+            for table in tables:
+                table[~rated] = table[rated].mean(dim=0)
+
+    def user_tables(self) -> list[Tensor]:
+        """Parameters with a row per user (and one for the unknown user)."""
+        return []
+
+    def item_tables(self) -> list[Tensor]:
+        """Parameters with a row per item (and one for the unknown item)."""
+        return []
+
+    def catalogue(self, users: Tensor, sets: AttributeSets | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Scores of all items, in blocks of users: yields (positions in `users` (b,), scores (b, n_items))."""
+        n_items = self.n_items
+        items = torch.arange(n_items, device=users.device)
+        for start in range(0, len(users), block := max(1, 65_536 // max(1, n_items))):
+            part = torch.arange(start, min(start + block, len(users)), device=users.device)
+            pairs = part.repeat_interleave(n_items)
+            scores = self(users[pairs], items.repeat(len(part)), None if sets is None else sets.rows(pairs))
+            yield part, scores.view(len(part), n_items)
+
+    @property
+    def n_items(self) -> int:
+        """Items known by id."""
+        return len(self.item_tables()[0]) - 1
+
+
+def lookup(function: nn.Module, table: Tensor, rows: Tensor) -> Tensor:
+    """function(table)[rows], applied to the smaller of the table and the batch."""
+    if len(rows) > len(table):
+        return function(table).index_select(0, rows)
+    return function(table.index_select(0, rows))
+
+
+def embedding(rows: int, factors: int, std: float = 0.1) -> nn.Parameter:
+    """An embedding table (rows, factors), normally distributed around 0."""
+    return nn.Parameter(torch.empty(rows, factors).normal_(0.0, std))

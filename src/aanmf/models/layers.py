@@ -1,0 +1,188 @@
+"""The parts of AANMF: attribute embedding, the attention cell (Algorithm 1), sum and pairwise pooling (Eq 4, 6).
+
+Two facts keep attention cheap. W1 [a ; q] = W1a a + W1q q: the first product is needed once per attribute value, the
+second once per item, not once per rating. And values are few: where a batch has more (rating, slot) pairs than there
+are (item, value) pairs, the scores of all of the latter are computed once and gathered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from aanmf.data.encode import Slots
+from aanmf.models.base import AttributeSets, embedding, lookup
+
+
+class SetsOf(nn.Module):
+    """Attribute sets of all users (items) as buffers, so that a batch is positions and ratings only."""
+
+    def __init__(self, slots: Slots) -> None:
+        super().__init__()
+        sets = AttributeSets.of(slots)
+        self.register_buffer("value", sets.value, persistent=False)
+        self.register_buffer("weight", sets.weight, persistent=False)
+        self.register_buffer("mask", sets.mask, persistent=False)
+        for m, vectors in enumerate(sets.vectors):
+            self.register_buffer(f"vectors{m}", vectors, persistent=False)
+        self.n_vectors = len(sets.vectors)
+
+    def all(self) -> AttributeSets:
+        """Everything."""
+        vectors = tuple(getattr(self, f"vectors{m}") for m in range(self.n_vectors))
+        return AttributeSets(self.value, self.weight, self.mask, vectors)
+
+    def rows(self, index: Tensor) -> AttributeSets:
+        """The sets of some users (items)."""
+        return self.all().rows(index)
+
+
+class CenteredEmbedding(nn.Module):
+    """A table of latent vectors, each the common centre plus a deviation of its own.
+
+    Any table can be written so. It matters for l2, which is put on the deviations: the rows shrink towards each other
+    and not towards 0 (the prior of Bayesian matrix factorisation, whose mean is learned). A model without bias terms
+    needs this, because a product with a common vector is its only way to say "this user rates high".
+    """
+
+    def __init__(self, rows: int, factors: int, std: float = 0.1) -> None:
+        super().__init__()
+        self.center = nn.Parameter(torch.full((factors,), 0.5))
+        self.deviation = embedding(rows, factors, std)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """The vectors (B, K) of some rows."""
+        return self.deviation.index_select(0, rows) + self.center
+
+    def all(self) -> Tensor:
+        """All vectors (n, K)."""
+        return self.deviation + self.center
+
+
+class AttributeEmbedding(nn.Module):
+    """The vectors a_v of all attribute values: a free one per label, a projected one per vector."""
+
+    def __init__(self, n_values: int, vector_sizes: Sequence[int], factors: int, std: float = 0.1) -> None:
+        super().__init__()
+        self.weight = embedding(max(1, n_values), factors, std)
+        self.projections = nn.ParameterList([embedding(size, factors, std) for size in vector_sizes])
+        self.n_values = n_values
+
+    def forward(self, vectors: Sequence[Tensor]) -> Tensor:
+        """(V, K): the labels' vectors, then those of every row of every vector attribute."""
+        if not vectors:
+            return self.weight
+        projected = [each @ matrix for each, matrix in zip(vectors, self.projections, strict=True)]
+        return torch.cat([self.weight[: self.n_values], *projected])
+
+
+class AttentionCell(nn.Module):
+    """Algorithm 1: lambda_j = softmax_j ReLU(W2 tanh(W1 [a_j ; q_i] + b1) + b2), over the slots that are taken."""
+
+    def __init__(self, factors: int) -> None:
+        super().__init__()
+        self.value = nn.Linear(factors, factors, bias=False)  # W1a
+        self.item = nn.Linear(factors, factors)  # W1q, b1
+        self.out = nn.Linear(factors, 1)  # W2, b2
+        nn.init.ones_(self.out.bias)  # softmax ignores b2, but ReLU does not: start where it has a slope
+
+    def forward(self, values: Tensor, q: Tensor, items: Tensor, sets: AttributeSets) -> Tensor:
+        """Attention weights.
+
+        Args:
+            values: (V, K) vectors of all attribute values.
+            q: (M, K) vectors of all items.
+            items: (B,) the item of each rating.
+            sets: (B, J) the attribute set of each rating's user.
+
+        Returns:
+            (B, J): lambda, 0 where the mask is False; a row without any attribute is all 0.
+        """
+        if sets.value.numel() > len(values) * len(q) and not sets.vectors:
+            cells = (items[:, None] * len(values) + sets.value).view(-1)
+            s = self.table(values, q).view(-1).index_select(0, cells).view(sets.value.shape)
+        else:
+            s = self.scores(self.value(values), sets.value, lookup(self.item, q, items))
+        return masked_softmax(s, sets.mask)
+
+    def table(self, values: Tensor, q: Tensor) -> Tensor:
+        """s(item, value) of all items and values, (M, V)."""
+        every = torch.arange(len(values), device=values.device).expand(len(q), -1)
+        return self.scores(self.value(values), every, self.item(q))
+
+    def scores(self, a: Tensor, index: Tensor, q: Tensor) -> Tensor:
+        """s_j = ReLU(W2 tanh(a_j + q) + b2) (B, J), from a = W1a a_v (V, K), which values (B, J), q = W1q q_i + b1 (B, K)."""
+        return F.relu(TanhScore.apply(a, index, q, self.out.weight[0]) + self.out.bias)
+
+
+class TanhScore(torch.autograd.Function):
+    """w . tanh(a[index] + q): the hot spot of the model, with as few passes over (B, J, K) as can be.
+
+    In place, and with tanh(x) = 2 sigmoid(2x) - 1, because sigmoid is several times faster on a CPU.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, index: Tensor, q: Tensor, w: Tensor) -> Tensor:
+        """(V, K), (B, J), (B, K), (K,) -> (B, J)."""
+        h = a.index_select(0, index.reshape(-1)).view(*index.shape, -1)
+        h.add_(q[:, None, :]).mul_(2).sigmoid_().mul_(2).sub_(1)
+        ctx.save_for_backward(h, index, w)
+        ctx.n_values = len(a)
+        return h @ w
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor, Tensor]:
+        """Gradients to a, q and w."""
+        h, index, w = ctx.saved_tensors
+        grad_w = grad.reshape(-1) @ h.reshape(-1, h.shape[-1])
+        grad_h = torch.square(h).neg_().add_(1).mul_(grad[:, :, None]).mul_(w)  # (B, J, K)
+        grad_a = grad_h.new_zeros(ctx.n_values, h.shape[-1])
+        grad_a.index_add_(0, index.reshape(-1), grad_h.view(-1, h.shape[-1]))
+        return grad_a, None, grad_h.sum(1), grad_w
+
+
+def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
+    """Softmax over the last dimension where `mask` is True, exactly 0 elsewhere; an empty row gives zeros."""
+    if scores.shape[-1] == 0:
+        return scores
+    lowest = torch.finfo(scores.dtype).min
+    return torch.softmax(scores.masked_fill(~mask, lowest), dim=-1) * mask
+
+
+def sum_pooling(p: Tensor, values: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+    """x = p_u + sum_j a~_j, with a~_j = weight_j a_j.
+
+    Args:
+        p: (B, K) user vectors; values: (V, K); index: (B, J) which value; weight: (B, J) lambda times the slot's weight.
+    """
+    return p + weighted_sum(values, index, weight)
+
+
+def pairwise_pooling(p: Tensor, values: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+    """x = sum_j p_u * a~_j + sum_{j<k} a~_j * a~_k (Eq 4), in O(K J) by Eq 6.
+
+    1/2 [(p + S)^2 - p^2 - sum a~^2] with S = sum a~ is p * S + 1/2 [S^2 - sum a~^2]. Arguments as in `sum_pooling`.
+    """
+    total = weighted_sum(values, index, weight)
+    squares = weighted_sum(values.square(), index, weight.square())
+    return p * total + 0.5 * (total.square() - squares)
+
+
+def weighted_sum(values: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+    """sum_j weight_j values[index_j] (B, K), without the (B, J, K) in between."""
+    if index.shape[1] == 0:
+        return values.new_zeros(len(index), values.shape[1])
+    weight = weight.to(values.dtype)
+    if len(values) <= DENSE_VALUES:  # a (B, V) matrix product beats gathering where values are few
+        return weight.new_zeros(len(index), len(values)).scatter_add(1, index, weight) @ values
+    return F.embedding_bag(index, values, per_sample_weights=weight, mode="sum")
+
+
+DENSE_VALUES = 128
+POOLING = {"sum": sum_pooling, "pairwise": pairwise_pooling}

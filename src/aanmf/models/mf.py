@@ -1,0 +1,59 @@
+"""Biased matrix factorisation: the plain baseline. r_ui = mu + b_u + b_i + p_u . q_i (Koren et al. 2009)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from aanmf.models.base import AttributeSets, Context, ModelConfig, RatingModule, embedding
+
+
+class MFConfig(ModelConfig):
+    """Settings of `MF`."""
+
+    l2: float = Field(default=10.0, ge=0)
+    """Penalty on the tables of latent factors: (l2 / n ratings) * sum of squares."""
+    l2_bias: float = Field(default=2.0, ge=0)
+    """The same for the biases."""
+
+
+class MFModule(RatingModule):
+    """mu + b_u + b_i + p_u . q_i."""
+
+    def __init__(self, config: MFConfig, context: Context) -> None:
+        super().__init__()
+        self.config = config
+        self.p = embedding(context.n_users + 1, config.factors)
+        self.q = embedding(context.n_items + 1, config.factors)
+        self.b_u = nn.Parameter(torch.zeros(context.n_users + 1, 1))
+        self.b_i = nn.Parameter(torch.zeros(context.n_items + 1, 1))
+        self.register_buffer("mu", torch.tensor(context.mean), persistent=False)
+
+    def forward(self, users: Tensor, items: Tensor, sets: AttributeSets | None = None) -> Tensor:
+        """See `RatingModule.forward`; attributes are not used."""
+        biases = self.b_u.index_select(0, users) + self.b_i.index_select(0, items)
+        interaction = self.p.index_select(0, users) * self.q.index_select(0, items)
+        return self.mu + biases.squeeze(-1) + interaction.sum(-1)
+
+    def l2_groups(self) -> Iterable[tuple[float, list[nn.Parameter]]]:
+        """Factors and biases apart."""
+        yield self.config.l2, [self.p, self.q]
+        yield self.config.l2_bias, [self.b_u, self.b_i]
+
+    def user_tables(self) -> list[Tensor]:
+        """p and b_u."""
+        return [self.p, self.b_u]
+
+    def item_tables(self) -> list[Tensor]:
+        """q and b_i."""
+        return [self.q, self.b_i]
+
+    def catalogue(self, users: Tensor, sets: AttributeSets | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """One matrix product per block of users."""
+        for start in range(0, len(users), block := 512):
+            part = torch.arange(start, min(start + block, len(users)), device=users.device)
+            bias = self.mu + self.b_u[users[part]] + self.b_i[:-1, 0]
+            yield part, torch.addmm(bias, self.p[users[part]], self.q[:-1].T)

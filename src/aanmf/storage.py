@@ -1,0 +1,135 @@
+"""A model on disk: a folder of tensors (safetensors) and JSON with checksums. Nothing in it can run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from aanmf.errors import ModelFolderError
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+Json = Mapping[str, object]
+
+
+def write_folder(path: str | Path, *, about: Json, documents: Mapping[str, Json], tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Writes a model folder beside its target and renames it into place, replacing an older model there.
+
+    Args:
+        path: the folder.
+        about: what goes into the manifest beside format and checksums.
+        documents: JSON files by name, without suffix.
+        tensors: safetensors files by name, without suffix.
+
+    Raises:
+        ModelFolderError: something that is not a model stands at `path`.
+        OSError: the disk is full or the place not writable; an older model is left as it was.
+    """
+    from safetensors.torch import save
+
+    path = Path(path)
+    if path.exists() and not (path / MANIFEST).is_file() and (path.is_file() or any(path.iterdir())):
+        raise ModelFolderError(f"{path} exists and is not a model folder: choose another one, or remove it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        files = {f"{name}.json": _json(document) for name, document in documents.items()}
+        for name, group in tensors.items():
+            files[f"{name}.safetensors"] = save({key: each.detach().cpu().contiguous() for key, each in group.items()})
+        sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+        files[MANIFEST] = _json({"format": FORMAT, **about, "sha256": sums})
+        for name, content in files.items():
+            _write_through(new / name, content)
+        new.chmod(0o755)
+        _swap(new, path)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def read_manifest(path: str | Path) -> dict[str, object]:
+    """The manifest of a model folder, its format checked.
+
+    Raises:
+        ModelFolderError: it is not there, not readable, or of a newer version.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise ModelFolderError(f"{path}: no such folder; give one that `save` or `aanmf train --out` has written")
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        version, sums = manifest["format"], manifest["sha256"]
+    except FileNotFoundError:
+        raise ModelFolderError(f"{path} has no {MANIFEST}: it is not a model folder, or an incomplete copy") from None
+    except (ValueError, KeyError, TypeError):
+        raise ModelFolderError(f"{path / MANIFEST} is damaged; save the model again") from None
+    if not isinstance(version, int) or version > FORMAT:
+        raise ModelFolderError(
+            f"{path} was written by a newer version of aanmf (format {version}, this one reads up to {FORMAT}): "
+            "install a newer aanmf"
+        )
+    if not isinstance(sums, dict):
+        raise ModelFolderError(f"{path / MANIFEST} is damaged; save the model again")
+    return manifest
+
+
+def read_folder(path: str | Path) -> tuple[dict[str, object], dict[str, dict[str, object]], dict[str, dict[str, Tensor]]]:
+    """Reads a model folder: manifest, JSON documents and tensors, by name.
+
+    Raises:
+        ModelFolderError: a file is missing or was changed, or the folder comes from a newer version.
+    """
+    from safetensors.torch import load
+
+    path, manifest = Path(path), read_manifest(path)
+    documents: dict[str, dict[str, object]] = {}
+    tensors: dict[str, dict[str, Tensor]] = {}
+    for name, expected in dict(manifest["sha256"]).items():  # type: ignore[call-overload]
+        if Path(name).name != name:
+            raise ModelFolderError(f"{path / MANIFEST} names a file outside of the folder: {name!r}")
+        try:
+            content = (path / name).read_bytes()
+        except FileNotFoundError:
+            raise ModelFolderError(f"{path}: {name} is missing; copy the whole folder, or save the model again") from None
+        if hashlib.sha256(content).hexdigest() != expected:
+            raise ModelFolderError(f"{path}: {name} was changed since it was saved (checksum); save the model again")
+        stem, _, suffix = name.rpartition(".")
+        if suffix == "json":
+            documents[stem] = json.loads(content)
+        else:
+            tensors[stem] = load(content)
+    return manifest, documents, tensors
+
+
+def _json(document: Json) -> bytes:
+    return json.dumps(document, ensure_ascii=False, indent=1).encode()
+
+
+def _write_through(path: Path, content: bytes) -> None:
+    """Writes and waits until the disk has it."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _swap(new: Path, path: Path) -> None:
+    """Puts `new` at `path`; what was there is gone only after the new one stands."""
+    if not path.exists():
+        new.rename(path)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{path.name}-old-", dir=path.parent))
+    path.rename(old / "model")
+    try:
+        new.rename(path)
+    except OSError:
+        (old / "model").rename(path)
+        raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,155 @@
+"""Cross-validation: the JSON of reports, hand-checked means, no look at the test part."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from aanmf.data.dataset import EntityTable, RatingDataset, Vocabulary
+from aanmf.data.schema import Attribute, Kind
+from aanmf.data.split import holdout
+from aanmf.errors import ConfigError, DataError
+from aanmf.evaluation.cross_validate import CrossValidation, Run, cross_validate, settings_for
+from aanmf.recommender import AANMF, MF
+
+QUICK = {"epochs": 2, "factors": 4}
+
+
+@pytest.fixture
+def data() -> RatingDataset:
+    rng = np.random.default_rng(0)
+    pairs = rng.choice(20 * 15, 200, replace=False)
+    gender = Attribute(name="gender", kind=Kind.CATEGORICAL)
+    users = EntityTable(Vocabulary(map(str, range(20))), pl.DataFrame({"gender": ["F", "M"] * 10}), (gender,))
+    ratings = rng.integers(1, 6, 200).astype(np.float32)
+    items = EntityTable(Vocabulary(map(str, range(15))))
+    return RatingDataset(users, items, pairs // 15, pairs % 15, ratings, scale=(1.0, 5.0))
+
+
+def run(model: str, rmse: float, mae: float, seed: int = 0, seconds: float = 1.0) -> Run:
+    return Run(model, "holdout:0.2", seed, "holdout:0.2", rmse, mae, 10, 3, seconds)
+
+
+def test_summary_by_hand() -> None:
+    runs = (
+        run("mf", 1.0, 0.8, 0, 2.0),
+        run("aanmf", 0.9, 0.7),
+        run("mf", 1.2, 0.9, 1, 4.0),
+        run("mf", 1.4, 1.0, 2, 6.0),
+    )
+    mf, aanmf = CrossValidation(runs).summary
+    assert (mf.model, aanmf.model) == ("mf", "aanmf")
+    assert mf.rmse_mean == pytest.approx(1.2)
+    assert mf.rmse_std == pytest.approx(0.2)  # squares .04 + 0 + .04, divided by n - 1 = 2
+    assert mf.mae_mean == pytest.approx(0.9)
+    assert mf.mae_std == pytest.approx(0.1)
+    assert mf.fit_seconds == pytest.approx(4.0)
+    assert (aanmf.rmse_std, aanmf.mae_std) == (0.0, 0.0)
+
+
+def test_json_has_the_keys_of_reports(data: RatingDataset) -> None:
+    found = json.loads(json.dumps(cross_validate(data, ["mf", "aanmf"], "kfold:2", settings=QUICK).to_json()))
+    assert list(found) == ["runs", "summary", "comparisons"]
+    keys = ["model", "protocol", "seed", "fold", "rmse", "mae", "n_test", "epochs", "fit_seconds"]
+    assert [list(each) for each in found["runs"]] == [keys] * 4
+    keys = ["model", "rmse_mean", "rmse_std", "mae_mean", "mae_std", "fit_seconds"]
+    assert [list(each) for each in found["summary"]] == [keys] * 2
+    assert [each["model"] for each in found["runs"]] == ["mf", "aanmf", "mf", "aanmf"]
+    assert [each["fold"] for each in found["runs"]] == ["kfold:2/1"] * 2 + ["kfold:2/2"] * 2
+
+
+def test_comparison_is_the_paired_t_test() -> None:
+    one, two = [1.0, 1.2, 1.1], [0.9, 1.0, 1.05]
+    runs = [run("a", value, 1.0, seed) for seed, value in enumerate(one)]
+    runs += [run("b", value, 1.0, seed) for seed, value in enumerate(two)]
+    (found,) = CrossValidation(tuple(runs)).comparisons
+    differences = np.subtract(one, two)  # .1, .2, .05
+    t = differences.mean() / (differences.std(ddof=1) / np.sqrt(3))
+    # with two degrees of freedom Student's distribution has a closed form
+    assert found.p_value == pytest.approx(1 - t / np.sqrt(2 + t**2))
+    assert found.difference == pytest.approx(0.35 / 3)
+    assert (found.model, found.other, found.folds) == ("a", "b", 3)
+
+
+def test_one_fold_is_not_compared(data: RatingDataset) -> None:
+    assert cross_validate(data, ["mf", "aanmf"], "holdout:0.2", settings=QUICK).comparisons == []
+
+
+def test_the_figures_are_those_of_fit_and_evaluate(data: RatingDataset) -> None:
+    (found,) = cross_validate(data, [MF], "holdout:0.25", seeds=(3,), settings=QUICK).runs
+    train, test = holdout(len(data), 0.25, 3).of(data)
+    model = MF(**QUICK, seed=3).fit(train)
+    assert (found.rmse, found.mae) == (model.evaluate(test).rmse, model.evaluate(test).mae)
+    assert (found.model, found.seed, found.n_test) == ("mf", 3, 50)
+    assert found.epochs == model.fitted_.history.best_epoch
+
+
+@pytest.mark.parametrize("name", ["mf", "aanmf"])
+def test_test_ratings_do_not_change_what_is_learned(data: RatingDataset, name: str) -> None:
+    """Other ratings in the test part: the predictions, seen through a spy, stay the same to the bit."""
+    test = holdout(len(data), 0.2, 0).test
+    planted = data.rating.copy()
+    planted[test] = 6 - planted[test]
+    seen: list[np.ndarray] = []
+
+    class Spy(MF if name == "mf" else AANMF):  # type: ignore[misc]
+        def predict_data(self, data: RatingDataset) -> np.ndarray:
+            seen.append(super().predict_data(data))
+            return seen[-1]
+
+    first = cross_validate(data, [Spy], "holdout:0.2", settings=QUICK).runs[0]
+    second = cross_validate(replace(data, rating=planted), [Spy], "holdout:0.2", settings=QUICK).runs[0]
+    assert len(seen) == 2, "each test part is scored once"
+    assert np.array_equal(seen[0], seen[1])
+    assert first.epochs == second.epochs
+    assert first.rmse != second.rmse
+
+
+def test_seeds_reach_folds_and_models(data: RatingDataset) -> None:
+    seen: list[int] = []
+
+    def factory(**settings: int) -> MF:
+        seen.append(settings["seed"])
+        return MF(**settings)
+
+    found = cross_validate(data, [factory], "holdout:0.2", seeds=(5, 7), settings=QUICK)
+    assert seen[1:] == [5, 7]  # the first is the check of the settings
+    assert [each.seed for each in found.runs] == [5, 7]
+    assert found.runs[0].rmse != found.runs[1].rmse
+
+
+def test_on_run_and_table(data: RatingDataset) -> None:
+    told: list[Run] = []
+    found = cross_validate(data, ["mf"], "kfold:3", settings=QUICK, on_run=told.append)
+    assert tuple(told) == found.runs
+    assert found.table()["rmse"].to_list() == [each.rmse for each in told]
+    assert sum(found.table()["n_test"]) == len(data)
+
+
+def test_settings_of_one_model_go_over_the_shared_ones() -> None:
+    settings = {"factors": 8, "aanmf": {"factors": 4, "pooling": "pairwise"}}
+    assert settings_for("mf", settings, ["mf", "aanmf"]) == {"factors": 8}
+    assert settings_for("aanmf", settings, ["mf", "aanmf"]) == {"factors": 4, "pooling": "pairwise"}
+    with pytest.raises(ConfigError, match="aanmf"):
+        settings_for("mf", settings, ["mf"])
+
+
+def test_faults_are_told_before_anything_is_trained(data: RatingDataset) -> None:
+    ran: list[Run] = []
+    with pytest.raises(ConfigError, match="factorz"):
+        cross_validate(
+            data, ["mf", "aanmf"], "kfold:2", settings={"aanmf": {"factorz": 1}}, on_run=ran.append
+        )
+    with pytest.raises(ConfigError, match="there are: mf"):
+        cross_validate(data, ["mf", "nope"], "kfold:2", on_run=ran.append)
+    with pytest.raises(ConfigError, match="twice"):
+        cross_validate(data, ["mf", "mf"], "kfold:2", on_run=ran.append)
+    with pytest.raises(ConfigError, match="no model"):
+        cross_validate(data, [], "kfold:2", on_run=ran.append)
+    with pytest.raises(DataError, match="u1"):
+        cross_validate(data, ["mf"], "u1", on_run=ran.append)
+    assert ran == []

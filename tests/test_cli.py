@@ -1,0 +1,534 @@
+"""The command line as a person and as a program use it: results, JSON, exit codes, errors, Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from aanmf.cli import main
+from aanmf.cli.options import read_attributes, read_settings, toml_value, with_attributes
+from aanmf.cli.output import MODELS_IN_HELP
+from aanmf.cli.validate import read_seeds
+from aanmf.data.schema import Kind, Schema
+from aanmf.errors import ConfigError, SchemaError
+from aanmf.recommender import MODELS, load_model
+
+QUICK = ["--set", "epochs=2", "--set", "factors=4"]
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def aanmf(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a command in this process; returns exit code, stdout and stderr."""
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.delenv("AANMF_DEBUG", raising=False)
+
+    def run(*args: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main([str(each) for each in args])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def ask(aanmf: Run) -> Callable[..., Any]:
+    """Runs a command with --json, which must succeed, and returns the document."""
+
+    def run(*args: object) -> Any:
+        code, out, err = aanmf(*args, "--json")
+        assert code == 0, err
+        return json.loads(out)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ratings.csv, users.csv and items.csv."""
+    folder = tmp_path_factory.mktemp("tables")
+    rng = np.random.default_rng(0)
+    pairs = rng.choice(30 * 20, 400, replace=False)
+    ratings = {"user": pairs // 20 + 1, "item": pairs % 20 + 1, "rating": rng.integers(1, 6, 400)}
+    pl.DataFrame(ratings).write_csv(folder / "ratings.csv")
+    ages, jobs = ["under 18", "18-24", "25-34"], ["artist", "sales/marketing", "retired, happy"]
+    users = {
+        "user": range(1, 31),
+        "gender": ["F", "M"] * 15,
+        "age": ages * 10,
+        "job": jobs * 10,
+        "income": rng.integers(0, 9999, 30),
+    }
+    pl.DataFrame(users).write_csv(folder / "users.csv")
+    pl.DataFrame({"item": range(1, 21), "genres": ["war|drama", "comedy"] * 10}).write_csv(
+        folder / "items.csv"
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def source(tables: Path) -> list[str]:
+    """What the commands take to read the tables."""
+    return [
+        str(tables / "ratings.csv"),
+        "--users",
+        str(tables / "users.csv"),
+        "--items",
+        str(tables / "items.csv"),
+    ]
+
+
+@pytest.fixture(scope="session")
+def model(tables: Path, source: list[str]) -> Path:
+    """A model learned from the tables."""
+    assert main(["train", *source, *QUICK, "--out", str(tables / "model")]) == 0
+    return tables / "model"
+
+
+# ------------------------------------------------------------------------------------------------- data, train
+
+
+def test_data(aanmf: Run, ask: Callable[..., Any], source: list[str]) -> None:
+    found = ask("data", *source)
+    assert (found["ratings"], found["users"], found["items"]) == (400, 30, 20)
+    kinds = {each["name"]: each["kind"] for side in ("users", "items") for each in found["attributes"][side]}
+    assert kinds["gender"] == "categorical"
+    assert kinds["genres"] == "multi-valued"
+    code, out, _ = aanmf("data", *source)
+    assert code == 0
+    for text in ("400", "gender", "genres", "multi-valued"):
+        assert text in out
+
+
+def test_data_with_a_stated_kind(ask: Callable[..., Any], source: list[str]) -> None:
+    found = ask("data", *source, "--attribute", "income=numeric:3", "--attribute", "items.genres=categorical")
+    kinds = {each["name"]: each["kind"] for side in ("users", "items") for each in found["attributes"][side]}
+    assert kinds["income"] == "numeric"
+    assert kinds["genres"] == "categorical"
+
+
+def test_train_writes_a_model_that_loads(ask: Callable[..., Any], source: list[str], tmp_path: Path) -> None:
+    found = ask("train", *source, *QUICK, "--model", "aanmf+p", "--seed", 3, "--out", tmp_path / "m")
+    assert found["ratings"] == 400
+    assert found["epochs"] in (1, 2)
+    assert found["validation_rmse"] > 0
+    assert found["interrupted"] is False
+    loaded = load_model(tmp_path / "m")
+    expected = {"factors": 4, "epochs": 2, "seed": 3, "pooling": "pairwise"}
+    assert {name: loaded.get_params()[name] for name in expected} == expected
+
+
+def test_train_says_what_came_of_it(aanmf: Run, source: list[str], tmp_path: Path) -> None:
+    code, out, _ = aanmf("train", *source, *QUICK, "--out", tmp_path / "m")
+    assert code == 0
+    for text in ("RMSE, validation", "epochs", "saved in", "gender, age, job"):
+        assert text in out
+
+
+def test_settings_come_from_a_file_and_set_goes_before_it(
+    ask: Callable[..., Any], source: list[str], tmp_path: Path
+) -> None:
+    config = tmp_path / "c.toml"
+    config.write_text('factors = 3\nlayers = [5]\nepochs = 1\n[aanmf]\ninteraction = "product"\n')
+    ask("train", *source, "--config", config, "--set", "factors=6", "--out", tmp_path / "m")
+    params = load_model(tmp_path / "m").get_params()
+    assert (params["factors"], params["layers"], params["interaction"]) == (6, (5,), "product")
+
+
+def test_synthetic_source(ask: Callable[..., Any]) -> None:
+    assert ask("train", "synthetic:2000", *QUICK)["ratings"] == 2000
+
+
+# --------------------------------------------------------------------------------------- evaluate, cross-validate
+
+
+def test_evaluate(
+    aanmf: Run, ask: Callable[..., Any], model: Path, source: list[str], tables: Path, tmp_path: Path
+) -> None:
+    found = ask("evaluate", model, *source)
+    assert found["n"] == 400
+    assert found["trained_on_these"] is True
+    part = tmp_path / "part.csv"
+    pl.read_csv(tables / "ratings.csv").head(50).write_csv(part)
+    code, out, err = aanmf("evaluate", model, part, *source[1:])
+    assert code == 0
+    assert "RMSE" in out
+    assert "50" in out
+    assert "trained" not in err
+
+
+def test_cross_validate_json(ask: Callable[..., Any], source: list[str]) -> None:
+    args = [
+        "--model",
+        "mf",
+        "--model",
+        "aanmf",
+        "--protocol",
+        "kfold:2",
+        "--seeds",
+        "0,1",
+        *QUICK,
+        "--set",
+        "aanmf.layers=[4]",
+    ]
+    found = ask("cross-validate", *source, *args)
+    assert len(found["runs"]) == 8
+    assert {"model", "protocol", "seed", "fold", "rmse", "mae", "n_test", "epochs", "fit_seconds"} == set(
+        found["runs"][0]
+    )
+    assert [each["model"] for each in found["summary"]] == ["mf", "aanmf"]
+
+
+def test_cross_validate_table(aanmf: Run, source: list[str]) -> None:
+    code, out, err = aanmf(
+        "cross-validate", *source, "--model", "mf", "--model", "aanmf", "--protocol", "kfold:2", *QUICK
+    )
+    assert code == 0
+    for text in ("kfold:2/1", "±", "mf - aanmf", "paired t-test"):
+        assert text in out
+    assert err.count("RMSE") == 4  # one line per run
+
+
+def test_seeds() -> None:
+    assert read_seeds("0, 1,22") == [0, 1, 22]
+    for text in ("", "1,", "-1", "a", "1,1"):
+        with pytest.raises(ConfigError):
+            read_seeds(text)
+
+
+# ------------------------------------------------------------------------------------ predict, recommend, explain
+
+
+def test_predict_one(aanmf: Run, ask: Callable[..., Any], model: Path) -> None:
+    (row,) = ask("predict", model, "--user", 1, "--item", 2)["predictions"]
+    expected = load_model(model).predict("1", "2")["rating"][0]
+    assert row == {"user": "1", "item": "2", "rating": pytest.approx(expected), "fallback": None}
+    code, out, _ = aanmf("predict", model, "--user", 1, "--item", 2)
+    assert code == 0
+    assert f"{expected:.4f}" in out
+
+
+def test_predict_for_the_unknown_is_flagged(aanmf: Run, ask: Callable[..., Any], model: Path) -> None:
+    found = ask("predict", model, "--user", "nobody", "--item", "nothing")
+    assert found["fallbacks"] == 1
+    assert found["predictions"][0]["fallback"] == "unknown user, unknown item"
+    code, out, err = aanmf("predict", model, "--user", "nobody", "--item", 2)
+    assert code == 0
+    assert "unknown user" in out
+    assert "unknown user" in err
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_predict_a_file_of_pairs(ask: Callable[..., Any], model: Path, tmp_path: Path, ending: str) -> None:
+    pairs, out = tmp_path / "pairs.csv", tmp_path / f"out.{ending}"
+    pairs.write_text("movieId,userId,x\n2,1,a\n3,01,b\n2,9,c\n")
+    found = ask("predict", model, "--pairs", pairs, "--out", out)
+    assert (found["n"], found["fallbacks"], found["out"]) == (3, 1, str(out))
+    written = pl.read_csv(out, infer_schema=False) if ending == "csv" else pl.read_parquet(out)
+    assert written["user"].to_list() == ["1", "01", "9"]  # ids are text: 01 is another id than 1
+    assert written["fallback"].to_list() == [None, "unknown user", None]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"out.{ending}", "pairs.csv"]
+
+
+def test_recommend(aanmf: Run, ask: Callable[..., Any], model: Path, tables: Path) -> None:
+    items = ask("recommend", model, "--user", 1, "-n", 3)["items"]
+    rated = pl.read_csv(tables / "ratings.csv", infer_schema=False).filter(user="1")["item"].to_list()
+    assert len(items) == 3
+    assert not {each["item"] for each in items} & set(rated)
+    assert [each["rating"] for each in items] == sorted((each["rating"] for each in items), reverse=True)
+    code, out, _ = aanmf("recommend", model, "--user", 1)
+    assert code == 0
+    assert "For user 1" in out
+
+
+def test_recommend_to_a_new_user(ask: Callable[..., Any], model: Path) -> None:
+    found = ask("recommend", model, "--attributes", 'gender=F,age=under 18,job="retired, happy"', "-n", 2)
+    assert found["attributes"] == {"gender": "F", "age": "under 18", "job": "retired, happy"}
+    expected = load_model(model).recommend_for(found["attributes"], n=2)
+    assert found["items"] == expected.to_dicts()
+
+
+def test_explain(aanmf: Run, ask: Callable[..., Any], model: Path) -> None:
+    found = ask("explain", model, "--user", 1, "--item", 2)
+    values = {each["attribute"]: each["value"] for each in found["attributes"]}
+    assert values["gender"] == "F"
+    assert values["age"] == "under 18"
+    assert sum(each["attention"] for each in found["attributes"]) == pytest.approx(1.0, abs=1e-5)
+    code, out, _ = aanmf("explain", model, "--user", 1, "--item", 2)
+    assert code == 0
+    for text in ("predicted rating", "attention", "adds to the rating", "under 18"):
+        assert text in out
+
+
+# -------------------------------------------------------------------------------------------------- demo, doctor
+
+
+def test_quick_demo(ask: Callable[..., Any], tmp_path: Path) -> None:
+    found = ask("demo", "--quick", "--out", tmp_path / "demo")
+    assert [each["model"] for each in found["results"]] == ["mf", "aanmf", "aanmf+p"]
+    assert json.loads((tmp_path / "demo" / "results.json").read_text()) == found
+    for name in ("mf", "aanmf", "aanmf+p"):
+        assert load_model(tmp_path / "demo" / name).is_fitted
+    for name in ("attention.png", "attention.svg"):
+        assert (tmp_path / "demo" / name).stat().st_size > 1000
+    assert "Planted" in (tmp_path / "demo" / "attention.svg").read_text()
+
+
+def test_demo_to_read(aanmf: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = aanmf("demo", "--quick")
+    assert code == 0
+    for text in ("RMSE", "aanmf+p", "recommends to user", "adds to the rating", "attention.png", "Next:"):
+        assert text in out
+    assert (tmp_path / "aanmf-demo" / "results.json").exists()
+
+
+def test_demo_without_movielens_uses_made_up_ratings_and_says_so(
+    aanmf: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from aanmf.cli import demo
+    from aanmf.errors import DownloadError
+
+    def no_network() -> None:
+        raise DownloadError("no network")
+
+    monkeypatch.setattr(demo, "movielens", no_network)
+    monkeypatch.setattr(demo, "FALLBACK_SOURCE", "synthetic:3000")
+    monkeypatch.setattr(demo, "MODELS", ("aanmf",))
+    code, _, err = aanmf("demo", "--out", tmp_path / "demo")
+    assert code == 0
+    assert "no network" in err
+    assert "made-up ratings" in err
+
+
+def test_doctor(aanmf: Run, ask: Callable[..., Any]) -> None:
+    found = ask("doctor")
+    assert found["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert set(found["data"]["found"]) == {"ml-100k", "ml-1m"}
+    assert set(found["extras"]) == {"serve", "export", "tune", "sql"}
+    code, out, _ = aanmf("doctor")
+    assert code == 0
+    assert "torch" in out
+
+
+# ------------------------------------------------------------------------------------------------------- failures
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["data", "nowhere.csv"], "nowhere.csv"),
+        (["train", "synthetic:2000", "--model", "nope"], "there are: mf"),
+        (["train", "synthetic:2000", "--set", "factors=many"], "factors"),
+        (["train", "synthetic:2000", "--set", "factorz=1"], "factorz"),
+        (["train", "synthetic:2000", "--set", "factors"], "name=value"),
+        (["train", "synthetic:2000", "--config", "nowhere.toml"], "nowhere.toml"),
+        (["train", "synthetic:2000", "--schema", "nowhere.toml"], "nowhere.toml"),
+        (["cross-validate", "synthetic:2000", "--model", "mf", "--protocol", "u1"], "u1"),
+        (["cross-validate", "synthetic:2000", "--model", "mf", "--seeds", "x"], "--seeds"),
+        (["predict", "nowhere", "--user", "1", "--item", "1"], "no such folder"),
+        (["predict", "MODEL", "--user", "1"], "--pairs"),
+        (["predict", "MODEL", "--user", "1", "--item", "2", "--pairs", "x.csv"], "either"),
+        (["predict", "MODEL", "--pairs", "nowhere.csv"], "no such file"),
+        (["recommend", "MODEL"], "--attributes"),
+        (["recommend", "MODEL", "--user", "nobody"], "'nobody'"),
+        (["recommend", "MODEL", "--attributes", "gender=X"], "allowed: 'F', 'M'"),
+        (["recommend", "MODEL", "--attributes", "shoe=42"], "shoe"),
+        (["explain", "MODEL", "--user", "1", "--item", "nothing"], "'nothing'"),
+    ],
+)
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_failure_is_one_clear_line(
+    aanmf: Run, model: Path, args: list[str], words: str, as_json: bool
+) -> None:
+    code, out, err = aanmf(
+        *[str(model) if each == "MODEL" else each for each in args], *(["--json"] if as_json else [])
+    )
+    assert code == 1
+    (line,) = [each for each in err.splitlines() if each.strip()]
+    assert line.startswith("error: ")
+    assert words in line
+    if as_json:
+        assert f"error: {json.loads(out)['error']['message']}" == line
+    else:
+        assert out == ""
+
+
+def test_wrong_usage(aanmf: Run) -> None:
+    code, out, err = aanmf("train", "synthetic:2000", "--seed", "x")
+    assert (code, out) == (2, "")
+    assert "--seed" in err
+    code, out, _ = aanmf("train", "synthetic:2000", "--seed", "x", "--json")
+    assert code == 2
+    assert "--seed" in json.loads(out)["error"]["message"]
+
+
+def test_a_fault_of_ours_is_no_traceback_either(aanmf: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> dict[str, Any]:
+        raise RuntimeError("something [odd]")
+
+    monkeypatch.setattr("aanmf.cli.doctor.examine", broken)
+    code, _, err = aanmf("doctor")
+    assert code == 1
+    assert "something [odd]" in err
+    assert "AANMF_DEBUG=1" in err
+    monkeypatch.setenv("AANMF_DEBUG", "1")
+    with pytest.raises(RuntimeError):
+        main(["doctor"])
+
+
+def test_what_is_not_a_model_is_not_replaced(aanmf: Run, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    code, _, err = aanmf("train", "synthetic:2000", *QUICK, "--out", tmp_path)
+    assert code == 1
+    assert "not a model folder" in err
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [("a,b\n1,2\n", "no column 'user'"), ("user,item\n1,\n", "row 1"), ("", "not readable")],
+)
+def test_bad_pairs(aanmf: Run, model: Path, tmp_path: Path, content: str, words: str) -> None:
+    (tmp_path / "pairs.csv").write_text(content)
+    code, _, err = aanmf("predict", model, "--pairs", tmp_path / "pairs.csv")
+    assert code == 1
+    assert words in err
+
+
+def interrupt_training(tmp_path: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    """Starts `aanmf train` as a process of its own, and presses Ctrl-C once the first epoch is done."""
+    epoch_done = tmp_path / "epoch"
+    program = (
+        "import sys, pathlib, aanmf.training.trainer as t\n"
+        "from aanmf.cli import main\n"
+        "old = t._epoch\n"
+        f"def _epoch(*a):\n    r = old(*a); pathlib.Path({str(epoch_done)!r}).touch(); return r\n"
+        "t._epoch = _epoch\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            program,
+            "train",
+            "synthetic:20000",
+            "--set",
+            "epochs=100000",
+            "--set",
+            "patience=100000",
+            *args,
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not epoch_done.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.3)  # into the next epochs
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGINT")
+def test_ctrl_c_keeps_what_was_learned(tmp_path: Path) -> None:
+    done = interrupt_training(tmp_path, "--out", str(tmp_path / "m"), "--json")
+    assert done.returncode == 130, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "what was learned so far is in" in done.stderr
+    found = json.loads(done.stdout)
+    assert found["interrupted"] is True
+    model = load_model(tmp_path / "m")
+    assert model.fitted_.history.interrupted
+    assert model.predict("1", "1")["rating"].is_between(1, 5).all()
+
+
+# ------------------------------------------------------------------------------------------------- reading options
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("16", 16),
+        ("0.5", 0.5),
+        ("1e-3", 1e-3),
+        ("true", True),
+        ("[32, 16]", [32, 16]),
+        ("[]", []),
+        ('"16"', "16"),
+        ("pairwise", "pairwise"),
+        ("cuda:1", "cuda:1"),
+        ("", ""),
+        ("1\nb = 2", "1\nb = 2"),
+    ],
+)
+def test_values_of_set(text: str, value: object) -> None:
+    assert toml_value(text) == value
+
+
+def test_set_with_a_model_in_front() -> None:
+    settings = read_settings(["factors=8", "aanmf+p.dropout=0.1", "aanmf+p.factors=4"], None)
+    assert settings == {"factors": 8, "aanmf+p": {"dropout": 0.1, "factors": 4}}
+
+
+def test_attributes_of_a_new_user() -> None:
+    assert read_attributes('gender=F, age=25-34,job="a, b",x=y=z') == {
+        "gender": "F",
+        "age": "25-34",
+        "job": "a, b",
+        "x": "y=z",
+    }
+    for text in ("gender", "=F", "a=1,a=2", 'a="b'):
+        with pytest.raises(SchemaError):
+            read_attributes(text)
+
+
+def test_an_attribute_goes_to_the_side_that_has_the_column(tables: Path) -> None:
+    users, items = [tables / "users.csv"], [tables / "items.csv"]
+    schema = with_attributes(
+        Schema(), ["income=numeric", "genres=categorical", "users.x=numeric"], users, items, None
+    )
+    assert {name: each.kind for name, each in schema.stated("users").items()} == {
+        "income": Kind.NUMERIC,
+        "x": Kind.NUMERIC,
+    }
+    assert list(schema.stated("items")) == ["genres"]
+    with pytest.raises(SchemaError, match="neither table"):
+        with_attributes(Schema(), ["shoe=numeric"], users, items, None)
+    with pytest.raises(SchemaError, match="both tables"):
+        with_attributes(Schema(), ["gender=categorical"], users, users, None)
+
+
+def test_help_is_quick_and_names_every_model() -> None:
+    assert MODELS_IN_HELP.split(", ") == list(MODELS)
+    program = "import sys; from aanmf.cli import main; main(['train', '--help']); sys.exit('torch' in sys.modules or 'polars' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "--config" in done.stdout
+
+
+def test_python_m_and_version() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "aanmf", "--version"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert done.stdout.startswith("aanmf ")
