@@ -1,4 +1,4 @@
-"""Pictures of what a model looked at. matplotlib is imported when a picture is drawn; no display is needed."""
+"""Pictures of what a model looked at. matplotlib is imported when one is drawn; no display is needed."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def attention_heatmap(table: pl.DataFrame, title: str, path: str | Path) -> Path
     """Draws mean attention by attribute and item group, as Fig 7 of the paper: white is high, black is low.
 
     Args:
-        table: what `Recommender.attention_map` returns: a row per group (its name in the first column), a column per
-            user attribute, and optionally `n`.
+        table: what `Recommender.attention_map` returns: a row per group (its name in the first column), a
+            column per user attribute, and optionally `n`.
         title: stands above.
         path: where the picture goes; the ending says the format (`.png`, `.svg`, `.pdf`).
 

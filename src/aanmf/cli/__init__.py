@@ -1,8 +1,8 @@
-"""The command `aanmf`. What takes long to import is imported inside the commands, so that `--help` is quick.
+"""The command `aanmf`. What takes long to import is imported inside the commands: `--help` is quick.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C. A failure is one line on stderr; with `--json`,
-stdout holds one JSON document in that case too: `{"error": {"kind": ..., "message": ...}}`. `AANMF_DEBUG=1` shows
-tracebacks.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C. A failure is one line on stderr; with
+`--json`, stdout holds one JSON document in that case too: `{"error": {"kind": ..., "message": ...}}`.
+`AANMF_DEBUG=1` shows tracebacks.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _root(
         bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_version)
     ] = False,
 ) -> None:
-    """Rating prediction that knows its users and items: learn, recommend, and see what the model looked at."""
+    """Rating prediction that knows its users and items: learn, recommend, see what the model looked at."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @reads_source
 def data(source: Source, as_json: AsJson = False) -> None:
     """Show what a source holds: ratings, users, items, and the kind of every attribute."""
-    from aanmf.cli.output import cell, emit, facts, notice, out, table
+    from aanmf.cli.output import cell, emit, facts, out, table
 
     loaded = source.load()
     found = describe(loaded)
@@ -51,8 +51,6 @@ def data(source: Source, as_json: AsJson = False) -> None:
             console.print(table(title, ("name", "kind", "values", "missing", "for instance"), rows))
         else:
             console.print(f"No attributes of {side}.")
-    for text in found["notices"]:
-        notice(text)
 
 
 def describe(data: RatingDataset) -> dict[str, Any]:

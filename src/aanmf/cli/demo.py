@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aanmf.cli.options import AsJson
-from aanmf.cli.output import emit, epochs, err, notice, out, table
+from aanmf.cli.output import emit, epochs, err, notice, out, plain, table
 from aanmf.cli.train import check_target
 from aanmf.cli.use import explanation, explanation_table, recommendation_table
 from aanmf.errors import DownloadError
@@ -25,7 +27,7 @@ MODELS = ("mf", "aanmf", "aanmf+p")
 SHOWN = "aanmf"
 """The model whose attention is drawn and which recommends and explains."""
 FALLBACK_SOURCE = "synthetic"
-QUICK_SOURCE, QUICK_SETTINGS = "synthetic:20000", {"factors": 8, "epochs": 6, "patience": 2}
+QUICK_SOURCE, QUICK_SETTINGS = "synthetic:20000", {"factors": 8, "epochs": 6, "batch_size": 2048}
 MOST_GROUPS, FEWEST_RATINGS = 18, 30
 """The heat map shows this many groups of items at most, each with this many ratings at least."""
 
@@ -54,7 +56,8 @@ def demo(
     train, test = data.split(test=0.2, seed=0)
     if not as_json:
         out().print(
-            f"[bold]{data.name}[/]: {len(data):,} ratings of {len(data.items):,} items by {len(data.users):,} users."
+            f"[bold]{data.name}[/]: {len(data):,} ratings of {len(data.items):,} items "
+            f"by {len(data.users):,} users."
         )
         out().print("Learning from 80 % of them (drawn at random, seed 0), testing on the rest.\n")
     models, results = compare(train, test, folder, QUICK_SETTINGS if quick else {})
@@ -67,6 +70,8 @@ def demo(
     }
     shown = models[SHOWN]
     found["attention"], found["pictures"] = draw(shown, test, planted, folder)
+    if planted is not None and found["attention"]:
+        found["attention_correlation"] = correlation(planted, found["attention"])
     user, item, best = first_recommendation(shown, train)
     found |= {
         "recommendation": {"user": user, "items": best.to_dicts()},
@@ -81,7 +86,7 @@ def demo(
 
 
 def choose_data(source: str | None) -> tuple[RatingDataset, pl.DataFrame | None]:
-    """MovieLens 100K where it can be had, else synthetic ratings; with the planted attention of the latter."""
+    """MovieLens 100K where it can be had, else synthetic ratings; of those the planted attention, too."""
     if source and source.startswith("synthetic"):
         return synthetic(source)
     if source:
@@ -93,26 +98,49 @@ def choose_data(source: str | None) -> tuple[RatingDataset, pl.DataFrame | None]
             return movielens(), None
     except (DownloadError, OSError) as error:
         notice(f"MovieLens 100K is not to be had here: {error}")
-        notice(
-            "made-up ratings with a known pattern of attention are used instead: the figures say nothing about films"
-        )
+        notice("made-up ratings with a planted attention are used instead: they say nothing about films")
     return synthetic(FALLBACK_SOURCE)
 
 
 def movielens() -> RatingDataset:
-    """MovieLens 100K, found or downloaded."""
-    from aanmf.data.movielens import load_movielens
+    """MovieLens 100K, found or downloaded.
 
+    Raises:
+        DownloadError: it is not here, and its server does not answer in a few seconds.
+    """
+    from aanmf.data.movielens import RELEASES, find_movielens, load_movielens
+
+    url = RELEASES["100k"].url
+    if find_movielens("100k") is None and not answers(url):
+        raise DownloadError(f"{url} does not answer")
     return load_movielens("100k")
+
+
+def answers(url: str, seconds: float = 5.0) -> bool:
+    """Whether a server answers in time. A thread asks, since looking up a name cannot be given a limit."""
+    import requests
+
+    done: list[bool] = []
+
+    def ask() -> None:
+        with contextlib.suppress(requests.RequestException):
+            done.append(requests.head(url, timeout=seconds).ok)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return done == [True]
 
 
 def synthetic(source: str) -> tuple[RatingDataset, pl.DataFrame]:
     """`synthetic` or `synthetic:N` (ratings), and the attention planted in it."""
-    from aanmf.data.synthetic import make_synthetic
+    import polars as pl
 
-    _, _, number = source.partition(":")
-    made = make_synthetic(n_ratings=int(number), seed=0) if number else make_synthetic(seed=0)
-    return made.data, made.attention
+    from aanmf.data.sources import load
+    from aanmf.data.synthetic import ATTENTION, VALUES
+
+    planted = [{"genres": genre, **dict(zip(VALUES, row, strict=True))} for genre, row in ATTENTION.items()]
+    return load(source), pl.DataFrame(planted)
 
 
 def compare(
@@ -149,7 +177,7 @@ def compare(
 def draw(
     model: Recommender, test: RatingDataset, planted: pl.DataFrame | None, folder: Path
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Heat map of attention over the test pairs, as PNG and SVG: beside the planted one where there is one."""
+    """Heat map of attention over the test pairs, as PNG and SVG, below the planted one if there is one."""
     from aanmf.plots import attention_heatmaps
 
     by = grouping(test)
@@ -167,6 +195,20 @@ def draw(
         }
     pictures = [attention_heatmaps(tables, folder / f"attention.{kind}") for kind in ("png", "svg")]
     return learned.to_dicts(), [str(path) for path in pictures]
+
+
+def correlation(planted: pl.DataFrame, learned: list[dict[str, Any]]) -> float:
+    """Pearson's r between the planted and the learned attention, over genres and attributes."""
+    import numpy as np
+
+    rows = {row["genres"]: row for row in learned}
+    both = [
+        (value, rows[row["genres"]][name])
+        for row in planted.iter_rows(named=True)
+        for name, value in row.items()
+        if name != "genres" and row["genres"] in rows
+    ]
+    return float(np.corrcoef(np.array(both).T)[0, 1])
 
 
 def grouping(data: RatingDataset) -> str | None:
@@ -198,7 +240,7 @@ def write_results(found: dict[str, Any], path: Path) -> None:
     """All figures of the demo as JSON."""
     import json
 
-    path.write_text(json.dumps(found, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(plain(found), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
 def report(found: dict[str, Any], best: pl.DataFrame, folder: Path) -> None:
@@ -213,6 +255,10 @@ def report(found: dict[str, Any], best: pl.DataFrame, folder: Path) -> None:
     user = found["recommendation"]["user"]
     console.print(recommendation_table(f"What {SHOWN} recommends to user {user}", best))
     console.print(explanation_table(found["explanation"]))
+    if "attention_correlation" in found:
+        console.print(
+            f"Learned and planted attention correlate with r = {found['attention_correlation']:.2f}."
+        )
     for path in found["pictures"][:1]:
         console.print(f"Where {SHOWN} looks, as a picture: [bold]{path}[/]")
     console.print(

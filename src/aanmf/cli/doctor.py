@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
+import re
+from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Any
 
 from aanmf.cli.options import AsJson
@@ -21,12 +21,7 @@ _NEEDED = (
     "typer",
     "rich",
 )
-_EXTRAS = {
-    "serve": ("fastapi", "uvicorn"),
-    "export": ("onnx", "onnxruntime"),
-    "tune": ("optuna",),
-    "sql": ("sqlalchemy",),
-}
+_FOR_DEVELOPERS = {"test", "check", "peers", "docs"}
 
 
 def doctor(as_json: AsJson = False) -> None:
@@ -80,9 +75,22 @@ def examine() -> dict[str, Any]:
         "device": _device(),
         "data": _data(),
         "extras": {
-            name: all(find_spec(each) is not None for each in modules) for name, modules in _EXTRAS.items()
+            name: all(package_version(each) for each in packages) for name, packages in _extras().items()
         },
     }
+
+
+def _extras() -> dict[str, list[str]]:
+    """The optional parts and the packages that each needs, as the installed aanmf declares them."""
+    try:
+        declared = requires("aanmf") or []
+    except PackageNotFoundError:
+        return {}
+    extras: dict[str, list[str]] = {}
+    for line in declared:
+        if (extra := re.search(r"""extra *== *["']([\w-]+)""", line)) and extra[1] not in _FOR_DEVELOPERS:
+            extras.setdefault(extra[1], []).append(re.split(r"[^\w.-]", line, maxsplit=1)[0])
+    return extras
 
 
 def package_version(package: str) -> str | None:
@@ -107,11 +115,11 @@ def _device() -> dict[str, Any]:
 def _data() -> dict[str, Any]:
     import os
 
-    from aanmf.data.movielens import find_movielens
+    from aanmf.data.movielens import cache_folder, find_movielens
 
     found = {f"ml-{size}": find_movielens(size) for size in ("100k", "1m")}
     return {
         "found": {name: None if where is None else str(where) for name, where in found.items()},
         "AANMF_DATA": os.environ.get("AANMF_DATA"),
-        "cache": "?",
+        "cache": str(cache_folder()),
     }

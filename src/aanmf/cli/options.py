@@ -1,19 +1,17 @@
-"""Options that several commands share: where ratings come from, settings of a model, attributes of a new user."""
+"""Options that several commands share: where ratings come from, and the settings of a model."""
 
 from __future__ import annotations
 
-import csv
 import functools
 import inspect
-import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from aanmf.errors import ConfigError, SchemaError
+from aanmf.cli.parse import with_attributes
 
 if TYPE_CHECKING:
     from aanmf.data.dataset import RatingDataset
@@ -31,19 +29,19 @@ Settings = Annotated[
 ]
 ConfigFile = Annotated[
     Path | None,
-    typer.Option("--config", metavar="FILE.toml", help="Settings from a TOML file; --set goes before it."),
+    typer.Option("--config", metavar="FILE.toml", help="Settings from a TOML file; --set overrides it."),
 ]
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where ratings, users and items come from. Each field is an option of every command that reads ratings."""
+    """Where ratings, users and items come from: the options of every command that reads ratings."""
 
     source: Annotated[
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="ml-100k, ml-1m, synthetic, synthetic:N (ratings), or a CSV, TSV or Parquet file of ratings.",
+            help="ml-100k, ml-1m, synthetic, synthetic:N (ratings), or a file: CSV, TSV, Parquet.",
         ),
     ]
     users: Annotated[
@@ -69,8 +67,8 @@ class Source:
         typer.Option(
             "--attribute",
             metavar="NAME=KIND",
-            help="Kind of a column, in place of the inferred one: categorical, multi-valued, numeric, numeric:7 "
-            "(groups), vector. users.NAME or items.NAME where both tables have it. Repeatable.",
+            help="Kind of a column, in place of the inferred one: categorical, multi-valued, numeric, "
+            "numeric:7 (groups), vector. users.NAME or items.NAME where both tables have it. Repeatable.",
             rich_help_panel=_TABLES,
         ),
     ] = None
@@ -121,7 +119,7 @@ class Source:
         typer.Option(
             "--unlisted",
             metavar="POLICY",
-            help="A rating whose user or item has no row in its table: error (the default), unknown.",
+            help="A rating whose user or item has no row in its table: unknown (the default), error.",
             rich_help_panel=_COLUMNS,
         ),
     ] = None
@@ -130,20 +128,34 @@ class Source:
         typer.Option(
             "--missing",
             metavar="TEXT",
-            help="A cell that stands for a missing value. Repeatable.",
+            help="A cell that stands for a missing value, beside the usual ones. Repeatable.",
             rich_help_panel=_COLUMNS,
         ),
     ] = None
 
     def load(self) -> RatingDataset:
         """Reads everything; notices of the reader go to stderr."""
-        from aanmf.cli.output import err
+        from aanmf.cli.output import err, notice
+        from aanmf.data.infer import MISSING
         from aanmf.data.sources import load
 
-        given = {name: getattr(self, name) for name in _READER_OPTIONS}
-        options = {name: value for name, value in given.items() if value}
+        given: dict[str, Any] = {
+            "user": self.user_column,
+            "item": self.item_column,
+            "rating": self.rating_column,
+            "time": self.time_column,
+            "separator": self.separator,
+            "repeated": self.repeated,
+            "unlisted": self.unlisted,
+            "missing": (*MISSING, *self.missing) if self.missing else None,
+        }
+        options = {name: value for name, value in given.items() if value is not None}
         with err().status(f"reading {self.source}"):
-            return load(self.source, users=self.users, items=self.items, schema=self._schema(), **options)
+            data = load(self.source, users=self.users, items=self.items, schema=self._schema(), **options)
+        for side, table in (("users", data.users), ("items", data.items)):
+            for text in table.notices:
+                notice(f"{side}: {text}")
+        return data
 
     def _schema(self) -> Schema | None:
         from aanmf.data.schema import Schema
@@ -156,20 +168,8 @@ class Source:
         )
 
 
-_READER_OPTIONS = (
-    "user_column",
-    "item_column",
-    "rating_column",
-    "time_column",
-    "separator",
-    "repeated",
-    "unlisted",
-    "missing",
-)
-
-
 def reads_source(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command that takes `source: Source` all fields of `Source` as arguments and options of its own."""
+    """Gives a command that takes a `Source` the fields of it as arguments and options of its own."""
     hints = get_type_hints(Source, include_extras=True)
     expanded: list[inspect.Parameter] = []
     for parameter in inspect.signature(command, eval_str=True).parameters.values():
@@ -195,130 +195,3 @@ def reads_source(command: Callable[..., None]) -> Callable[..., None]:
     run.__signature__ = inspect.Signature(keyword_only)  # type: ignore[attr-defined]
     run.__annotations__ = {each.name: each.annotation for each in keyword_only}
     return run
-
-
-def with_attributes(
-    schema: Schema, texts: Iterable[str], users: Sequence[Path], items: Sequence[Path], separator: str | None
-) -> Schema:
-    """A schema in which `age=numeric` or `users.age=numeric` is stated.
-
-    A bare name belongs to the side whose table has a column of that name.
-
-    Raises:
-        SchemaError: no table has the column, or both have it.
-    """
-    from aanmf.data.schema import Attribute
-
-    for text in texts:
-        attribute = Attribute.parse(text)
-        side, dot, name = attribute.name.partition(".")
-        if dot and side in ("users", "items"):
-            schema = schema.with_stated(side, [attribute.model_copy(update={"name": name})])
-            continue
-        tables = {"users": users, "items": items}
-        sides = [side for side, paths in tables.items() if attribute.name in column_names(paths, separator)]
-        if len(sides) != 1:
-            fault = "both tables have" if sides else "neither table (--users, --items) has"
-            raise SchemaError(
-                f"--attribute {text}: {fault} a column {attribute.name!r}; "
-                f"write users.{text} or items.{text} to say which table is meant"
-            )
-        schema = schema.with_stated(sides[0], [attribute])
-    return schema
-
-
-def read_settings(texts: Iterable[str], config: Path | None) -> dict[str, Any]:
-    """Settings from `--config` and, over them, `--set`: `factors=16`, `layers=[32, 16]`, `aanmf.dropout=0.2`.
-
-    Raises:
-        ConfigError: a text without `=`, or a file that is not there or not TOML.
-    """
-    settings = _read_toml(config) if config else {}
-    for text in texts:
-        path, equals, value = text.partition("=")
-        if not equals or not path.strip():
-            raise ConfigError(f"--set {text}: write name=value, for instance factors=16")
-        model, _, name = path.strip().rpartition(".")
-        target = settings.setdefault(model, {}) if model else settings
-        target[name] = toml_value(value.strip())
-    return settings
-
-
-def toml_value(text: str) -> Any:
-    """A number, truth value, array or quoted text as TOML has them; anything else is the text itself."""
-    try:
-        parsed = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
-        return text
-    return parsed["value"] if len(parsed) == 1 else text
-
-
-def read_attributes(text: str) -> dict[str, str]:
-    """`gender=F,age=25-34,occupation="sales, marketing"` as a dictionary; quotes keep commas together.
-
-    Raises:
-        SchemaError: a part without `=`, or an attribute named twice.
-    """
-    values: dict[str, str] = {}
-    for part in _split_quoted(text):
-        name, equals, value = part.partition("=")
-        if not equals or not name.strip():
-            raise SchemaError(
-                f"--attributes: {part!r} is not name=value; write for instance gender=F,age=25-34"
-            )
-        if name.strip() in values:
-            raise SchemaError(f"--attributes: {name.strip()!r} is there twice")
-        values[name.strip()] = value.strip()
-    return values
-
-
-def _split_quoted(text: str) -> list[str]:
-    """Cuts at commas outside of double quotes, and drops the quotes."""
-    parts, quoted = [""], False
-    for character in text:
-        if character == '"':
-            quoted = not quoted
-        elif character == "," and not quoted:
-            parts.append("")
-        else:
-            parts[-1] += character
-    if quoted:
-        raise SchemaError(f"--attributes {text}: a quotation mark is not closed")
-    return [part for part in parts if part.strip()]
-
-
-def column_names(paths: Iterable[Path], separator: str | None) -> set[str]:
-    """Names in the header of each table; none for a file that cannot be read (the reader will say why)."""
-    import polars as pl
-
-    names: set[str] = set()
-    for path in paths:
-        try:
-            if path.suffix.lower() in (".parquet", ".pq"):
-                names |= set(pl.read_parquet_schema(path))
-                continue
-            with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-                line = file.readline().rstrip("\r\n")
-        except (OSError, pl.exceptions.PolarsError):
-            continue
-        cut = separator or next((each for each in ("::", "\t", ";", "|", ",") if each in line), ",")
-        cells = next(csv.reader([line], delimiter=cut)) if len(cut) == 1 else line.split(cut)
-        names |= {each.strip().strip('"') for each in cells}
-    return names
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"--config {path}: no such file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--config {path}: not readable as TOML ({error})") from None
-
-
-def one_model(model: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of the one model that a command trains; see `aanmf.evaluation.cross_validate.settings_for`."""
-    from aanmf.evaluation.cross_validate import settings_for
-    from aanmf.recommender import MODELS
-
-    return settings_for(model, settings, list(MODELS))

@@ -1,4 +1,4 @@
-"""What the command line prints: results to stdout, as a table or as JSON; progress, notices and errors to stderr."""
+"""What the command line prints: results to stdout, progress, notices and errors to stderr."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def emit(document: dict[str, Any]) -> None:
     """The one JSON document of a command run with `--json`."""
     import sys
 
-    sys.stdout.write(json.dumps(_plain(document), ensure_ascii=False, indent=2) + "\n")
+    sys.stdout.write(json.dumps(plain(document), ensure_ascii=False, indent=2) + "\n")
     sys.stdout.flush()
 
 
@@ -131,12 +131,12 @@ def _escape(text: str) -> str:
     return escape(text)
 
 
-def _plain(value: Any) -> Any:
-    """JSON knows no NaN and no infinity: null."""
+def plain(value: Any) -> Any:
+    """The same with null for NaN and infinity, which JSON does not know."""
     if isinstance(value, dict):
-        return {str(key): _plain(each) for key, each in value.items()}
+        return {str(key): plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
+        return [plain(each) for each in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

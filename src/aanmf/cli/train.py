@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aanmf.cli.options import AsJson, ConfigFile, Settings, Source, one_model, read_settings, reads_source
+from aanmf.cli.options import AsJson, ConfigFile, Settings, Source, reads_source
 from aanmf.cli.output import MODELS_IN_HELP, emit, epochs, facts, notice, out
+from aanmf.cli.parse import one_model, read_settings
 
 if TYPE_CHECKING:
     from aanmf.recommender import Recommender

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aanmf.cli.options import AsJson, ModelFolder, read_attributes
+from aanmf.cli.options import AsJson, ModelFolder
 from aanmf.cli.output import emit, notice, out, table
+from aanmf.cli.parse import read_attributes
 from aanmf.errors import AanmfError, ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from aanmf.recommender import Recommender
 
 User = Annotated[str | None, typer.Option("--user", metavar="ID", help="A user of the training data.")]
-_USER_NAMES = ("user", "user_id", "userid")
-_ITEM_NAMES = ("item", "item_id", "itemid", "movie", "movie_id", "movieid")
 
 
 def predict(
@@ -94,7 +93,7 @@ def recommend(
     n: Annotated[int, typer.Option("-n", min=1, help="How many items.")] = 10,
     as_json: AsJson = False,
 ) -> None:
-    """Recommend items to a user, or to a new one who is known by attributes alone. Items already rated are left out."""
+    """Recommend items to a user, or to a new one known by attributes alone. Rated items are left out."""
     from aanmf.recommender import load_model
 
     if (user is None) == (attributes is None):
@@ -174,29 +173,19 @@ def read_pairs(path: Path) -> tuple[list[str], list[str]]:
     Raises:
         DataError: no such file, not a table, without the columns, or with an empty cell.
     """
-    import polars as pl
+    from aanmf.data.read import ITEM_NAMES, USER_NAMES, clean_ids, guess_column
+    from aanmf.data.tables import read_table
 
-    try:
-        if path.suffix.lower() in (".parquet", ".pq"):
-            frame = pl.read_parquet(path)
-        else:
-            frame = pl.read_csv(
-                path, infer_schema=False, separator="\t" if path.suffix.lower() == ".tsv" else ","
-            )
-    except FileNotFoundError:
-        raise DataError(f"--pairs {path}: no such file") from None
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise DataError(f"--pairs {path}: not readable as a table ({str(error).splitlines()[0]})") from None
+    frame = read_table(path)
+    headless = frame.columns[0] == "column_1"
     sides: list[list[str]] = []
-    for side, names in (("user", _USER_NAMES), ("item", _ITEM_NAMES)):
-        column = next((each for each in frame.columns if each.strip().lower() in names), None)
+    for position, (side, names) in enumerate((("user", USER_NAMES), ("item", ITEM_NAMES))):
+        column = guess_column(frame.columns, names)
+        if headless and position < frame.width:
+            column = frame.columns[position]
         if column is None:
             raise DataError(f"--pairs {path}: no column {side!r}; it has: {', '.join(frame.columns)}")
-        ids = frame[column].cast(pl.String).str.strip_chars()
-        empty = ids.is_null() | (ids == "")
-        if empty.any():
-            raise DataError(f"--pairs {path}: row {int(empty.arg_true()[0]) + 1}: column {column!r} is empty")
-        sides.append(ids.to_list())
+        sides.append(clean_ids(frame[column], str(path), first=1 if headless else 2).to_list())
     return sides[0], sides[1]
 
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aanmf.cli.options import AsJson, ConfigFile, ModelFolder, Settings, Source, read_settings, reads_source
+from aanmf.cli.options import AsJson, ConfigFile, ModelFolder, Settings, Source, reads_source
 from aanmf.cli.output import MODELS_IN_HELP, emit, err, notice, out, table
+from aanmf.cli.parse import read_settings
 from aanmf.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from aanmf.evaluation.significance import paired_test
 from aanmf.recommender import MODELS, Recommender, make_model
 
 Factory = Callable[..., Recommender]
-"""Makes an untrained model from settings by name; `seed` is always among them. A `Recommender` class is one."""
+"""Makes an untrained model from settings by name, `seed` among them. A `Recommender` class is one."""
 
 
 @dataclass(frozen=True)
@@ -114,15 +114,15 @@ def cross_validate(
 ) -> CrossValidation:
     """Trains and scores every model on every fold of a protocol.
 
-    A model sees the training part alone; it chooses its number of epochs on validation ratings taken from that, and
-    the test part is scored once.
+    A model sees the training part alone, chooses its number of epochs on validation ratings taken from that,
+    and is scored once on the test part.
 
     Args:
         data: all ratings.
         models: names (`mf`, `aanmf`, ...) or functions that make a model from its settings.
-        protocol: `u1`, `u1-u5`, `holdout:0.2`, `kfold:5`, `time:0.1` or `cold-user:0.1`; see `aanmf.data.split`.
+        protocol: `u1`, `u1-u5`, `holdout:0.2`, `kfold:5`, `time:0.1`, `cold-user:0.1`: `aanmf.data.split`.
         seeds: one set of folds each. A fold's seed is also the seed of the models trained on it.
-        settings: for all models; a setting that is a mapping under a model's name is for that model alone:
+        settings: for all models; what stands as a mapping under a model's name is for that model alone:
             `{"factors": 16, "aanmf": {"layers": (16,)}}`.
         on_run: called after every run.
 
@@ -146,7 +146,7 @@ def cross_validate(
 
 
 def warm_up() -> None:
-    """Makes torch import what its first optimizer needs, so that no model's training time is charged with it."""
+    """Makes torch import what its first optimizer needs, so that no model's time is charged with it."""
     import torch
 
     torch.optim.Adam([torch.zeros(1, requires_grad=True)])
@@ -217,4 +217,4 @@ def _summary(model: str, runs: Sequence[Run]) -> Summary:
 
 def _comparison(model: str, other: str, one: Sequence[float], two: Sequence[float]) -> Comparison:
     test = paired_test(one, two)
-    return Comparison(model, other, statistics.fmean(one) - statistics.fmean(two), test.p_value, len(one))
+    return Comparison(model, other, test.difference, test.t_p, test.n)

@@ -18,19 +18,21 @@ from aanmf.models.layers import POOLING, AttentionCell, AttributeEmbedding, Cent
 class AANMFConfig(ModelConfig):
     """Settings of `AANMF`."""
 
+    epochs: int = Field(default=20, ge=1)
+    """Most passes over the training ratings; early stopping usually ends before."""
     pooling: Literal["sum", "pairwise"] = "sum"
     """`sum`: x = p + sum a~ (AANMF). `pairwise`: Eq 4 (AANMF+P)."""
     interaction: Literal["concat", "product"] = "concat"
     """What the dense layers see of x_ui and q_i: [x ; q], or x * q (Eq 5 can be read both ways)."""
-    layers: tuple[int, ...] = (32, 16)
+    layers: tuple[int, ...] = (64,)
     """Widths of the dense ReLU layers below the output unit; `()` for none."""
-    dropout: float = Field(default=0.0, ge=0, lt=1)
+    dropout: float = Field(default=0.2, ge=0, lt=1)
     """Share of units dropped in front of each dense layer and the output while training."""
     init_std: float = Field(default=0.1, gt=0)
     """Standard deviation of the initial embeddings."""
-    l2: float = Field(default=10.0, ge=0)
+    l2: float = Field(default=16.0, ge=0)
     """Penalty on all embedding tables: (l2 / n ratings) * sum of squares."""
-    l2_dense: float = Field(default=10.0, ge=0)
+    l2_dense: float = Field(default=0.05, ge=0)
     """The same for the weights of the dense layers and of the attention cell: without it they let the
     embeddings escape `l2`."""
 

@@ -27,9 +27,9 @@ class ModelConfig(BaseModel):
     """K, the number of latent factors."""
     epochs: int = Field(default=30, ge=1)
     """Most passes over the training ratings; early stopping usually ends before."""
-    batch_size: int = Field(default=2048, ge=1)
-    """Ratings per step."""
-    learning_rate: float = Field(default=5e-3, gt=0)
+    batch_size: int | None = Field(default=None, ge=1)
+    """Ratings per step; None: a 160th of the training ratings, between 32 and 16384."""
+    learning_rate: float = Field(default=1e-2, gt=0)
     """Adam's step size at the start; it falls to 0 along half a cosine over `epochs`."""
     validation: float = Field(default=0.1, ge=0, lt=1)
     """Share of the training ratings to choose the number of epochs on; 0 trains for all `epochs`."""
@@ -41,6 +41,10 @@ class ModelConfig(BaseModel):
     """`auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`, ..."""
     seed: int = Field(default=0, ge=0)
     """Fixes initial weights, validation split, order of ratings and dropout."""
+
+    def batch_for(self, n: int) -> int:
+        """Ratings per step when there are n."""
+        return self.batch_size or min(max(n // 160, 32), 16_384)
 
     @classmethod
     def of(cls, settings: dict[str, Any]) -> Self:

@@ -109,13 +109,14 @@ def _phase(
         lr=config.learning_rate,
         fused=True,
     )
-    schedule = _cosine(config, steps=math.ceil(len(train) / config.batch_size))
+    batch_size = config.batch_for(len(train))
+    schedule = _cosine(config, steps=math.ceil(len(train) / batch_size))
     generator = torch.Generator(device).manual_seed(config.seed)
     best_mse, best_state = math.inf, _weights(module)
     try:
         for epoch in range(1, epochs + 1):
             start = time.perf_counter()
-            train_mse = _epoch(module, train, config.batch_size, optimizer, schedule, generator)
+            train_mse = _epoch(module, train, batch_size, optimizer, schedule, generator)
             seconds = time.perf_counter() - start
             valid_mse = None if valid is None else mean_squared_error(module, valid, context.scale)
             record = Epoch(phase, epoch, epochs, train_mse, valid_mse, seconds, len(train) / seconds)

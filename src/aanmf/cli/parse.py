@@ -1,0 +1,131 @@
+"""Texts of the command line as values: settings of a model, attributes of a new user, kinds of columns."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aanmf.errors import ConfigError, SchemaError
+
+if TYPE_CHECKING:
+    from aanmf.data.schema import Schema
+
+
+def with_attributes(
+    schema: Schema, texts: Iterable[str], users: Sequence[Path], items: Sequence[Path], separator: str | None
+) -> Schema:
+    """A schema in which `age=numeric` or `users.age=numeric` is stated.
+
+    A bare name belongs to the side whose table has a column of that name.
+
+    Raises:
+        SchemaError: no table has the column, or both have it.
+    """
+    from aanmf.data.schema import Attribute
+
+    for text in texts:
+        attribute = Attribute.parse(text)
+        side, dot, name = attribute.name.partition(".")
+        if dot and side in ("users", "items"):
+            schema = schema.with_stated(side, [attribute.model_copy(update={"name": name})])
+            continue
+        tables = {"users": users, "items": items}
+        sides = [side for side, paths in tables.items() if attribute.name in column_names(paths, separator)]
+        if len(sides) != 1:
+            fault = "both tables have" if sides else "neither table (--users, --items) has"
+            raise SchemaError(
+                f"--attribute {text}: {fault} a column {attribute.name!r}; "
+                f"write users.{text} or items.{text} to say which table is meant"
+            )
+        schema = schema.with_stated(sides[0], [attribute])
+    return schema
+
+
+def read_settings(texts: Iterable[str], config: Path | None) -> dict[str, Any]:
+    """Settings from `--config` and, over them, `--set`: `factors=16`, `layers=[32, 16]`, `aanmf.dropout=0.2`.
+
+    Raises:
+        ConfigError: a text without `=`, or a file that is not there or not TOML.
+    """
+    settings = _read_toml(config) if config else {}
+    for text in texts:
+        path, equals, value = text.partition("=")
+        if not equals or not path.strip():
+            raise ConfigError(f"--set {text}: write name=value, for instance factors=16")
+        model, _, name = path.strip().rpartition(".")
+        target = settings.setdefault(model, {}) if model else settings
+        target[name] = toml_value(value.strip())
+    return settings
+
+
+def toml_value(text: str) -> Any:
+    """A number, truth value, array or quoted text as TOML has them; anything else is the text itself."""
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return parsed["value"] if len(parsed) == 1 else text
+
+
+def read_attributes(text: str) -> dict[str, str]:
+    """`gender=F,age=25-34,occupation="sales, marketing"` as a dictionary; quotes keep commas together.
+
+    Raises:
+        SchemaError: a part without `=`, or an attribute named twice.
+    """
+    values: dict[str, str] = {}
+    for part in _split_quoted(text):
+        name, equals, value = part.partition("=")
+        if not equals or not name.strip():
+            raise SchemaError(
+                f"--attributes: {part!r} is not name=value; write for instance gender=F,age=25-34"
+            )
+        if name.strip() in values:
+            raise SchemaError(f"--attributes: {name.strip()!r} is there twice")
+        values[name.strip()] = value.strip()
+    return values
+
+
+def _split_quoted(text: str) -> list[str]:
+    """Cuts at commas outside of double quotes, and drops the quotes."""
+    parts, quoted = [""], False
+    for character in text:
+        if character == '"':
+            quoted = not quoted
+        elif character == "," and not quoted:
+            parts.append("")
+        else:
+            parts[-1] += character
+    if quoted:
+        raise SchemaError(f"--attributes {text}: a quotation mark is not closed")
+    return [part for part in parts if part.strip()]
+
+
+def column_names(paths: Iterable[Path], separator: str | None) -> set[str]:
+    """Names of the columns of some tables.
+
+    Raises:
+        DataError: a table cannot be read.
+    """
+    from aanmf.data.tables import read_table
+
+    return {name for path in paths for name in read_table(path, separator).columns}
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"--config {path}: no such file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config {path}: not readable as TOML ({error})") from None
+
+
+def one_model(model: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the one model that a command trains, out of those for many (see `settings_for`)."""
+    from aanmf.evaluation.cross_validate import settings_for
+    from aanmf.recommender import MODELS
+
+    return settings_for(model, settings, list(MODELS))

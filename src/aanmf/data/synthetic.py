@@ -1,0 +1,178 @@
+"""Ratings with a planted attention: the embedded default where MovieLens cannot be had, and a truth to test against.
+
+The ratings come from the model family itself, with K = 8 latent factors:
+
+    r_ui = 3.5 + q_i . (p_u + sum_j lambda_j(genre of i) a_j) + noise,     j = gender, age, occupation
+
+where lambda(genre) is planted: action looks at gender, animation at age, and so on.
+
+What ratings can tell, and what not. Ratings only show the products lambda_j a_j . q_i, so:
+
+- attention and the length of an attribute's vectors trade off: a_j twice as long with half the attention predicts the
+  same. The generator therefore gives the vectors of all values equal length, and the effects of every attribute equal
+  variance over users; each attribute is looked at by some genre. A model that keeps its vectors short (l2) then has no
+  reason to make one attribute's vectors longer than another's, and its weights can be compared with the planted ones.
+- an attribute whose effect on an item is nil shows nothing of its attention. All items therefore share a common
+  direction, along which the values of an attribute differ.
+- what an attribute contributes for all items alike can move into p_u. Attention can only be seen where it differs
+  between genres, and only through many users per value.
+- a model with many factors can give each attribute dimensions of its own and let q_i choose among them, without
+  attention. l2 makes that the dearer way, but nothing forbids it: expect a high correlation of the maps, not equality.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from aanmf.data.dataset import EntityTable, RatingDataset, Vocabulary
+from aanmf.data.schema import Attribute, Kind
+from aanmf.errors import DataError
+
+VALUES: dict[str, dict[str, float]] = {
+    "gender": {"F": 0.3, "M": 0.7},
+    "age": {
+        **{"under 18": 0.04, "18-24": 0.18, "25-34": 0.35, "35-44": 0.2},
+        **{"45-49": 0.09, "50-55": 0.08, "56+": 0.06},
+    },
+    "occupation": {
+        **{"student": 0.15, "other": 0.12, "educator": 0.1, "engineer": 0.08, "programmer": 0.08, "writer": 0.05},
+        **{"administrator": 0.08, "librarian": 0.05, "technician": 0.04, "executive": 0.04, "scientist": 0.04},
+        **{"artist": 0.03, "healthcare": 0.02, "entertainment": 0.02, "marketing": 0.02, "lawyer": 0.02, "retired": 0.02},
+        **{"salesman": 0.01, "doctor": 0.01, "homemaker": 0.01, "none": 0.01},
+    },
+}
+"""Attribute values and how frequent they are."""
+ATTENTION = {
+    "action": (0.80, 0.15, 0.05),
+    "animation": (0.10, 0.80, 0.10),
+    "children": (0.25, 0.65, 0.10),
+    "comedy": (0.34, 0.33, 0.33),
+    "documentary": (0.10, 0.20, 0.70),
+    "drama": (0.20, 0.45, 0.35),
+    "romance": (0.65, 0.25, 0.10),
+    "thriller": (0.45, 0.15, 0.40),
+}
+"""Planted attention of each genre on gender, age, occupation."""
+FACTORS, MEAN, EFFECT, BIAS, SPREAD, NOISE = 8, 3.5, 1.0, 0.1, 0.1, 0.5
+
+
+@dataclass(frozen=True)
+class SyntheticDataset:
+    """Ratings and the truth they were drawn from.
+
+    Attributes:
+        data: the ratings, on a scale of 1 to 5.
+        attention: a row per genre, `genres` and a column per attribute: the planted weights.
+        truth: (n,) expected ratings, clipped to the scale.
+        noise_rmse: RMSE of `truth`: no predictor can do better.
+    """
+
+    data: RatingDataset
+    attention: pl.DataFrame
+    truth: NDArray[np.float32]
+    noise_rmse: float
+
+
+def make_synthetic(n_users: int = 1000, n_items: int = 400, n_ratings: int = 100_000, seed: int = 0) -> SyntheticDataset:
+    """Draws a data set.
+
+    Args:
+        n_users, n_items, n_ratings: its size; no pair is rated twice, and popular items are rated more often.
+        seed: of everything.
+
+    Raises:
+        DataError: a size below 1, or more than half of all pairs.
+    """
+    if min(n_users, n_items, n_ratings) < 1:
+        raise DataError("synthetic data: users, items and ratings must be at least 1 each")
+    if n_ratings > n_users * n_items // 2 and n_ratings > 1:
+        raise DataError(f"synthetic data: {n_ratings} ratings are more than half of {n_users} users x {n_items} items")
+    rng = np.random.default_rng(seed)
+    common = _unit(rng.normal(size=FACTORS))
+    genre = rng.integers(len(ATTENTION), size=n_items)
+    q = common + SPREAD * _across(rng.normal(size=(n_items, FACTORS)), common)
+    p = BIAS * rng.normal(size=(n_users, 1)) * common + BIAS * _across(rng.normal(size=(n_users, FACTORS)), common)
+    values = {name: rng.choice(len(freq), size=n_users, p=_shares(freq)) for name, freq in VALUES.items()}
+    vectors = _attribute_vectors(rng, common)
+    user, item = _pairs(rng, n_users, n_items, n_ratings)
+    planted = np.array(list(ATTENTION.values()))
+    truth = MEAN + np.einsum("nk,nk->n", p[user], q[item])
+    for j, name in enumerate(VALUES):
+        truth += planted[genre[item], j] * (vectors[name] @ q.T)[values[name][user], item]
+    rating = np.clip(truth + NOISE * rng.normal(size=n_ratings), 1, 5).astype(np.float32)
+    truth = np.clip(truth, 1, 5).astype(np.float32)
+    data = RatingDataset(
+        users=_users(values, n_users),
+        items=_items(genre, n_items),
+        user=user,
+        item=item,
+        rating=rating,
+        scale=(1.0, 5.0),
+        name="synthetic",
+    )
+    table = pl.DataFrame({"genres": list(ATTENTION), **{name: planted[:, j] for j, name in enumerate(VALUES)}})
+    return SyntheticDataset(data, table, truth, float(np.sqrt(np.mean((rating - truth) ** 2, dtype=np.float64))))
+
+
+def _attribute_vectors(rng: np.random.Generator, common: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """(n values, K) of each attribute: of equal length, effects along `common` of mean 0 and variance EFFECT^2."""
+    effects = {}
+    for name, freq in VALUES.items():
+        share = _shares(freq)
+        effect = rng.permutation(np.linspace(-1, 1, len(freq)))
+        effect = effect - share @ effect
+        effects[name] = EFFECT * effect / np.sqrt(share @ effect**2)
+    length = 1.02 * max(np.abs(effect).max() for effect in effects.values())
+    vectors = {}
+    for name, effect in effects.items():
+        aside = _across(rng.normal(size=(len(effect), FACTORS)), common)
+        aside *= (np.sqrt(length**2 - effect**2) / np.linalg.norm(aside, axis=1))[:, None]
+        vectors[name] = effect[:, None] * common + aside
+    return vectors
+
+
+def _pairs(
+    rng: np.random.Generator, n_users: int, n_items: int, n: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Distinct (user, item) pairs in random order: users alike, items long-tailed."""
+    popularity = rng.permutation(1.0 / np.sqrt(np.arange(n_items) + 5.0))
+    popularity /= popularity.sum()
+    keys = np.empty(0, np.int64)
+    while len(keys) < n:
+        more = int((n - len(keys)) * 1.3) + 16
+        drawn = rng.integers(n_users, size=more) * n_items + rng.choice(n_items, size=more, p=popularity)
+        keys = np.unique(np.concatenate([keys, drawn]))
+    keys = rng.permutation(keys)[:n]
+    return keys // n_items, keys % n_items
+
+
+def _users(values: dict[str, NDArray[np.int64]], n: int) -> EntityTable:
+    columns = {name: np.array(list(VALUES[name]))[value] for name, value in values.items()}
+    attributes = tuple(Attribute(name=name, kind=Kind.CATEGORICAL) for name in VALUES)
+    return EntityTable(Vocabulary(str(u + 1) for u in range(n)), pl.DataFrame(columns), attributes)
+
+
+def _items(genre: NDArray[np.int64], n: int) -> EntityTable:
+    names = list(ATTENTION)
+    column = pl.Series("genres", [[names[g]] for g in genre], dtype=pl.List(pl.String))
+    labels = tuple(f"{names[g].capitalize()} no. {i + 1}" for i, g in enumerate(genre))
+    attribute = Attribute(name="genres", kind=Kind.MULTIVALUED)
+    return EntityTable(Vocabulary(str(i + 1) for i in range(n)), column.to_frame(), (attribute,), labels)
+
+
+def _shares(frequencies: dict[str, float]) -> NDArray[np.float64]:
+    share = np.array(list(frequencies.values()))
+    return share / share.sum()
+
+
+def _unit(vector: NDArray[np.float64]) -> NDArray[np.float64]:
+    return vector / np.linalg.norm(vector)
+
+
+def _across(vectors: NDArray[np.float64], direction: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The part of (n, K) vectors that is perpendicular to a unit vector."""
+    return vectors - (vectors @ direction)[:, None] * direction

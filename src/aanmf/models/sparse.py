@@ -1,0 +1,78 @@
+"""A fixed sparse matrix times a table of vectors: rating histories and neighbourhoods, as models read them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+
+class SparseMatrix(nn.Module):
+    """A (n, m) matrix A of fixed values, to multiply tables (m, K) with.
+
+    Its entries lie sorted by row and, for the gradient A^T g, once more by column, so that both products are sums over
+    consecutive entries. That is several times faster than the general sparse formats. Nothing of it is saved with a
+    model: it is built from the training ratings.
+    """
+
+    col: Tensor
+    value: Tensor
+    start: Tensor
+    count: Tensor
+    place_t: Tensor
+    row_t: Tensor
+    start_t: Tensor
+
+    def __init__(self, row: Tensor, col: Tensor, value: Tensor, shape: tuple[int, int]) -> None:
+        """Entries value[e] at (row[e], col[e]); entries at the same place add up."""
+        super().__init__()
+        order = torch.argsort(row, stable=True)
+        row, col, value = row[order], col[order], value[order].float()
+        place = torch.argsort(col, stable=True)
+        count, count_t = torch.bincount(row, minlength=shape[0]), torch.bincount(col, minlength=shape[1])
+        parts = {"col": col, "value": value, "count": count, "start": count.cumsum(0) - count}
+        parts |= {"place_t": place, "row_t": row[place], "start_t": count_t.cumsum(0) - count_t}
+        for name, part in parts.items():
+            self.register_buffer(name, part, persistent=False)
+        self.shape = shape
+
+    def forward(self, table: Tensor, rows: Tensor, value: Tensor | None = None) -> Tensor:
+        """(A @ table)[rows] (B, K); `value` replaces the values of the entries (in order of their rows)."""
+        if 8 * len(rows) < self.shape[0]:  # a few rows: leave the others alone
+            return self._some(table, rows, value)
+        return self.product(table, value).index_select(0, rows)
+
+    def product(self, table: Tensor, value: Tensor | None = None) -> Tensor:
+        """A @ table (n, K)."""
+        return _Product.apply(table, self.value if value is None else value, self)
+
+    def _some(self, table: Tensor, rows: Tensor, value: Tensor | None) -> Tensor:
+        if len(rows) == 0:
+            return table.new_zeros(0, table.shape[1])
+        rows, back = torch.unique(rows, return_inverse=True)
+        count = self.count[rows]
+        start = count.cumsum(0) - count
+        entry = torch.arange(int(count.sum()), device=rows.device) + torch.repeat_interleave(self.start[rows] - start, count)
+        weight = (self.value if value is None else value)[entry]
+        sums = F.embedding_bag(self.col[entry], table, start, per_sample_weights=weight, mode="sum")
+        return sums.index_select(0, back)
+
+
+class _Product(torch.autograd.Function):
+    """A @ table, with gradient to the table only."""
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, value: Tensor, matrix: SparseMatrix) -> Tensor:
+        ctx.matrix, ctx.value = matrix, value
+        return F.embedding_bag(matrix.col, table, matrix.start, per_sample_weights=value, mode="sum")
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        matrix: SparseMatrix = ctx.matrix
+        weight = ctx.value[matrix.place_t]
+        bags = F.embedding_bag(matrix.row_t, grad.contiguous(), matrix.start_t, per_sample_weights=weight, mode="sum")
+        return bags, None, None
