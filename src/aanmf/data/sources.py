@@ -50,4 +50,4 @@ def _shape(size: str) -> dict[str, int]:
     if not size.isdigit() or int(size) < 10:
         raise DataError(f"synthetic:{size}: give a number of ratings, at least 10")
     n = int(size)
-    return {"n_ratings": n, "n_users": max(10, n // 100), "n_items": max(40, min(30_000, n // 250))}
+    return {"n_ratings": n, "n_users": max(10, n // 100), "n_items": max(400, min(30_000, n // 250))}

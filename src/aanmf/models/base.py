@@ -178,6 +178,10 @@ class RatingModule(nn.Module):
         """(l2, parameters): adds (l2 / n ratings) * sum of their squares to the mean squared error."""
         raise AssertionError(f"{type(self).__name__} must define l2_groups")
 
+    def penalty(self, users: Tensor, items: Tensor) -> Tensor | None:
+        """What a batch of training pairs adds to its mean squared error besides l2; None: nothing."""
+        return None
+
     @torch.no_grad()
     def settle(self, rated_users: Tensor, rated_items: Tensor) -> None:
         """After training: a user or item without training ratings gets the mean embedding of those with.

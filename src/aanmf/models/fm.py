@@ -1,6 +1,6 @@
-"""Factorisation machine of degree 2 over user, item and attributes (Rendle 2010), and the pooling that NFM builds on.
+"""Factorisation machine of degree 2 over user, item and their attributes.
 
-S. Rendle: Factorization machines. ICDM 2010.
+S. Rendle: Factorization machines. ICDM 2010. The pairwise sum is the pooling that NFM puts its layers on.
 """
 
 from __future__ import annotations
@@ -23,37 +23,91 @@ class FMConfig(ModelConfig):
     item_attributes: bool = True
     """Whether the item's attributes are features."""
     l2: float = Field(default=10.0, ge=0)
-    """Penalty on all embedding tables: (l2 / n ratings) * sum of squares."""
+    """Penalty on the tables of latent factors: (l2 / n ratings) * sum of squares."""
     l2_bias: float = Field(default=2.0, ge=0)
-    """The same for the linear terms."""
+    """The same for the linear weights."""
 
 
-class Side(nn.Module):
-    """The features of one side, users or items: the id itself, with value 1, and its attributes.
+class Features(nn.Module):
+    """One side's features: the id of a user (item), with value 1, and its attributes, with their weights.
 
-    Of a user (item) with features x it gives three sums: sum_i x_i w_i, sum_i x_i v_i, and sum_i (x_i v_i)^2.
+    It owns v (K per feature) and w (one per feature) and gives the sums that a factorisation machine is made of.
     """
 
-    def __init__(self, n: int, sets: SetsOf | None, values: AttributeEmbedding | None, factors: int) -> None:
+    def __init__(self, n: int, factors: int, attributes: tuple[SetsOf, int, tuple[int, ...]] | None) -> None:
         super().__init__()
-        self.id = embedding(n, factors + 1)  # v and, in the last column, w
-        self.sets, self.values = sets, values
-        nn.init.zeros_(self.id[:, -1])
-        if values is not None:
-            for table in values.parameters():
-                nn.init.zeros_(table[:, -1])
+        self.v = embedding(n, factors)
+        self.w = nn.Parameter(torch.zeros(n, 1))
+        self.sets, self.v_a, self.w_a = None, None, None
+        if attributes is not None:
+            self.sets, *sizes = attributes
+            self.v_a = AttributeEmbedding(*sizes, factors)
+            self.w_a = AttributeEmbedding(*sizes, 1, std=0.0)
 
-    def forward(self, rows: Tensor, sets: AttributeSets | None) -> tuple[Tensor, Tensor, Tensor]:
-        """(B,), (B, K), (B, K) of some users (items); `sets` in place of their own attributes."""
-        own = self.id.index_select(0, rows)
-        if self.sets is None or self.values is None:
-            return own[:, -1], own[:, :-1], own[:, :-1].square()
-        sets = self.sets.rows(rows) if sets is None else sets
-        table = self.values(sets.vectors)
-        total = own + weighted_sum(table, sets.value, sets.weight)
-        squares = own.square() + weighted_sum(table.square(), sets.value, sets.weight.square())
-        return total[:, -1], total[:, :-1], squares[:, :-1]
+    def forward(self, rows: Tensor, sets: AttributeSets | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """sum x w (B,), sum x v (B, K) and sum (x v)^2 (B, K); `sets` stand in for the rows' own attributes."""
+        linear, total = self.w.index_select(0, rows), self.v.index_select(0, rows)
+        squares = total.square()
+        if self.sets is not None and self.v_a is not None and self.w_a is not None:
+            sets = self.sets.rows(rows) if sets is None else sets
+            values = self.v_a(sets.vectors)
+            linear = linear + weighted_sum(self.w_a(sets.vectors), sets.value, sets.weight)
+            total = total + weighted_sum(values, sets.value, sets.weight)
+            squares = squares + weighted_sum(values.square(), sets.value, sets.weight.square())
+        return linear.squeeze(-1), total, squares
+
+    def tables(self, kind: str) -> list[nn.Parameter]:
+        """The parameters of kind `v` or `w`."""
+        attributes = self.v_a if kind == "v" else self.w_a
+        return [getattr(self, kind), *([] if attributes is None else attributes.parameters())]
 
 
 class FMModule(RatingModule):
-    """r_ui = w_0 + sum_i x_i w_i + sum_{i<j} x_i x_j v_i . v_j over the features x of user, item and attributes."""
+    """r_ui = w_0 + sum_f x_f w_f + sum_{f<g} x_f x_g v_f . v_g, the features x being user, item and attributes."""
+
+    def __init__(self, config: FMConfig, context: Context) -> None:
+        super().__init__()
+        users = (SetsOf(context.users), context.n_user_values, context.user_vector_sizes)
+        items = (SetsOf(context.items), context.n_item_values, context.item_vector_sizes)
+        self.config = config
+        self.w_0 = nn.Parameter(torch.tensor(context.mean))
+        self.user = Features(context.n_users + 1, config.factors, users if config.user_attributes else None)
+        self.item = Features(context.n_items + 1, config.factors, items if config.item_attributes else None)
+
+    def terms(self, users: Tensor, items: Tensor, sets: AttributeSets | None) -> tuple[Tensor, Tensor]:
+        """The linear terms (B,), and the bi-interaction pooling of all features (B, K).
+
+        f_BI = sum_{f<g} x_f v_f * x_g v_g = 1/2 [(sum_f x_f v_f)^2 - sum_f (x_f v_f)^2]   (NFM, Eq 3 and 4)
+        """
+        linear_u, total_u, squares_u = self.user(users, sets)
+        linear_i, total_i, squares_i = self.item(items)
+        pooled = 0.5 * ((total_u + total_i).square() - squares_u - squares_i)
+        return self.w_0 + linear_u + linear_i, pooled
+
+    def forward(self, users: Tensor, items: Tensor, sets: AttributeSets | None = None) -> Tensor:
+        """See `RatingModule.forward`."""
+        linear, pooled = self.terms(users, items, sets)
+        return linear + pooled.sum(-1)
+
+    def l2_groups(self) -> Iterable[tuple[float, list[nn.Parameter]]]:
+        """Factors and linear weights apart; w_0 free."""
+        yield self.config.l2, self.user.tables("v") + self.item.tables("v")
+        yield self.config.l2_bias, self.user.tables("w") + self.item.tables("w")
+
+    def user_tables(self) -> list[Tensor]:
+        """v and w of the users."""
+        return [self.user.v, self.user.w]
+
+    def item_tables(self) -> list[Tensor]:
+        """v and w of the items."""
+        return [self.item.v, self.item.w]
+
+    def catalogue(self, users: Tensor, sets: AttributeSets | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """User and item meet in one inner product: what lies within a side is computed once per user, once per item."""
+        linear_i, total_i, squares_i = self.item(torch.arange(self.n_items, device=users.device))
+        alone_i = linear_i + 0.5 * (total_i.square() - squares_i).sum(-1)
+        for start in range(0, len(users), block := 512):
+            part = torch.arange(start, min(start + block, len(users)), device=users.device)
+            linear_u, total_u, squares_u = self.user(users[part], None if sets is None else sets.rows(part))
+            alone_u = self.w_0 + linear_u + 0.5 * (total_u.square() - squares_u).sum(-1)
+            yield part, alone_u[:, None] + alone_i + total_u @ total_i.T

@@ -18,6 +18,7 @@ class SparseMatrix(nn.Module):
     model: it is built from the training ratings.
     """
 
+    row: Tensor
     col: Tensor
     value: Tensor
     start: Tensor
@@ -33,7 +34,7 @@ class SparseMatrix(nn.Module):
         row, col, value = row[order], col[order], value[order].float()
         place = torch.argsort(col, stable=True)
         count, count_t = torch.bincount(row, minlength=shape[0]), torch.bincount(col, minlength=shape[1])
-        parts = {"col": col, "value": value, "count": count, "start": count.cumsum(0) - count}
+        parts = {"row": row, "col": col, "value": value, "count": count, "start": count.cumsum(0) - count}
         parts |= {"place_t": place, "row_t": row[place], "start_t": count_t.cumsum(0) - count_t}
         for name, part in parts.items():
             self.register_buffer(name, part, persistent=False)

@@ -156,14 +156,15 @@ def _epoch(
     total = torch.zeros((), dtype=torch.float64, device=train.rating.device)
     for start in range(0, len(train), batch_size):
         batch = shuffled.take(slice(start, start + batch_size))
-        loss = (module(batch.user, batch.item) - batch.rating).square().mean()  # Eq 7
+        mse = (module(batch.user, batch.item) - batch.rating).square().mean()  # Eq 7
+        penalty = module.penalty(batch.user, batch.item)
         optimizer.zero_grad()
-        loss.backward()
+        (mse if penalty is None else mse + penalty).backward()
         rate = schedule()
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.step()
-        total += loss.detach() * len(batch)
+        total += mse.detach() * len(batch)
     return float(total) / len(train)
 
 

@@ -1,0 +1,113 @@
+"""ACMF: matrix factorisation whose items are held near items with coupled attributes.
+
+Attributes coupling based matrix factorization for item recommendation. Applied Intelligence, doi
+10.1007/s10489-016-0841-8. The similarity is the coupled object similarity over categorical attributes. An item may have
+several labels of one attribute (genres), which that definition does not know: here every label is an attribute of its
+own with two values, "has it" and "has it not". Vector attributes are left out.
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from aanmf.models.base import AttributeSets, Context
+from aanmf.models.mf import MFConfig, MFModule
+from aanmf.models.sparse import SparseMatrix
+
+
+class ACMFConfig(MFConfig):
+    """Settings of `ACMF`."""
+
+    alpha: float = Field(default=1.0, ge=0)
+    """Strength of the pull between coupled items, on the scale of `l2`."""
+    neighbours: int = Field(default=10, ge=1)
+    """|N(i)|: how many items each item is pulled to, the most similar ones (of equal ones, the first)."""
+
+
+class ACMFModule(MFModule):
+    """r_ui = mu + b_u + b_i + p_u . q_i, penalty alpha/2 sum_i sum_{f in N(i)} COS(i, f) ||q_i - q_f||^2.
+
+    The penalty is written beside half the sum of squared errors; beside their mean it is alpha / n. Items with training
+    ratings and at least one attribute take part, the others are not pulled.
+    """
+
+    def __init__(self, config: ACMFConfig, context: Context) -> None:
+        super().__init__(config, context)
+        self.alpha, self.neighbours = config.alpha, config.neighbours
+        self.context = context
+        self.graph: SparseMatrix | None = None  # C, built when training asks for the penalty
+
+    def penalty(self, users: Tensor, items: Tensor) -> Tensor:
+        """alpha / n sum_if C_if ||q_i - q_f||^2 = alpha / n [sum_i d_i ||q_i||^2 - 2 sum_i q_i . (C q)_i].
+
+        C_if is COS(i, f) for f in N(i) and 0 otherwise; d_i is the sum of row i and column i of C.
+        """
+        if self.graph is None:
+            self.graph = neighbour_graph(self.context, self.neighbours).to(self.q.device)
+        c = self.graph
+        d = torch.zeros_like(self.b_i[:, 0])
+        d = d.index_add(0, c.col, c.value).index_add(0, c.row, c.value)
+        pull = (d @ self.q.square()).sum() - 2 * (self.q * c.product(self.q)).sum()
+        return self.alpha / len(self.context.train) * pull
+
+
+def neighbour_graph(context: Context, k: int) -> SparseMatrix:
+    """C (n_items + 1, n_items + 1): COS(i, f) of each item i with its k most similar items f."""
+    sets = AttributeSets.of(context.items)
+    label = sets.mask & (sets.value < context.n_item_values)
+    has = torch.zeros(len(sets.value), context.n_item_values + 1, dtype=torch.int64)
+    has.scatter_(1, torch.where(label, sets.value, context.n_item_values), 1)
+    rated = torch.bincount(context.train.item, minlength=len(has)) > 0
+    rows = torch.nonzero(rated & label.any(dim=1)).squeeze(1)
+    z, delta = coupled_values(has[rows, :-1])
+    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    k = min(k, len(rows) - 1)
+    for block in torch.arange(len(rows)).split(1024) if k > 0 else ():
+        similar = z[block] @ delta @ z.T
+        similar[torch.arange(len(block)), block] = -torch.inf
+        order = torch.sort(similar, dim=1, descending=True, stable=True)
+        found.append((rows[block].repeat_interleave(k), rows[order.indices[:, :k]].flatten(), order.values[:, :k].flatten()))
+    row, col, value = (torch.cat(parts) for parts in zip(*found, strict=True)) if found else (rows[:0], rows[:0], z[:0, 0])
+    return SparseMatrix(row, col, value, (len(has), len(has)))
+
+
+def coupled_similarity(codes: Tensor) -> Tensor:
+    """COS (n, n) of all pairs of objects: sum over the attributes j of intra_j * inter_j of their values.
+
+    Args:
+        codes: (n, A) int64, the value of each object in each attribute, counted from 0; -1 where it is missing (the
+            attribute then adds nothing).
+    """
+    z, delta = coupled_values(codes)
+    return z @ delta @ z.T
+
+
+def coupled_values(codes: Tensor) -> tuple[Tensor, Tensor]:
+    """Objects one-hot over all values Z (n, V), and the similarity of values delta (V, V) = intra * inter.
+
+    For values x, y of one attribute j, met n_x and n_y times:
+
+        intra(x, y) = n_x n_y / (n_x + n_y + n_x n_y)
+        inter(x, y) = mean over the other attributes k of sum_{w a value of k} min(P(w | x), P(w | y))
+
+    where P(w | x) is the share of the objects with x that have w. Values of different attributes have delta 0; where
+    there is no other attribute, inter is 1.
+    """
+    n, n_attributes = codes.shape
+    sizes = (codes.max(dim=0).values + 1).clamp(min=0) if n else codes.new_zeros(n_attributes)
+    owner = torch.repeat_interleave(torch.arange(n_attributes), sizes)  # (V,) the attribute of each value
+    z = torch.zeros(n, len(owner) + 1)
+    z.scatter_(1, torch.where(codes >= 0, codes + sizes.cumsum(0) - sizes, len(owner)), 1.0)
+    z = z[:, :-1]
+    count = z.sum(dim=0)
+    given = z.T @ z / count.clamp(min=1)[:, None]  # P(w | x), (V, V)
+    delta = torch.zeros(len(owner), len(owner))
+    for x in torch.nonzero(count).flatten().tolist():
+        same, other = owner == owner[x], owner != owner[x]
+        n_x, n_y = count[x], count[same]
+        intra = n_x * n_y / (n_x + n_y + n_x * n_y)
+        shared = torch.minimum(given[x, other], given[same][:, other]).sum(dim=1)
+        delta[x, same] = intra * (shared / (n_attributes - 1) if n_attributes > 1 else 1.0)
+    return z, delta

@@ -1,0 +1,72 @@
+"""Neural factorisation machine: a factorisation machine with dense layers on its pairwise pooling.
+
+X. He, T.-S. Chua: Neural factorization machines for sparse predictive analytics. SIGIR 2017.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from aanmf.models.base import AttributeSets, Context, RatingModule
+from aanmf.models.fm import FMConfig, FMModule
+
+
+class NFMConfig(FMConfig):
+    """Settings of `NFM`."""
+
+    item_attributes: bool = False
+    """Whether the item's attributes are features."""
+    layers: tuple[int, ...] = (32,)
+    """Widths of the dense ReLU layers above the pooling; `()` for none (a weighted FM)."""
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    """Share of units dropped after the pooling and after each layer while training."""
+    batch_norm: bool = True
+    """Whether the pooling and each layer (before its ReLU) are normalised over the batch."""
+    l2_dense: float = Field(default=0.05, ge=0)
+    """Penalty on the weights of the dense layers and h."""
+
+
+class NFMModule(FMModule):
+    """r_ui = w_0 + sum_f x_f w_f + h . MLP(f_BI) (Eq 2 and 6), f_BI the bi-interaction pooling of `FMModule`."""
+
+    config: NFMConfig
+
+    def __init__(self, config: NFMConfig, context: Context) -> None:
+        super().__init__(config, context)
+        widths = [config.factors, *config.layers]
+        self.dense = nn.ModuleList([nn.Linear(*width) for width in pairwise(widths)])
+        self.norms = nn.ModuleList([BatchNorm(width) if config.batch_norm else nn.Identity() for width in widths])
+        self.h = nn.Linear(widths[-1], 1, bias=False)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, users: Tensor, items: Tensor, sets: AttributeSets | None = None) -> Tensor:
+        """See `RatingModule.forward`."""
+        linear, z = self.terms(users, items, sets)
+        z = self.dropout(self.norms[0](z))
+        for layer, norm in zip(self.dense, list(self.norms)[1:], strict=True):
+            z = self.dropout(F.relu(norm(layer(z))))
+        return linear + self.h(z).squeeze(-1)
+
+    def l2_groups(self) -> Iterable[tuple[float, list[nn.Parameter]]]:
+        """Factors, linear weights, and the weights (not biases) of the layers."""
+        yield from super().l2_groups()
+        yield self.config.l2_dense, [self.h.weight, *(layer.weight for layer in self.dense)]
+
+    def catalogue(self, users: Tensor, sets: AttributeSets | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Pair by pair: above the pooling nothing is shared."""
+        return RatingModule.catalogue(self, users, sets)
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """Batch normalisation that takes a batch of one in training: such a batch has no spread of its own."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, width) -> (B, width)."""
+        if self.training and len(input) < 2:
+            return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        return super().forward(input)

@@ -1,0 +1,164 @@
+"""The whole forward pass of AANMF, and its catalogue scores, against a per-rating loop."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from aanmf.data.encode import Slots
+from aanmf.models.aanmf import AANMFConfig, AANMFModule
+from aanmf.models.base import AttributeSets, Context, Ratings
+from aanmf.models.mf import MFConfig, MFModule
+
+N_USERS, N_ITEMS, N_VALUES, K = 9, 6, 8, 4
+
+
+def context(vectors: bool = False) -> Context:
+    rng = np.random.default_rng(1)
+    mask = rng.random((N_USERS + 1, 3)) < 0.7
+    mask[-1] = False
+    value = np.where(mask, rng.integers(N_VALUES, size=mask.shape), 0)
+    value[3], mask[3] = value[2], mask[2]  # two users share their attributes
+    weight = np.where(mask, 1 / np.sqrt(2), 0).astype(np.float32)
+    extra: tuple[np.ndarray, ...] = ()
+    if vectors:
+        own = N_VALUES + np.arange(N_USERS + 1)[:, None]
+        own[-1] = 0
+        present = np.ones((N_USERS + 1, 1), bool)
+        present[-1] = False
+        value, mask = np.concatenate([value, own], 1), np.concatenate([mask, present], 1)
+        weight = np.concatenate([weight, present.astype(np.float32)], 1)
+        extra = (rng.normal(size=(N_USERS, 2)).astype(np.float32),)
+    users = Slots(value, weight, mask, extra)
+    items = Slots(np.zeros((N_ITEMS + 1, 0), np.int64), np.zeros((N_ITEMS + 1, 0), np.float32), np.zeros((N_ITEMS + 1, 0), bool))
+    user, item = rng.integers(N_USERS, size=30), rng.integers(N_ITEMS, size=30)
+    train = Ratings.of(user, item, rng.uniform(1, 5, size=30).astype(np.float32))
+    return Context(users, items, N_VALUES, 0, (2,) if vectors else (), (), (1, 5), train)
+
+
+def module(vectors: bool = False, **settings) -> AANMFModule:
+    torch.manual_seed(0)
+    built = AANMFModule(AANMFConfig(factors=K, init_std=1.0, dropout=0.0, **settings), context(vectors)).double().eval()
+    with torch.no_grad():
+        built.p.center.normal_()
+        built.q.center.normal_()
+    return built
+
+
+def naive(m: AANMFModule, user: int, item: int, vectors: bool) -> float:
+    """The spec, step by step, in numpy."""
+    n = {name: p.detach().numpy() for name, p in m.named_parameters()}
+    p, q = n["p.deviation"][user] + n["p.center"], n["q.deviation"][item] + n["q.center"]
+    values = n["a.weight"]
+    if vectors:
+        values = np.concatenate([values, m.sets.vectors0.numpy() @ n["a.projections.0"]])
+    index, weight, mask = (t[user].numpy() for t in (m.sets.value, m.sets.weight, m.sets.mask))
+    a = [values[index[j]] for j in range(len(index)) if mask[j]]
+    w = [weight[j] for j in range(len(index)) if mask[j]]
+    w1 = np.concatenate([n["cell.value.weight"], n["cell.item.weight"]], axis=1)
+    s = [max(0.0, (n["cell.out.weight"] @ np.tanh(w1 @ np.concatenate([v, q]) + n["cell.item.bias"]) + n["cell.out.bias"]).item()) for v in a]
+    e = np.exp(s)
+    weighted = [lam * wj * v for lam, wj, v in zip(e / e.sum(), w, a, strict=True)] if a else []
+    if m.config.pooling == "sum":
+        x = p + sum(weighted, np.zeros(K))
+    else:
+        x = sum((p * v for v in weighted), np.zeros(K))
+        x = x + sum((v * u for v, u in itertools.combinations(weighted, 2)), np.zeros(K))
+    if m.config.interaction == "concat":
+        first = np.concatenate([n["dense.0.weight"], n["from_q.weight"]], axis=1)
+        z = first @ np.concatenate([x, q]) + n["dense.0.bias"]
+    else:
+        z = n["dense.0.weight"] @ (x * q) + n["dense.0.bias"]
+    for layer in range(1, len(m.dense)):
+        z = n[f"dense.{layer}.weight"] @ np.maximum(z, 0) + n[f"dense.{layer}.bias"]
+    return float(z[0])
+
+
+SHAPES = list(itertools.product(["sum", "pairwise"], ["concat", "product"], [(), (5,), (6, 3)], [False, True]))
+
+
+@pytest.mark.parametrize(("pooling", "interaction", "layers", "vectors"), SHAPES)
+def test_forward_is_the_spec(pooling: str, interaction: str, layers: tuple[int, ...], vectors: bool) -> None:
+    m = module(vectors, pooling=pooling, interaction=interaction, layers=layers)
+    pairs = list(itertools.product(range(N_USERS + 1), range(N_ITEMS)))
+    users, items = (torch.tensor(side) for side in zip(*pairs, strict=True))
+    expected = [naive(m, u, i, vectors) for u, i in pairs]
+    np.testing.assert_allclose(m(users, items).detach().numpy(), expected, atol=1e-10, rtol=0)
+    np.testing.assert_allclose(m(users[7:8], items[7:8]).detach().numpy(), expected[7:8], atol=1e-10, rtol=0)
+    assert m(users[:0], items[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize(("pooling", "interaction", "layers", "vectors"), SHAPES)
+def test_catalogue_equals_forward(pooling: str, interaction: str, layers: tuple[int, ...], vectors: bool) -> None:
+    m = module(vectors, pooling=pooling, interaction=interaction, layers=layers)
+    users = torch.tensor([2, 0, 3, N_USERS, 2])
+    seen = torch.full((5, N_ITEMS), torch.nan, dtype=torch.float64)
+    with torch.no_grad():
+        for part, scores in m.catalogue(users):
+            seen[part] = scores
+        for row, user in enumerate(users):
+            expected = m(user.expand(N_ITEMS), torch.arange(N_ITEMS))
+            np.testing.assert_allclose(seen[row].numpy(), expected.numpy(), atol=1e-10)
+
+
+def test_catalogue_of_a_new_user_by_his_attributes() -> None:
+    m = module()
+    sets = AttributeSets(torch.tensor([[1, 5]]), torch.ones(1, 2, dtype=torch.float64), torch.ones(1, 2) > 0)
+    with torch.no_grad():
+        (_, scores), *_ = m.catalogue(torch.tensor([N_USERS]), sets)
+        expected = m(torch.full((N_ITEMS,), N_USERS), torch.arange(N_ITEMS), sets.rows(torch.zeros(N_ITEMS, dtype=torch.int64)))
+    np.testing.assert_allclose(scores[0].numpy(), expected.numpy(), atol=1e-10)
+    assert not np.allclose(scores[0].numpy(), m(torch.full((N_ITEMS,), N_USERS), torch.arange(N_ITEMS)).detach().numpy())
+
+
+@pytest.mark.parametrize(("pooling", "interaction"), list(itertools.product(["sum", "pairwise"], ["concat", "product"])))
+def test_gradients_of_the_whole_model(pooling: str, interaction: str) -> None:
+    m = module(pooling=pooling, interaction=interaction, layers=(3,))
+    names, weights = zip(*[(n, p.detach().clone().requires_grad_()) for n, p in m.named_parameters()], strict=True)
+    users, items = torch.tensor([0, 2, 5]), torch.tensor([1, 4, 4])
+
+    def f(*weights: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(m, dict(zip(names, weights, strict=True)), (users, items))
+
+    assert torch.autograd.gradcheck(f, weights)
+
+
+def test_dropout_acts_in_training_only() -> None:
+    m = AANMFModule(AANMFConfig(factors=K, dropout=0.5, init_std=1.0), context())
+    users, items = torch.arange(5), torch.arange(5)
+    assert not torch.equal(m.train()(users, items), m(users, items))
+    assert torch.equal(m.eval()(users, items), m(users, items))
+
+
+def test_settle_gives_the_mean_to_those_without_ratings() -> None:
+    m = module()
+    rated_users, rated_items = torch.ones(N_USERS + 1) > 0, torch.ones(N_ITEMS + 1) > 0
+    rated_users[[2, N_USERS]], rated_items[N_ITEMS] = False, False
+    mean = m.p.all()[rated_users].mean(0)
+    m.settle(rated_users, rated_items)
+    np.testing.assert_allclose(m.p.all()[2].detach().numpy(), mean.detach().numpy(), atol=1e-12)
+    np.testing.assert_allclose(m.p.all()[N_USERS].detach().numpy(), mean.detach().numpy(), atol=1e-12)
+
+
+def test_every_weight_is_regularised_once_and_no_bias() -> None:
+    m = module()
+    groups = list(m.l2_groups())
+    named = [id(p) for _, params in groups for p in params]
+    assert len(named) == len(set(named))
+    left = {n for n, p in m.named_parameters() if id(p) not in named}
+    assert left == {"p.center", "q.center", "cell.item.bias", "cell.out.bias", "dense.0.bias", "dense.1.bias"}
+
+
+def test_mf_by_hand() -> None:
+    m = MFModule(MFConfig(factors=2), context())
+    with torch.no_grad():
+        m.p[3], m.q[1] = torch.tensor([1.0, 2.0]), torch.tensor([0.5, -1.0])
+        m.b_u[3], m.b_i[1] = 0.25, -0.5
+        expected = float(m.mu) + 0.25 - 0.5 + 0.5 - 2.0
+        assert float(m(torch.tensor([3]), torch.tensor([1]))) == pytest.approx(expected, abs=1e-6)
+        (_, scores), *_ = m.catalogue(torch.tensor([3]))
+        pairs = m(torch.full((N_ITEMS,), 3), torch.arange(N_ITEMS))
+    np.testing.assert_allclose(scores[0].numpy(), pairs.numpy(), atol=1e-6)

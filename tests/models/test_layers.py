@@ -1,0 +1,188 @@
+"""Attention cell and poolings against naive loops written from the equations."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aanmf.data.encode import Slots
+from aanmf.models.base import AttributeSets
+from aanmf.models.layers import (
+    AttentionCell,
+    AttributeEmbedding,
+    CenteredEmbedding,
+    masked_softmax,
+    pairwise_pooling,
+    sum_pooling,
+    weighted_sum,
+)
+
+K, V, M = 5, 7, 4
+
+
+@pytest.fixture(autouse=True)
+def _float64():
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    torch.manual_seed(0)
+    yield
+    torch.set_default_dtype(before)
+
+
+def random_sets(batch: int, slots: int, empty_row: bool = True) -> AttributeSets:
+    value = torch.randint(V, (batch, slots))
+    mask = torch.rand(batch, slots) < 0.7
+    mask[:, 0] = True
+    if empty_row and batch > 1:
+        mask[-1] = False
+    weight = torch.where(mask, torch.rand(batch, slots) + 0.5, 0.0)
+    return AttributeSets(torch.where(mask, value, 0), weight, mask)
+
+
+def naive_attention(cell: AttentionCell, values, q, items, sets: AttributeSets):
+    """Algorithm 1, one rating and one attribute at a time, on concatenated vectors."""
+    w1 = np.concatenate([cell.value.weight.detach().numpy(), cell.item.weight.detach().numpy()], axis=1)  # (K, 2K)
+    b1, w2, b2 = (t.detach().numpy() for t in (cell.item.bias, cell.out.weight[0], cell.out.bias[0]))
+    result = np.zeros(sets.value.shape)
+    for b in range(len(items)):
+        scores = {}
+        for j in range(sets.value.shape[1]):
+            if sets.mask[b, j]:
+                pair = np.concatenate([values[sets.value[b, j]].detach().numpy(), q[items[b]].detach().numpy()])
+                hidden = np.tanh(w1 @ pair + b1)
+                scores[j] = max(0.0, float(w2 @ hidden + b2))
+        total = sum(math.exp(s) for s in scores.values())
+        for j, s in scores.items():
+            result[b, j] = math.exp(s) / total
+    return result
+
+
+@pytest.mark.parametrize("batch", [1, 3, 60])  # 60 x 3 slots > 4 items x 7 values: the table of scores is used
+def test_attention_is_algorithm_1(batch: int) -> None:
+    cell, values, q = AttentionCell(K), torch.randn(V, K), torch.randn(M, K)
+    items, sets = torch.randint(M, (batch,)), random_sets(batch, 3)
+    assert (batch * 3 > V * M) == (batch == 60)
+    expected = naive_attention(cell, values, q, items, sets)
+    np.testing.assert_allclose(cell(values, q, items, sets).detach().numpy(), expected, atol=1e-10, rtol=0)
+
+
+def test_relu_matters_in_the_attention() -> None:
+    cell, values, q = AttentionCell(K), torch.randn(V, K), torch.randn(M, K)
+    with torch.no_grad():
+        cell.out.bias.fill_(-100.0)  # every score is cut off at 0
+    lam = cell(values, q, torch.arange(M), AttributeSets(torch.arange(4).repeat(4, 1), torch.ones(4, 4), torch.ones(4, 4) > 0))
+    np.testing.assert_allclose(lam.detach().numpy(), 0.25, atol=1e-12)
+
+
+def test_masked_slots_get_exactly_zero_and_rows_sum_to_one() -> None:
+    cell, sets = AttentionCell(K), random_sets(30, 4)
+    lam = cell(torch.randn(V, K), torch.randn(M, K), torch.randint(M, (30,)), sets)
+    assert (lam[~sets.mask] == 0).all()
+    np.testing.assert_allclose(lam.sum(1)[:-1].detach().numpy(), 1.0, atol=1e-12)
+    assert (lam[-1] == 0).all()  # a user without attributes
+
+
+@given(st.permutations(range(4)), st.integers(0, 1000))
+@settings(max_examples=25, deadline=None)
+def test_permuting_attributes_permutes_weights(order: list[int], seed: int) -> None:
+    torch.manual_seed(seed)
+    cell, values, q, items, sets = AttentionCell(K), torch.randn(V, K), torch.randn(M, K), torch.randint(M, (6,)), random_sets(6, 4)
+    permuted = AttributeSets(sets.value[:, order], sets.weight[:, order], sets.mask[:, order])
+    lam, other = cell(values, q, items, sets), cell(values, q, items, permuted)
+    np.testing.assert_allclose(other.detach().numpy(), lam[:, order].detach().numpy(), atol=1e-12)
+
+
+def test_attention_of_no_rating_and_of_no_attribute() -> None:
+    cell, values, q = AttentionCell(K), torch.randn(V, K), torch.randn(M, K)
+    nobody = AttributeSets(torch.zeros(0, 3, dtype=torch.int64), torch.zeros(0, 3), torch.zeros(0, 3, dtype=torch.bool))
+    assert cell(values, q, torch.zeros(0, dtype=torch.int64), nobody).shape == (0, 3)
+    nothing = AttributeSets(torch.zeros(2, 0, dtype=torch.int64), torch.zeros(2, 0), torch.zeros(2, 0, dtype=torch.bool))
+    assert cell(values, q, torch.zeros(2, dtype=torch.int64), nothing).shape == (2, 0)
+
+
+def naive_poolings(p, vectors):
+    """Eq 4 by the double loop, and the sum."""
+    pair = np.zeros(len(p))
+    for j in range(len(vectors)):
+        pair += p * vectors[j]
+        for k in range(j + 1, len(vectors)):
+            pair += vectors[j] * vectors[k]
+    return p + vectors.sum(0), pair
+
+
+@pytest.mark.parametrize("n_values", [V, 500])  # few values: a matrix product; many: an embedding bag
+def test_poolings_are_equations_4_and_6(n_values: int) -> None:
+    values, p = torch.randn(n_values, K), torch.randn(6, K)
+    index, weight = torch.randint(n_values, (6, 3)), torch.rand(6, 3)
+    added, paired = sum_pooling(p, values, index, weight), pairwise_pooling(p, values, index, weight)
+    for b in range(6):
+        vectors = (values[index[b]] * weight[b][:, None]).numpy()
+        total, eq4 = naive_poolings(p[b].numpy(), vectors)
+        eq6 = 0.5 * ((p[b].numpy() + vectors.sum(0)) ** 2 - p[b].numpy() ** 2 - (vectors**2).sum(0))
+        np.testing.assert_allclose(added[b].numpy(), total, atol=1e-10)
+        np.testing.assert_allclose(paired[b].numpy(), eq4, atol=1e-10)
+        np.testing.assert_allclose(paired[b].numpy(), eq6, atol=1e-10)
+
+
+@pytest.mark.parametrize("n_values", [V, 500])
+def test_weighted_sum_counts_a_value_twice_and_takes_no_slots(n_values: int) -> None:
+    values = torch.randn(n_values, K)
+    twice = weighted_sum(values, torch.tensor([[3, 3, 0]]), torch.tensor([[0.5, 0.25, 0.0]]))
+    np.testing.assert_allclose(twice[0].numpy(), 0.75 * values[3].numpy(), atol=1e-12)
+    assert weighted_sum(values, torch.zeros(2, 0, dtype=torch.int64), torch.zeros(2, 0)).tolist() == [[0.0] * K] * 2
+
+
+@pytest.mark.parametrize("batch", [2, 40])
+def test_gradients_of_the_attention_cell(batch: int) -> None:
+    cell, sets, items = AttentionCell(3), random_sets(batch, 3), torch.randint(M, (batch,))
+    names = [name for name, _ in cell.named_parameters()]
+    weights = [p.detach().clone().requires_grad_() for p in cell.parameters()]
+    values, q = torch.randn(V, 3, requires_grad=True), torch.randn(M, 3, requires_grad=True)
+
+    def f(values, q, *weights):
+        return torch.func.functional_call(cell, dict(zip(names, weights, strict=True)), (values, q, items, sets))
+
+    assert torch.autograd.gradcheck(f, (values, q, *weights))
+
+
+@pytest.mark.parametrize("n_values", [V, 200])
+def test_gradients_of_the_poolings(n_values: int) -> None:
+    index = torch.randint(n_values, (4, 3))
+    p, values = torch.randn(4, 2, requires_grad=True), torch.randn(n_values, 2, requires_grad=True)
+    weight = torch.rand(4, 3, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda *a: sum_pooling(a[0], a[1], index, a[2]), (p, values, weight))
+    assert torch.autograd.gradcheck(lambda *a: pairwise_pooling(a[0], a[1], index, a[2]), (p, values, weight))
+
+
+def test_masked_softmax_does_not_overflow() -> None:
+    scores = torch.tensor([[1000.0, 0.0, 2000.0], [-5000.0, -5000.0, 0.0]])
+    mask = torch.tensor([[True, True, False], [True, True, False]])
+    np.testing.assert_allclose(masked_softmax(scores, mask).numpy(), [[1, 0, 0], [0.5, 0.5, 0]], atol=1e-12)
+
+
+def test_attribute_vectors_are_projected() -> None:
+    table = AttributeEmbedding(2, (3,), K)
+    vectors = torch.randn(4, 3)
+    rows = table((vectors,))
+    assert rows.shape == (6, K)
+    np.testing.assert_allclose(rows[:2].detach().numpy(), table.weight.detach().numpy())
+    np.testing.assert_allclose(rows[2:].detach().numpy(), vectors.numpy() @ table.projections[0].detach().numpy())
+
+
+def test_centered_embedding_is_centre_plus_deviation() -> None:
+    table = CenteredEmbedding(4, K)
+    rows = torch.tensor([3, 1])
+    np.testing.assert_array_equal(table(rows).detach(), table.all()[rows].detach())
+    np.testing.assert_allclose((table.all() - table.deviation).detach().numpy(), np.tile(table.center.detach(), (4, 1)))
+
+
+def test_sets_from_slots() -> None:
+    slots = Slots(np.array([[1, 0]]), np.array([[0.5, 0]], np.float32), np.array([[True, False]]))
+    sets = AttributeSets.of(slots).rows(torch.tensor([0, 0]))
+    assert sets.value.tolist() == [[1, 0], [1, 0]]
+    assert sets.mask.dtype == torch.bool
