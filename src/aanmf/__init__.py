@@ -11,9 +11,21 @@ if TYPE_CHECKING:
     from aanmf.data.movielens import load_movielens
     from aanmf.data.schema import Attribute, Kind, Schema
     from aanmf.data.synthetic import make_synthetic
-    from aanmf.errors import AanmfError
+    from aanmf.errors import AanmfError, DataError, SchemaError, UnknownIdError
     from aanmf.evaluation.cross_validate import cross_validate
-    from aanmf.recommender import AANMF, MF, Recommender, load_model, make_model
+    from aanmf.recommender import (
+        AANMF,
+        ACMF,
+        AESR,
+        FM,
+        MF,
+        NFM,
+        AutoRec,
+        Recommender,
+        SVDpp,
+        load_model,
+        make_model,
+    )
 
 _HOME = {
     "RatingDataset": "aanmf.data.dataset",
@@ -22,10 +34,16 @@ _HOME = {
     "Attribute": "aanmf.data.schema",
     "Kind": "aanmf.data.schema",
     "Schema": "aanmf.data.schema",
-    "AanmfError": "aanmf.errors",
+    **dict.fromkeys(("AanmfError", "DataError", "SchemaError", "UnknownIdError"), "aanmf.errors"),
     "cross_validate": "aanmf.evaluation.cross_validate",
     "AANMF": "aanmf.recommender",
     "MF": "aanmf.recommender",
+    "ACMF": "aanmf.recommender",
+    "AESR": "aanmf.recommender",
+    "FM": "aanmf.recommender",
+    "AutoRec": "aanmf.recommender",
+    "NFM": "aanmf.recommender",
+    "SVDpp": "aanmf.recommender",
     "Recommender": "aanmf.recommender",
     "load_model": "aanmf.recommender",
     "make_model": "aanmf.recommender",
@@ -33,13 +51,22 @@ _HOME = {
 
 __all__ = [
     "AANMF",
+    "ACMF",
+    "AESR",
+    "FM",
     "MF",
+    "NFM",
     "AanmfError",
     "Attribute",
+    "DataError",
+    "AutoRec",
     "Kind",
     "RatingDataset",
     "Recommender",
+    "SVDpp",
     "Schema",
+    "SchemaError",
+    "UnknownIdError",
     "cross_validate",
     "load_model",
     "load_movielens",

@@ -16,12 +16,19 @@ from torch import Tensor
 
 from aanmf.data.dataset import EntityTable, RatingDataset, Vocabulary
 from aanmf.data.encode import AttributeEncoder, Slots
+from aanmf.data.links import read_links
 from aanmf.data.schema import Kind
 from aanmf.errors import ConfigError, DataError, ModelFolderError, NotFittedError, UnknownIdError
 from aanmf.evaluation.metrics import Scores, score
 from aanmf.models.aanmf import AANMFConfig, AANMFModule
+from aanmf.models.acmf import ACMFConfig, ACMFModule
+from aanmf.models.aesr import AESRConfig, AESRModule
+from aanmf.models.autorec import AutoRecConfig, AutoRecModule
 from aanmf.models.base import AttributeSets, Context, ModelConfig, RatingModule, Ratings
+from aanmf.models.fm import FMConfig, FMModule
 from aanmf.models.mf import MFConfig, MFModule
+from aanmf.models.nfm import NFMConfig, NFMModule
+from aanmf.models.svdpp import SVDppConfig, SVDppModule
 from aanmf.storage import read_folder, read_manifest, write_folder
 from aanmf.training.trainer import Epoch, History, OnEpoch, fit_module, pick_device, predict_pairs
 
@@ -417,9 +424,9 @@ class Recommender:
     @torch.no_grad()
     def _explain(self, user: int, item: int, sets: AttributeSets) -> pl.DataFrame:
         encoder = self.fitted_.user_encoder
-        owner = torch.as_tensor(
-            encoder.slot_attributes(Slots(*(each.cpu().numpy() for each in sets[:3])))[0]
-        )  # (J,) -1 where empty
+        arrays = (each.cpu().numpy() for each in sets[:3])
+        slots = Slots(*arrays, tuple(each.cpu().numpy() for each in sets.vectors))
+        owner = torch.as_tensor(encoder.slot_attributes(slots)[0])  # (J,) -1 where empty
         present = [j for j in range(len(encoder.names)) if (owner == j).any()]
         without = torch.stack([owner == -2, *[owner == j for j in present]])  # (1 + A, J): what each row leaves out
         zero = torch.zeros(len(without), dtype=torch.int64, device=self._device)
@@ -477,10 +484,74 @@ class AANMF(Recommender):
     module_type = AANMFModule
 
 
+class SVDpp(Recommender):
+    """SVD++ (Koren 2008), on request with user attributes of weight 1; settings: `SVDppConfig`."""
+
+    name = "svd++"
+    config_type = SVDppConfig
+    module_type = SVDppModule
+
+
+class FM(Recommender):
+    """Factorisation machine of degree 2 (Rendle 2010); settings: `FMConfig`."""
+
+    name = "fm"
+    config_type = FMConfig
+    module_type = FMModule
+
+
+class NFM(Recommender):
+    """Neural factorisation machine (He and Chua 2017); settings: `NFMConfig`."""
+
+    name = "nfm"
+    config_type = NFMConfig
+    module_type = NFMModule
+
+
+class AutoRec(Recommender):
+    """Auto-encoder over the ratings of an item or a user (Sedhain et al. 2015); settings: `AutoRecConfig`."""
+
+    name = "autorec"
+    config_type = AutoRecConfig
+    module_type = AutoRecModule
+
+
+class ACMF(Recommender):
+    """Matrix factorisation with coupled item attributes as regulariser; settings: `ACMFConfig`."""
+
+    name = "acmf"
+    config_type = ACMFConfig
+    module_type = ACMFModule
+
+
+class AESR(Recommender):
+    """Auto-encoder with semantic neighbours from a social graph; settings: `AESRConfig`."""
+
+    name = "aesr"
+    config_type = AESRConfig
+    module_type = AESRModule
+    _trust: NDArray[np.int64] | None = None
+
+    def fit(self, data: RatingDataset, on_epoch: OnEpoch | None = None) -> Self:
+        """See `Recommender.fit`; reads the trust links, which matter in training only."""
+        trust = AESRConfig.model_validate(self.get_params()).trust
+        self._trust = None if trust is None else read_links(trust, data.users.ids)
+        return super().fit(data, on_epoch)
+
+    def _build(self, context: Context) -> RatingModule:
+        return AESRModule(AESRConfig.model_validate(self.get_params()), context, self._trust)
+
+
 MODELS: dict[str, tuple[type[Recommender], dict[str, Any]]] = {
     "mf": (MF, {}),
     "aanmf": (AANMF, {}),
     "aanmf+p": (AANMF, {"pooling": "pairwise"}),
+    "svd++": (SVDpp, {}),
+    "fm": (FM, {}),
+    "nfm": (NFM, {}),
+    "autorec": (AutoRec, {}),
+    "acmf": (ACMF, {}),
+    "aesr": (AESR, {}),
 }
 """Models by the name that the command line and reports use, with the settings that the name implies."""
 

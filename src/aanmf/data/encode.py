@@ -101,9 +101,9 @@ class AttributeEncoder(BaseModel):
 
     def slot_attributes(self, slots: Slots) -> NDArray[np.int64]:
         """(n, J) position of the attribute that each slot belongs to; -1 where the slot is empty."""
-        n = len(slots)
-        vector_fields = [j for j, each in enumerate(self.fitted) if each.attribute.kind is Kind.VECTOR]
-        owner = np.concatenate([self.attribute_of_value(), np.repeat(vector_fields, n).astype(np.int64), [0]])
+        fields = [j for j, each in enumerate(self.fitted) if each.attribute.kind is Kind.VECTOR]
+        owner_of_vector = np.repeat(fields, [len(each) for each in slots.vectors]).astype(np.int64)
+        owner = np.concatenate([self.attribute_of_value(), owner_of_vector, [0]])
         return np.where(slots.mask, owner[slots.value], -1)
 
     def transform(self, table: EntityTable) -> Slots:

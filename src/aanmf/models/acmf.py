@@ -1,9 +1,9 @@
 """ACMF: matrix factorisation whose items are held near items with coupled attributes.
 
 Attributes coupling based matrix factorization for item recommendation. Applied Intelligence, doi
-10.1007/s10489-016-0841-8. The similarity is the coupled object similarity over categorical attributes. An item may have
-several labels of one attribute (genres), which that definition does not know: here every label is an attribute of its
-own with two values, "has it" and "has it not". Vector attributes are left out.
+10.1007/s10489-016-0841-8. The similarity is the coupled object similarity over categorical attributes. An
+item may have several labels of one attribute (genres), which that definition does not know: here every label
+is an attribute of its own with two values, "has it" and "has it not". Vector attributes are left out.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class ACMFConfig(MFConfig):
 class ACMFModule(MFModule):
     """r_ui = mu + b_u + b_i + p_u . q_i, penalty alpha/2 sum_i sum_{f in N(i)} COS(i, f) ||q_i - q_f||^2.
 
-    The penalty is written beside half the sum of squared errors; beside their mean it is alpha / n. Items with training
-    ratings and at least one attribute take part, the others are not pulled.
+    The penalty is written beside half the sum of squared errors; beside their mean it is alpha / n. Items
+    with training ratings and at least one attribute take part, the others are not pulled.
     """
 
     def __init__(self, config: ACMFConfig, context: Context) -> None:
@@ -40,9 +40,10 @@ class ACMFModule(MFModule):
         self.graph: SparseMatrix | None = None  # C, built when training asks for the penalty
 
     def penalty(self, users: Tensor, items: Tensor) -> Tensor:
-        """alpha / n sum_if C_if ||q_i - q_f||^2 = alpha / n [sum_i d_i ||q_i||^2 - 2 sum_i q_i . (C q)_i].
+        """The pull: alpha / n sum_if C_if ||q_i - q_f||^2.
 
-        C_if is COS(i, f) for f in N(i) and 0 otherwise; d_i is the sum of row i and column i of C.
+        It is computed as alpha / n [sum_i d_i ||q_i||^2 - 2 sum_i q_i . (C q)_i], where C_if is COS(i, f) for
+        f in N(i) and 0 otherwise; d_i is the sum of row i and column i of C.
         """
         if self.graph is None:
             self.graph = neighbour_graph(self.context, self.neighbours).to(self.q.device)
@@ -68,8 +69,10 @@ def neighbour_graph(context: Context, k: int) -> SparseMatrix:
         similar = z[block] @ delta @ z.T
         similar[torch.arange(len(block)), block] = -torch.inf
         order = torch.sort(similar, dim=1, descending=True, stable=True)
-        found.append((rows[block].repeat_interleave(k), rows[order.indices[:, :k]].flatten(), order.values[:, :k].flatten()))
-    row, col, value = (torch.cat(parts) for parts in zip(*found, strict=True)) if found else (rows[:0], rows[:0], z[:0, 0])
+        near, cos = rows[order.indices[:, :k]], order.values[:, :k]
+        found.append((rows[block].repeat_interleave(k), near.flatten(), cos.flatten()))
+    none = (rows[:0], rows[:0], z.new_zeros(0))
+    row, col, value = (torch.cat(parts) for parts in zip(*(found or [none]), strict=True))
     return SparseMatrix(row, col, value, (len(has), len(has)))
 
 
@@ -77,7 +80,8 @@ def coupled_similarity(codes: Tensor) -> Tensor:
     """COS (n, n) of all pairs of objects: sum over the attributes j of intra_j * inter_j of their values.
 
     Args:
-        codes: (n, A) int64, the value of each object in each attribute, counted from 0; -1 where it is missing (the
+        codes: (n, A) int64, the value of each object in each attribute, counted from 0; -1 where it is
+        missing (the
             attribute then adds nothing).
     """
     z, delta = coupled_values(codes)
@@ -92,8 +96,8 @@ def coupled_values(codes: Tensor) -> tuple[Tensor, Tensor]:
         intra(x, y) = n_x n_y / (n_x + n_y + n_x n_y)
         inter(x, y) = mean over the other attributes k of sum_{w a value of k} min(P(w | x), P(w | y))
 
-    where P(w | x) is the share of the objects with x that have w. Values of different attributes have delta 0; where
-    there is no other attribute, inter is 1.
+    where P(w | x) is the share of the objects with x that have w. Values of different attributes have delta
+    0; where there is no other attribute, inter is 1.
     """
     n, n_attributes = codes.shape
     sizes = (codes.max(dim=0).values + 1).clamp(min=0) if n else codes.new_zeros(n_attributes)

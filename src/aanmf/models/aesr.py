@@ -1,17 +1,19 @@
 """AESR: an auto-encoder over a user's ratings whose codes are pulled towards those of semantic neighbours.
 
 A social recommender system using deep architecture and network embedding. Applied Intelligence, doi
-10.1007/s10489-018-1359-z. This is a reconstruction: the full equations are not public. What is known is kept: a ReLU
-auto-encoder over a user's rating vector, trained on observed entries, joined with a term that pulls a user's code
-towards those of his top-k semantic neighbours, found by embedding the nodes of a social graph. Where there are no trust
-links, the graph joins users whose training ratings are alike.
+10.1007/s10489-018-1359-z. This is a reconstruction: the full equations are not public. What is known is kept:
+a ReLU auto-encoder over a user's rating vector, trained on observed entries, joined with a term that pulls a
+user's code towards those of his top-k semantic neighbours, found by embedding the nodes of a social graph.
+Where there are no trust links, the graph joins users whose training ratings are alike.
 
-Node embeddings are DeepWalk's, in the closed form that its random walks converge to (J. Qiu et al.: Network embedding as
-matrix factorization: unifying DeepWalk, LINE, PTE, and node2vec. WSDM 2018), factorised by SciPy's sparse SVD: nothing
-random, nothing sampled.
+Node embeddings are DeepWalk's, in the closed form that its random walks converge to (J. Qiu et al.: Network
+embedding as matrix factorization: unifying DeepWalk, LINE, PTE, and node2vec. WSDM 2018), factorised by
+SciPy's sparse SVD: nothing random, nothing sampled.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -21,27 +23,140 @@ from scipy import sparse
 from scipy.sparse.linalg import svds
 from torch import Tensor
 
-from aanmf.models.autorec import AutoRecConfig, AutoRecModule
+from aanmf.models.autorec import AutoEncoder, AutoEncoderConfig
 from aanmf.models.base import Context, Ratings
 from aanmf.models.sparse import SparseMatrix
 
 
-class AESRConfig(AutoRecConfig):
-    """Settings of `AESR`; `factors` is the width of the code."""
+class AESRConfig(AutoEncoderConfig):
+    """Settings of `AESR`."""
 
-    encodes: Literal["users"] = "users"
-    """Always the user's ratings."""
-    activation: Literal["relu"] = "relu"
-    """Always ReLU."""
     trust: str | None = None
-    """File of trust links (user, user, [strength]) by user id; None: links from co-rating in the training ratings."""
+    """File of trust links: two user ids a line, and a strength if there is one. None: the graph joins users
+    whose training ratings are alike."""
     links: int = Field(default=20, ge=1)
-    """Co-rating graph: how many users each user is linked to, those with the most similar ratings."""
+    """Graph from ratings: how many users each user is joined with, those with the most similar ratings."""
     walk: int = Field(default=2, ge=1, le=10)
-    """Steps along the graph that still count as the neighbourhood of a user (DeepWalk's window)."""
+    """Steps along the graph within which users count as near (DeepWalk's window)."""
     node_factors: int = Field(default=64, ge=1)
     """Dimension of the node embeddings."""
     neighbours: int = Field(default=10, ge=1)
     """k, the semantic neighbours of a user: those with the most similar node embeddings."""
     pull: float = Field(default=1.0, ge=0)
     """Strength of the pull of a user's code to the mean code of his neighbours, on the scale of `l2`."""
+
+
+class AESRModule(AutoEncoder):
+    """r_ui = mu + c_i + W_i . h_u, h_u = ReLU(sum_{k in N(u)} (r_uk - mu) V_k + b), N(u) the items u rated in
+    training.
+
+    Penalty: pull / n sum_u ||h_u - mean_{v in S(u)} h_v||^2 over the users with semantic neighbours S(u).
+
+    Args:
+        config: settings.
+        context: ratings; attributes are not used.
+        trust: (m, 2) positions of users joined by trust; None: the graph is made from the training ratings.
+    """
+
+    def __init__(self, config: AESRConfig, context: Context, trust: NDArray[np.int64] | None = None) -> None:
+        super().__init__(config, context, of_users=True, activation="relu")
+        self.config, self.context, self.trust = config, context, trust
+        self.near: SparseMatrix | None = None  # mean over S(u), built when training asks for the penalty
+
+    def penalty(self, users: Tensor, items: Tensor) -> Tensor:
+        """The pull, of all users at once; their codes are those of their whole training ratings."""
+        if self.near is None:
+            self.near = self._semantic_neighbours().to(self.v.device)
+        h = self.activation(self.ratings.product(self.v) + self.b)
+        apart = (h - self.near.product(h))[self.near.count > 0]
+        return self.config.pull / len(self.context.train) * apart.square().sum()
+
+    def _semantic_neighbours(self) -> SparseMatrix:
+        n, config = self.context.n_users + 1, self.config
+        if self.trust is None:
+            graph = co_rating_graph(self.context.train, n, config.links)
+        else:
+            graph = undirected(self.trust[:, 0], self.trust[:, 1], np.ones(len(self.trust)), n)
+        user, near = nearest(node_embeddings(graph, config.walk, config.node_factors), config.neighbours)
+        share = 1.0 / np.bincount(user, minlength=n)[user]
+        return SparseMatrix(torch.as_tensor(user), torch.as_tensor(near), torch.as_tensor(share), (n, n))
+
+
+def co_rating_graph(train: Ratings, n_users: int, links: int) -> sparse.csr_array:
+    """Joins each user with those of the most similar training ratings; a link weighs as much as they are
+    similar.
+
+    Similar is the cosine of two users' ratings less the mean rating, 0 where there is none; only positive
+    ones count.
+    """
+    rating = train.rating.double().numpy()
+    shape = (n_users, int(train.item.max()) + 1)
+    rows = sparse.csr_array((rating - rating.mean(), (train.user.numpy(), train.item.numpy())), shape=shape)
+    norm = np.sqrt(rows.multiply(rows).sum(axis=1))
+    rows = sparse.csr_array(sparse.diags_array(1 / np.where(norm > 0, norm, 1)) @ rows)
+    user, near, similar = _best(lambda block: (rows[block] @ rows.T).toarray(), n_users, links)
+    return undirected(user, near, similar, n_users)
+
+
+def undirected(
+    left: NDArray[np.int64], right: NDArray[np.int64], weight: NDArray[np.float64], n: int
+) -> sparse.csr_array:
+    """The (n, n) graph with these links both ways; a link stated twice keeps its larger weight."""
+    once = left != right
+    graph = sparse.coo_array((weight[once], (left[once], right[once])), shape=(n, n)).tocsr()
+    return sparse.csr_array(graph.maximum(graph.T))
+
+
+def node_embeddings(graph: sparse.csr_array, walk: int, factors: int) -> NDArray[np.float64]:
+    """DeepWalk's embeddings (n, <= factors) of the nodes of an undirected graph; all 0 for a node without
+    links.
+
+    With P = D^-1 A, T = `walk` and one negative sample, they factorise M = log max(1, vol(A) / T * (P + P^2 +
+    ... + P^T) D^-1); a zero stays a zero, so M is as sparse as T steps reach.
+    """
+    degree = np.asarray(graph.sum(axis=1))
+    inverse = sparse.diags_array(1 / np.where(degree > 0, degree, 1))
+    step = sparse.csr_array(inverse @ graph)
+    reached = power = step
+    for _ in range(walk - 1):
+        power = power @ step
+        reached = reached + power
+    m = sparse.csr_array(degree.sum() / walk * (reached @ inverse))
+    m.data = np.log(np.maximum(m.data, 1))
+    m.eliminate_zeros()
+    n = len(degree)
+    if m.nnz == 0:
+        return np.zeros((n, 1))
+    if n <= 4 * factors:
+        u, s, _ = np.linalg.svd(m.toarray())
+        return u[:, :factors] * np.sqrt(s[:factors])
+    u, s, _ = svds(m, k=factors, v0=np.random.default_rng(0).normal(size=n))
+    return u * np.sqrt(np.maximum(s, 0))
+
+
+def nearest(embeddings: NDArray[np.float64], k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pairs (node, neighbour): the k nodes of the largest positive cosine, for a node with an embedding."""
+    norm = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    unit = embeddings / np.where(norm > 1e-9 * norm.max(), norm, np.inf)
+    node, near, _ = _best(lambda block: unit[block] @ unit.T, len(unit), k)
+    return node, near
+
+
+def _best(
+    similar: Callable[[NDArray[np.int64]], NDArray[np.float64]], n: int, k: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """(row, column, similarity) of the k most similar others of each of n rows, among those above 0.
+
+    `similar` gives a block of the rows of the similarity matrix: positions (b,) -> (b, n).
+    """
+    k = min(k, n - 1)
+    parts: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]] = []
+    for block in np.array_split(np.arange(n), -(-n // 1024)):
+        s = similar(block)
+        s[np.arange(len(block)), block] = 0
+        best = np.argpartition(-s, k - 1, axis=1)[:, :k] if k > 0 else np.zeros((len(block), 0), np.int64)
+        value = np.take_along_axis(s, best, axis=1)
+        parts.append((np.repeat(block, k), best.ravel(), value.ravel()))
+    row, col, value = (np.concatenate(part) for part in zip(*parts, strict=True))
+    kept = value > 1e-9
+    return row[kept], col[kept], value[kept]

@@ -19,13 +19,9 @@ from aanmf.models.sparse import SparseMatrix
 ACTIVATIONS = {"sigmoid": torch.sigmoid, "relu": F.relu}
 
 
-class AutoRecConfig(ModelConfig):
-    """Settings of `AutoRec`; `factors` is the width of the hidden layer."""
+class AutoEncoderConfig(ModelConfig):
+    """Settings of every auto-encoder; `factors` is the width of the code."""
 
-    encodes: Literal["items", "users"] = "items"
-    """Whose ratings are encoded: those of the item (I-AutoRec) or of the user (U-AutoRec)."""
-    activation: Literal["sigmoid", "relu"] = "sigmoid"
-    """g, the non-linearity of the hidden layer."""
     dropout: float = Field(default=0.5, ge=0, lt=1)
     """Share of the ratings left out of the input at each training step (the rest scaled up)."""
     l2: float = Field(default=10.0, ge=0)
@@ -33,66 +29,89 @@ class AutoRecConfig(ModelConfig):
     l2_bias: float = Field(default=2.0, ge=0)
     """The same for the output biases."""
 
+    def batch_for(self, n: int) -> int:
+        """A step costs as much as encoding everybody, so steps are large: a 40th of the ratings."""
+        return self.batch_size or max(n // 40, 32)
 
-class AutoRecModule(RatingModule):
-    """r_ui = mu + c_u + W_u . h_i, with the code h_i = g(sum_{v in N(i)} (r_vi - mu) V_v + b) of the item's ratings.
 
-    N(i) are the users who rated i in training: the input is the item's whole training column, the rating to predict
-    among it, 0 where there is none, and the loss is taken over observed ratings only (Eq 2). U-AutoRec exchanges the
-    roles of users and items. Ratings enter less their mean, so that 0 is neutral; the source feeds them as they are.
+class AutoRecConfig(AutoEncoderConfig):
+    """Settings of `AutoRec`."""
+
+    encodes: Literal["items", "users"] = "items"
+    """Whose ratings are encoded: those of the item (I-AutoRec) or of the user (U-AutoRec)."""
+    activation: Literal["sigmoid", "relu"] = "sigmoid"
+    """g, the non-linearity of the code."""
+
+
+class AutoEncoder(RatingModule):
+    """r_ui = mu + c_u + W_u . h_i, with the code h_i = g(sum_{v in N(i)} (r_vi - mu) V_v + b) of the item's
+    ratings.
+
+    N(i) are the users who rated i in training: the input is the item's whole training column, the rating to
+    predict among it, 0 where there is none, and the loss is taken over observed ratings only (Eq 2). Where
+    users are encoded, users and items change roles. Ratings enter less their mean, so that 0 is neutral; the
+    source feeds them as they are.
     """
 
     mu: Tensor
 
-    def __init__(self, config: AutoRecConfig, context: Context) -> None:
+    def __init__(self, config: AutoEncoderConfig, context: Context, of_users: bool, activation: str) -> None:
         super().__init__()
-        k, train = config.factors, context.train
-        self.config = config
-        self.by_user = config.encodes == "users"
+        user, item, rating = context.train.user, context.train.item, context.train.rating
         n_users, n_items = context.n_users + 1, context.n_items + 1
-        row, col, n, m = (train.user, train.item, n_users, n_items) if self.by_user else (train.item, train.user, n_items, n_users)
-        self.ratings = SparseMatrix(row, col, train.rating - context.mean, (n, m))
-        self.v = embedding(m, k)
-        self.b = nn.Parameter(torch.zeros(k))
-        self.w = embedding(m, k)
+        row, col, n, m = (user, item, n_users, n_items) if of_users else (item, user, n_items, n_users)
+        self.ratings = SparseMatrix(row, col, context.train.rating - context.mean, (n, m))
+        self.v = embedding(m, config.factors)
+        self.b = nn.Parameter(torch.zeros(config.factors))
+        self.w = embedding(m, config.factors)
         self.c = nn.Parameter(torch.zeros(m, 1))
-        self.activation = ACTIVATIONS[config.activation]
         self.register_buffer("mu", torch.tensor(context.mean), persistent=False)
+        self.l2, self.l2_bias, self.dropout = config.l2, config.l2_bias, config.dropout
+        self.of_users, self.activation = of_users, ACTIVATIONS[activation]
 
     def codes(self, rows: Tensor) -> Tensor:
-        """h (B, K) of some items (users, for U-AutoRec)."""
-        value = F.dropout(self.ratings.value, self.config.dropout, self.training)
+        """Codes h (B, K) of some items (users, where they are encoded)."""
+        value = F.dropout(self.ratings.value, self.dropout, self.training)
         return self.activation(self.ratings(self.v, rows, value) + self.b)
 
     def forward(self, users: Tensor, items: Tensor, sets: AttributeSets | None = None) -> Tensor:
         """See `RatingModule.forward`; attributes are not used."""
-        rows, out = (users, items) if self.by_user else (items, users)
-        return self.mu + self.c[out, 0] + (self.codes(rows) * self.w.index_select(0, out)).sum(-1)
+        rows, out = (users, items) if self.of_users else (items, users)
+        products = self.codes(rows) * self.w.index_select(0, out)
+        return self.mu + self.c.index_select(0, out).squeeze(-1) + products.sum(-1)
 
     def l2_groups(self) -> Iterable[tuple[float, list[nn.Parameter]]]:
         """Weights and output biases apart; b free."""
-        yield self.config.l2, [self.v, self.w]
-        yield self.config.l2_bias, [self.c]
+        yield self.l2, [self.v, self.w]
+        yield self.l2_bias, [self.c]
 
     def user_tables(self) -> list[Tensor]:
-        """The output side where it is the users'."""
-        return [] if self.by_user else [self.w, self.c]
+        """The output side, where it is the users'."""
+        return [] if self.of_users else [self.w, self.c]
 
     def item_tables(self) -> list[Tensor]:
-        """The output side where it is the items'."""
-        return [self.w, self.c] if self.by_user else []
+        """The output side, where it is the items'."""
+        return [self.w, self.c] if self.of_users else []
 
     @property
     def n_items(self) -> int:
         """Items known by id."""
-        return self.ratings.shape[1 if self.by_user else 0] - 1
+        return self.ratings.shape[1 if self.of_users else 0] - 1
 
     def catalogue(self, users: Tensor, sets: AttributeSets | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """One matrix product per block of users."""
-        items = torch.arange(self.n_items, device=users.device)
+        codes = None if self.of_users else self.codes(torch.arange(self.n_items, device=users.device))
         for start in range(0, len(users), block := 512):
             part = torch.arange(start, min(start + block, len(users)), device=users.device)
-            if self.by_user:
-                yield part, self.mu + self.c[:-1, 0] + self.codes(users[part]) @ self.w[:-1].T
+            rows = users[part]
+            if codes is None:
+                yield part, self.mu + self.c[:-1, 0] + self.codes(rows) @ self.w[:-1].T
             else:
-                yield part, self.mu + self.c[users[part]] + self.w[users[part]] @ self.codes(items).T
+                yield part, self.mu + self.c[rows] + self.w[rows] @ codes.T
+
+
+class AutoRecModule(AutoEncoder):
+    """I-AutoRec, or U-AutoRec; see `AutoEncoder`."""
+
+    def __init__(self, config: AutoRecConfig, context: Context) -> None:
+        super().__init__(config, context, of_users=config.encodes == "users", activation=config.activation)

@@ -61,20 +61,21 @@ class ModelConfig(BaseModel):
             raise ConfigError(f"setting {first_fault(error)}") from None
 
 
-class Ratings(NamedTuple):
+@dataclass(frozen=True)
+class Ratings:
     """Ratings as tensors on one device: (n,) int64, (n,) int64, (n,) float."""
 
     user: Tensor
     item: Tensor
     rating: Tensor
 
-    def __len__(self) -> int:  # of ratings, not of fields
+    def __len__(self) -> int:
         return len(self.rating)
 
     @classmethod
     def of(cls, user: NDArray[np.int64], item: NDArray[np.int64], rating: NDArray[np.float32]) -> Ratings:
-        """From arrays."""
-        return cls(torch.as_tensor(user), torch.as_tensor(item), torch.as_tensor(rating))
+        """From arrays, copied."""
+        return cls(torch.tensor(user), torch.tensor(item), torch.tensor(rating))
 
     def take(self, rows: Tensor | slice) -> Ratings:
         """These ratings only."""

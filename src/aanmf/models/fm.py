@@ -31,25 +31,25 @@ class FMConfig(ModelConfig):
 class Features(nn.Module):
     """One side's features: the id of a user (item), with value 1, and its attributes, with their weights.
 
-    It owns v (K per feature) and w (one per feature) and gives the sums that a factorisation machine is made of.
+    It owns v (K per feature) and w (one per feature) and gives the sums that a factorisation machine is made
+    of.
     """
 
-    def __init__(self, n: int, factors: int, attributes: tuple[SetsOf, int, tuple[int, ...]] | None) -> None:
+    def __init__(self, n: int, factors: int, values: tuple[int, tuple[int, ...]] | None) -> None:
         super().__init__()
         self.v = embedding(n, factors)
         self.w = nn.Parameter(torch.zeros(n, 1))
-        self.sets, self.v_a, self.w_a = None, None, None
-        if attributes is not None:
-            self.sets, *sizes = attributes
-            self.v_a = AttributeEmbedding(*sizes, factors)
-            self.w_a = AttributeEmbedding(*sizes, 1, std=0.0)
+        self.v_a: AttributeEmbedding | None = None
+        self.w_a: AttributeEmbedding | None = None
+        if values is not None:
+            self.v_a = AttributeEmbedding(*values, factors)
+            self.w_a = AttributeEmbedding(*values, 1, std=0.0)
 
-    def forward(self, rows: Tensor, sets: AttributeSets | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """sum x w (B,), sum x v (B, K) and sum (x v)^2 (B, K); `sets` stand in for the rows' own attributes."""
+    def forward(self, rows: Tensor, sets: AttributeSets) -> tuple[Tensor, Tensor, Tensor]:
+        """The sums of x w (B,), of x v (B, K) and of (x v)^2 (B, K), for ids `rows` and attributes `sets`."""
         linear, total = self.w.index_select(0, rows), self.v.index_select(0, rows)
         squares = total.square()
-        if self.sets is not None and self.v_a is not None and self.w_a is not None:
-            sets = self.sets.rows(rows) if sets is None else sets
+        if self.v_a is not None and self.w_a is not None:
             values = self.v_a(sets.vectors)
             linear = linear + weighted_sum(self.w_a(sets.vectors), sets.value, sets.weight)
             total = total + weighted_sum(values, sets.value, sets.weight)
@@ -63,13 +63,14 @@ class Features(nn.Module):
 
 
 class FMModule(RatingModule):
-    """r_ui = w_0 + sum_f x_f w_f + sum_{f<g} x_f x_g v_f . v_g, the features x being user, item and attributes."""
+    """r_ui = w_0 + sum_f x_f w_f + sum_{f<g} x_f x_g v_f . v_g, with features x: user, item, attributes."""
 
     def __init__(self, config: FMConfig, context: Context) -> None:
         super().__init__()
-        users = (SetsOf(context.users), context.n_user_values, context.user_vector_sizes)
-        items = (SetsOf(context.items), context.n_item_values, context.item_vector_sizes)
+        users = (context.n_user_values, context.user_vector_sizes)
+        items = (context.n_item_values, context.item_vector_sizes)
         self.config = config
+        self.sets, self.item_sets = SetsOf(context.users), SetsOf(context.items)
         self.w_0 = nn.Parameter(torch.tensor(context.mean))
         self.user = Features(context.n_users + 1, config.factors, users if config.user_attributes else None)
         self.item = Features(context.n_items + 1, config.factors, items if config.item_attributes else None)
@@ -79,8 +80,8 @@ class FMModule(RatingModule):
 
         f_BI = sum_{f<g} x_f v_f * x_g v_g = 1/2 [(sum_f x_f v_f)^2 - sum_f (x_f v_f)^2]   (NFM, Eq 3 and 4)
         """
-        linear_u, total_u, squares_u = self.user(users, sets)
-        linear_i, total_i, squares_i = self.item(items)
+        linear_u, total_u, squares_u = self.user(users, self.sets.rows(users) if sets is None else sets)
+        linear_i, total_i, squares_i = self.item(items, self.item_sets.rows(items))
         pooled = 0.5 * ((total_u + total_i).square() - squares_u - squares_i)
         return self.w_0 + linear_u + linear_i, pooled
 
@@ -95,19 +96,21 @@ class FMModule(RatingModule):
         yield self.config.l2_bias, self.user.tables("w") + self.item.tables("w")
 
     def user_tables(self) -> list[Tensor]:
-        """v and w of the users."""
+        """Tables v and w of the users."""
         return [self.user.v, self.user.w]
 
     def item_tables(self) -> list[Tensor]:
-        """v and w of the items."""
+        """Tables v and w of the items."""
         return [self.item.v, self.item.w]
 
     def catalogue(self, users: Tensor, sets: AttributeSets | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """User and item meet in one inner product: what lies within a side is computed once per user, once per item."""
-        linear_i, total_i, squares_i = self.item(torch.arange(self.n_items, device=users.device))
+        """User and item meet in one inner product; what lies within a side is computed once per row."""
+        items = torch.arange(self.n_items, device=users.device)
+        linear_i, total_i, squares_i = self.item(items, self.item_sets.rows(items))
         alone_i = linear_i + 0.5 * (total_i.square() - squares_i).sum(-1)
         for start in range(0, len(users), block := 512):
             part = torch.arange(start, min(start + block, len(users)), device=users.device)
-            linear_u, total_u, squares_u = self.user(users[part], None if sets is None else sets.rows(part))
+            own = self.sets.rows(users[part]) if sets is None else sets.rows(part)
+            linear_u, total_u, squares_u = self.user(users[part], own)
             alone_u = self.w_0 + linear_u + 0.5 * (total_u.square() - squares_u).sum(-1)
             yield part, alone_u[:, None] + alone_i + total_u @ total_i.T

@@ -129,7 +129,7 @@ class TanhScore(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, index: Tensor, q: Tensor, w: Tensor) -> Tensor:
         """(V, K), (B, J), (B, K), (K,) -> (B, J)."""
-        h = a.index_select(0, index.reshape(-1)).view(*index.shape, -1)
+        h = a.index_select(0, index.reshape(-1)).view(*index.shape, a.shape[1])
         h.add_(q[:, None, :]).mul_(2).sigmoid_().mul_(2).sub_(1)
         ctx.save_for_backward(h, index, w)
         ctx.n_values = len(a)

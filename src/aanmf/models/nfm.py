@@ -32,7 +32,7 @@ class NFMConfig(FMConfig):
 
 
 class NFMModule(FMModule):
-    """r_ui = w_0 + sum_f x_f w_f + h . MLP(f_BI) (Eq 2 and 6), f_BI the bi-interaction pooling of `FMModule`."""
+    """r_ui = w_0 + sum_f x_f w_f + h . MLP(f_BI) (Eq 2 and 6), with the pooling f_BI of `FMModule`."""
 
     config: NFMConfig
 
@@ -40,7 +40,8 @@ class NFMModule(FMModule):
         super().__init__(config, context)
         widths = [config.factors, *config.layers]
         self.dense = nn.ModuleList([nn.Linear(*width) for width in pairwise(widths)])
-        self.norms = nn.ModuleList([BatchNorm(width) if config.batch_norm else nn.Identity() for width in widths])
+        norm = BatchNorm if config.batch_norm else nn.Identity
+        self.norms = nn.ModuleList([norm(width) for width in widths])
         self.h = nn.Linear(widths[-1], 1, bias=False)
         self.dropout = nn.Dropout(config.dropout)
 
@@ -55,7 +56,8 @@ class NFMModule(FMModule):
     def l2_groups(self) -> Iterable[tuple[float, list[nn.Parameter]]]:
         """Factors, linear weights, and the weights (not biases) of the layers."""
         yield from super().l2_groups()
-        yield self.config.l2_dense, [self.h.weight, *(layer.weight for layer in self.dense)]
+        layers = [*self.dense.named_parameters(), *self.h.named_parameters()]
+        yield self.config.l2_dense, [each for name, each in layers if name.endswith("weight")]
 
     def catalogue(self, users: Tensor, sets: AttributeSets | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Pair by pair: above the pooling nothing is shared."""
@@ -68,5 +70,6 @@ class BatchNorm(nn.BatchNorm1d):
     def forward(self, input: Tensor) -> Tensor:
         """(B, width) -> (B, width)."""
         if self.training and len(input) < 2:
-            return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+            mean, variance = self.running_mean, self.running_var
+            return F.batch_norm(input, mean, variance, self.weight, self.bias, False, 0.0, self.eps)
         return super().forward(input)

@@ -1,4 +1,4 @@
-"""A fixed sparse matrix times a table of vectors: rating histories and neighbourhoods, as models read them."""
+"""A fixed sparse matrix times a table of vectors: rating histories, and neighbourhoods."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch.nn import functional as F
 class SparseMatrix(nn.Module):
     """A (n, m) matrix A of fixed values, to multiply tables (m, K) with.
 
-    Its entries lie sorted by row and, for the gradient A^T g, once more by column, so that both products are sums over
-    consecutive entries. That is several times faster than the general sparse formats. Nothing of it is saved with a
-    model: it is built from the training ratings.
+    Its entries lie sorted by row and, for the gradient A^T g, once more by column, so that both products are
+    sums over consecutive entries. That is several times faster than the general sparse formats. Nothing of it
+    is saved with a model: it is built from the training ratings.
     """
 
     row: Tensor
@@ -56,7 +56,8 @@ class SparseMatrix(nn.Module):
         rows, back = torch.unique(rows, return_inverse=True)
         count = self.count[rows]
         start = count.cumsum(0) - count
-        entry = torch.arange(int(count.sum()), device=rows.device) + torch.repeat_interleave(self.start[rows] - start, count)
+        shift = torch.repeat_interleave(self.start[rows] - start, count)
+        entry = torch.arange(len(shift), device=rows.device) + shift
         weight = (self.value if value is None else value)[entry]
         sums = F.embedding_bag(self.col[entry], table, start, per_sample_weights=weight, mode="sum")
         return sums.index_select(0, back)
@@ -72,8 +73,9 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         matrix: SparseMatrix = ctx.matrix
         weight = ctx.value[matrix.place_t]
-        bags = F.embedding_bag(matrix.row_t, grad.contiguous(), matrix.start_t, per_sample_weights=weight, mode="sum")
-        return bags, None, None
+        grad = grad.contiguous()
+        sums = F.embedding_bag(matrix.row_t, grad, matrix.start_t, per_sample_weights=weight, mode="sum")
+        return sums, None, None

@@ -45,7 +45,7 @@ class SVDppModule(RatingModule):
         self.b_u = nn.Parameter(torch.zeros(n_users, 1))
         self.b_i = nn.Parameter(torch.zeros(n_items, 1))
         self.register_buffer("mu", torch.tensor(context.mean), persistent=False)
-        user, item, _ = context.train
+        user, item = context.train.user, context.train.item
         norm = torch.bincount(user, minlength=n_users).float().rsqrt()  # |N(u)|^-1/2
         self.history = SparseMatrix(user, item, norm[user], (n_users, n_items))
         self.sets = SetsOf(context.users)
@@ -73,11 +73,11 @@ class SVDppModule(RatingModule):
         yield self.config.l2_bias, [self.b_u, self.b_i]
 
     def user_tables(self) -> list[Tensor]:
-        """p and b_u."""
+        """Tables p and b_u."""
         return [self.p, self.b_u]
 
     def item_tables(self) -> list[Tensor]:
-        """q and b_i (y is read for rated items only)."""
+        """Tables q and b_i (y is read for rated items only)."""
         return [self.q, self.b_i]
 
     def catalogue(self, users: Tensor, sets: AttributeSets | None = None) -> Iterator[tuple[Tensor, Tensor]]:

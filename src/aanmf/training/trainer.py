@@ -192,8 +192,8 @@ def _groups(module: RatingModule) -> Iterable[tuple[float, list[torch.nn.Paramet
 
 
 def _weights(module: RatingModule) -> dict[str, Tensor]:
-    """A copy of the parameters."""
-    return {name: each.detach().clone() for name, each in module.named_parameters()}
+    """A copy of the parameters, and of what is learned without gradient (batch norm)."""
+    return {name: each.detach().clone() for name, each in module.state_dict().items()}
 
 
 @torch.no_grad()

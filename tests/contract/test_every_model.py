@@ -1,0 +1,270 @@
+"""What every model keeps, whatever it computes. New models join by standing in `MODELS`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from aanmf import DataError, Recommender, SchemaError, UnknownIdError, load_model, make_model
+from aanmf.data.dataset import EntityTable, RatingDataset, Vocabulary
+from aanmf.recommender import MODELS
+from tests.conftest import small_dataset
+
+DATA = small_dataset()
+QUICK = {"epochs": 3, "factors": 4}
+WITHOUT_EFFECT = {
+    "device": "one machine",
+    "patience": "three epochs do not run out of patience",
+    "epochs": "tested apart",
+}
+CHANGED: dict[str, object] = {
+    "learning_rate": 0.03,
+    "validation": 0.3,
+    "batch_size": 50,
+    "dropout": 0.6,
+    "init_std": 0.4,
+    "pooling": ("sum", "pairwise"),
+    "interaction": "product",
+    "side": ("item", "user"),
+    "trust": None,
+}
+"""Another value of a setting where the general rule (not, plus one, a hundred times as much) will not do."""
+
+
+def another(setting: str, default: object) -> object:
+    if setting in CHANGED:
+        value = CHANGED[setting]
+        return next(each for each in value if each != default) if isinstance(value, tuple) else value
+    if isinstance(default, bool):
+        return not default
+    if isinstance(default, tuple):
+        return (3, 2)
+    assert isinstance(default, int | float), f"say in CHANGED what else {setting} could be"
+    return default + 1 if isinstance(default, int) else 100 * default + 100
+
+
+pytestmark = pytest.mark.parametrize("name", MODELS)
+_fitted: dict[str, Recommender] = {}
+
+
+def fitted(name: str) -> Recommender:
+    """One fit per model serves the tests that only read it."""
+    if name not in _fitted:
+        _fitted[name] = make_model(name, **QUICK).fit(DATA)
+    return _fitted[name]
+
+
+def state(model: Recommender) -> dict[str, torch.Tensor]:
+    return model.module_.state_dict()
+
+
+def test_batches_of_none_one_and_many(name: str) -> None:
+    model = fitted(name)
+    assert model.predict([], []).height == 0
+    pairs = [("u1", "i2"), ("u2", "i2"), ("u3", "i19")]
+    users, items = zip(*pairs, strict=True)
+    many = model.predict(users, items)
+    assert many.columns[:4] == ["user", "item", "rating", "fallback"]
+    for row, (user, item) in enumerate(pairs):
+        alone = model.predict(user, item)
+        assert alone["rating"][0] == pytest.approx(many["rating"][row], abs=1e-5)
+
+
+def test_predictions_lie_on_the_scale(name: str) -> None:
+    predicted = fitted(name).predict_data(DATA)
+    assert np.isfinite(predicted).all()
+    assert predicted.min() >= 1
+    assert predicted.max() <= 5
+
+
+def test_unknown_ids_are_flagged_and_predicted(name: str) -> None:
+    table = fitted(name).predict(["u1", "nobody", "u1", "nobody"], ["i1", "i1", "nothing", "nothing"])
+    assert table["fallback"].to_list() == [None, "unknown user", "unknown item", "unknown user, unknown item"]
+    assert table["rating"].is_finite().all()
+
+
+def test_users_and_items_without_ratings_are_flagged(name: str) -> None:
+    table = fitted(name).predict(["u41", "u1", "u1"], ["i1", "i20", "i1"])
+    assert table["fallback"].to_list() == ["user without ratings", "item without ratings", None]
+    assert table["rating"].is_finite().all()
+
+
+def test_ids_are_strings_at_the_edge(name: str) -> None:
+    numbers = replace(
+        DATA,
+        users=replace(DATA.users, ids=Vocabulary(map(str, range(len(DATA.users))))),
+        items=replace(DATA.items, ids=Vocabulary(map(str, range(len(DATA.items))))),
+    )
+    model = make_model(name, **QUICK).fit(numbers)
+    assert model.predict(1, 2).equals(model.predict("1", "2"))
+    assert model.recommend(1).equals(model.recommend("1"))
+
+
+def test_save_and_load_keep_every_bit(name: str, tmp_path) -> None:
+    model = fitted(name)
+    model.save(tmp_path / "model")
+    again = load_model(tmp_path / "model")
+    assert type(again) is type(model)
+    assert again.get_params() == model.get_params()
+    assert all(torch.equal(a, b) for a, b in zip(state(model).values(), state(again).values(), strict=True))
+    np.testing.assert_array_equal(model.predict_data(DATA), again.predict_data(DATA))
+    assert again.recommend("u1").equals(model.recommend("u1"))
+    assert again.explain("u1", "i1").equals(model.explain("u1", "i1"))
+    assert again.fitted_.history == model.fitted_.history
+    assert {file.suffix for file in (tmp_path / "model").iterdir()} == {".json", ".safetensors"}
+
+
+def test_same_seed_same_bits(name: str) -> None:
+    again = make_model(name, **QUICK).fit(DATA)
+    assert all(torch.equal(a, b) for a, b in zip(state(fitted(name)).values(), state(again).values(), strict=True))
+
+
+def test_more_epochs_lower_the_training_loss(name: str) -> None:
+    losses = make_model(name, factors=4, epochs=8, validation=0).fit(DATA).fitted_.history.epochs
+    assert losses[-1].train_mse < losses[0].train_mse
+
+
+def test_every_setting_has_an_effect(name: str, tmp_path) -> None:
+    links = tmp_path / "trust.csv"
+    links.write_text("".join(f"u{u},u{(u + 1) % 40}\n" for u in range(40)))
+    for setting, default in make_model(name).get_params().items():
+        if setting in WITHOUT_EFFECT:
+            continue
+        value = str(links) if setting == "trust" else another(setting, default)
+        common = QUICK | ({"refit": False} if setting == "validation" else {})
+        base = make_model(name, **common).fit(DATA)
+        other = make_model(name, **common, **{setting: value}).fit(DATA) if setting not in common else None
+        other = other or make_model(name, **{**common, setting: value}).fit(DATA)
+        assert not np.allclose(other.predict_data(DATA), base.predict_data(DATA), atol=1e-7), setting
+
+
+def test_learning_needs_no_attributes(name: str) -> None:
+    bare = DATA.with_attributes(users=[], items=[])
+    model = make_model(name, **QUICK).fit(bare)
+    assert np.isfinite(model.predict_data(bare)).all()
+    assert model.explain("u1", "i1").height == 0
+    assert model.recommend_for({}, n=3).height == 3
+
+
+@pytest.mark.parametrize("side", ["user", "item"])
+def test_a_single_user_or_item(name: str, side: str) -> None:
+    rows = np.flatnonzero(getattr(DATA, side) == 1)
+    one = DATA.take(rows)
+    assert np.isfinite(make_model(name, **QUICK).fit(one).predict_data(one)).all()
+
+
+def test_equal_ratings_are_predicted(name: str) -> None:
+    flat = replace(DATA, rating=np.full(len(DATA), 4.0, np.float32), scale=None)
+    np.testing.assert_allclose(make_model(name, **QUICK).fit(flat).predict_data(flat), 4.0)
+
+
+def test_test_ratings_do_not_change_predictions(name: str) -> None:
+    train, test = DATA.split(test=0.2, seed=0)
+    model = make_model(name, **QUICK).fit(train)
+    planted = replace(test, rating=6 - test.rating)
+    np.testing.assert_array_equal(model.predict_data(test), model.predict_data(planted))
+
+
+def test_recommend(name: str) -> None:
+    model = fitted(name)
+    rated = {DATA.items.ids.ids[i] for i in DATA.item[DATA.user == 1]}
+    table = model.recommend("u1", n=1000)
+    assert not rated & set(table["item"])
+    assert "i20" not in set(table["item"])  # never rated by anyone
+    assert "i20" in set(model.recommend("u1", n=1000, unrated=True)["item"])
+    assert set(model.recommend("u1", n=1000, seen=True)["item"]) == {f"i{i}" for i in range(20)}
+    assert table["rating"].is_sorted(descending=True)
+    pairs = model.predict("u1", table["item"].to_list())
+    np.testing.assert_allclose(pairs["rating"], table["rating"], atol=1e-5)
+    assert model.recommend("u1", n=0).height == 0
+    with pytest.raises(UnknownIdError, match="recommend_for"):
+        model.recommend("nobody")
+
+
+def test_recommend_for_a_new_user(name: str) -> None:
+    model = fitted(name)
+    table = model.recommend_for({"gender": "F", "hobbies": "chess|go", "age": 30}, n=4)
+    assert table.height == 4
+    with pytest.raises(SchemaError, match=r"'X' is not among .* allowed: 'F', 'M'"):
+        model.recommend_for({"gender": "X"})
+    with pytest.raises(SchemaError, match="unknown attribute 'colour'"):
+        model.recommend_for({"colour": "red"})
+    alone = model.predict_for({"gender": "F", "hobbies": "chess|go", "age": 30}, table["item"].to_list())
+    np.testing.assert_allclose(alone["rating"], table["rating"], atol=1e-5)
+
+
+def test_evaluate_knows_new_users_by_their_attributes(name: str) -> None:
+    model = fitted(name)
+    renamed = replace(DATA, users=replace(DATA.users, ids=Vocabulary(f"new{u}" for u in range(len(DATA.users)))))
+    predicted = model.predict_data(renamed)
+    wishes = {"gender": "F", "hobbies": ["chess"], "age": 20.0, "voice": [0.0, 1.0, 0.0]}  # user 0
+    expected = model.predict_for(wishes, [DATA.items.ids.ids[i] for i in DATA.item[DATA.user == 0]])
+    np.testing.assert_allclose(predicted[DATA.user == 0], expected["rating"], atol=1e-5)
+
+
+def test_explain(name: str) -> None:
+    model = fitted(name)
+    table = model.explain("u1", "i1")
+    attention = model.module_.attention(torch.tensor([1]), torch.tensor([1]))
+    if attention is None:
+        assert table["attention"].null_count() == table.height
+    else:
+        assert table["attention"].sum() == pytest.approx(1, abs=1e-5)
+    with pytest.raises(UnknownIdError):
+        model.explain("u1", "nothing")
+    new = model.explain({"gender": "M"}, "i1")
+    assert new["attribute"].to_list() == ["gender"]
+    assert new["value"].to_list() == ["M"]
+
+
+def test_contributions_are_differences_of_predictions(name: str) -> None:
+    model = fitted(name)
+    table = model.explain("u4", "i1")
+    module, context = model.module_, model.fitted_.context
+    owner = model.fitted_.user_encoder.slot_attributes(context.users)[4]
+    before = float(module(torch.tensor([4]), torch.tensor([1])))
+    for j, attribute in enumerate(model.fitted_.user_encoder.names):
+        if attribute not in table["attribute"]:
+            assert not (owner == j).any()
+            continue
+        sets = module.sets.rows(torch.tensor([4])) if hasattr(module, "sets") else None
+        if sets is None:
+            assert table.filter(pl.col("attribute") == attribute)["contribution"][0] == 0
+            continue
+        weight = sets.weight.clone()
+        weight[0, torch.as_tensor(owner == j)] = 0
+        after = float(module(torch.tensor([4]), torch.tensor([1]), sets._replace(weight=weight)))
+        shown = table.filter(pl.col("attribute") == attribute)["contribution"][0]
+        assert shown == pytest.approx(before - after, abs=1e-5)
+
+
+def test_nothing_to_learn_from(name: str) -> None:
+    with pytest.raises(DataError, match="no ratings"):
+        make_model(name).fit(DATA.take(np.zeros(0, np.int64)))
+
+
+def test_catalogue_equals_pairs(name: str) -> None:
+    module = fitted(name).module_
+    users = torch.tensor([3, 0, 41, 42])
+    with torch.no_grad():
+        for part, scores in module.catalogue(users):
+            for row, user in zip(scores, users[part], strict=True):
+                expected = module(user.expand(21), torch.arange(21))
+                np.testing.assert_allclose(row.numpy(), expected.numpy(), atol=1e-5)
+
+
+def test_a_user_table_larger_than_the_ratings(name: str) -> None:
+    """Rows of users who never rated do not change what is learned from those who did."""
+    more = EntityTable(
+        Vocabulary([*DATA.users.ids.ids, "x", "y"]),
+        pl.concat([DATA.users.columns, DATA.users.columns[:2].with_columns(gender=pl.lit("other"))]),
+        DATA.users.attributes,
+    )
+    grown = RatingDataset(more, DATA.items, DATA.user, DATA.item, DATA.rating, scale=(1, 5))
+    model = make_model(name, **QUICK).fit(grown)
+    assert model.fitted_.user_encoder == fitted(name).fitted_.user_encoder
+    assert model.predict(["x"], ["i1"])["rating"].is_finite().all()

@@ -1,0 +1,108 @@
+"""Model folders: complete, checked, replaced whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from aanmf import AANMF, MF, load_model
+from aanmf.errors import ModelFolderError, NotFittedError
+from tests.conftest import small_dataset
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = tmp_path / "model"
+    MF(epochs=1, factors=2).fit(small_dataset()).save(path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "users.json", "data.safetensors"])
+def test_a_missing_file_is_named(saved, name: str) -> None:
+    (saved / name).unlink()
+    with pytest.raises(ModelFolderError, match=f"{name} is missing"):
+        load_model(saved)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "config.json"])
+def test_a_changed_file_is_named(saved, name: str) -> None:
+    content = bytearray((saved / name).read_bytes())
+    content[-2] ^= 1
+    (saved / name).write_bytes(bytes(content))
+    with pytest.raises(ModelFolderError, match=f"{name} was changed"):
+        load_model(saved)
+
+
+def edit_manifest(path, **changes: object) -> None:
+    manifest = json.loads((path / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps({**manifest, **changes}))
+
+
+def test_a_newer_version_says_so(saved) -> None:
+    edit_manifest(saved, format=99)
+    with pytest.raises(ModelFolderError, match=r"newer version .*format 99.*install a newer aanmf"):
+        load_model(saved)
+
+
+def test_other_kinds_of_model(saved) -> None:
+    with pytest.raises(ModelFolderError, match="kind 'mf', not 'aanmf'"):
+        AANMF.load(saved)
+    edit_manifest(saved, model="oracle")
+    with pytest.raises(ModelFolderError, match="'oracle'"):
+        load_model(saved)
+
+
+def test_a_manifest_cannot_point_outside(saved) -> None:
+    edit_manifest(saved, sha256={"../secret.json": "0"})
+    with pytest.raises(ModelFolderError, match="outside of the folder"):
+        load_model(saved)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"format": 1}'])
+def test_a_damaged_manifest(saved, content: str) -> None:
+    (saved / "manifest.json").write_text(content)
+    with pytest.raises(ModelFolderError, match="damaged"):
+        load_model(saved)
+
+
+def test_no_folder_and_no_manifest(tmp_path) -> None:
+    with pytest.raises(ModelFolderError, match="no such folder"):
+        load_model(tmp_path / "nowhere")
+    with pytest.raises(ModelFolderError, match="not a model folder"):
+        load_model(tmp_path)
+
+
+def test_what_is_not_a_model_is_never_replaced(tmp_path) -> None:
+    (tmp_path / "notes.txt").write_text("dear diary")
+    with pytest.raises(ModelFolderError, match="is not a model folder"):
+        MF(epochs=1, factors=2).fit(small_dataset()).save(tmp_path)
+    assert (tmp_path / "notes.txt").read_text() == "dear diary"
+
+
+def test_an_older_model_is_replaced(saved) -> None:
+    MF(epochs=1, factors=3).fit(small_dataset()).save(saved)
+    assert load_model(saved).get_params()["factors"] == 3
+    assert [each.name for each in saved.parent.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("broken", ["fsync", "rename"])
+def test_a_failed_write_leaves_the_older_model(saved, monkeypatch, broken: str) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    if broken == "fsync":
+        monkeypatch.setattr(os, "fsync", full)
+    else:
+        monkeypatch.setattr("aanmf.storage._swap", full)
+    with pytest.raises(OSError, match="No space left"):
+        MF(epochs=1, factors=3).fit(small_dataset()).save(saved)
+    monkeypatch.undo()
+    assert load_model(saved).get_params()["factors"] == 2
+    assert [each.name for each in saved.parent.iterdir()] == ["model"]
+
+
+def test_nothing_to_save_before_fit(tmp_path) -> None:
+    with pytest.raises(NotFittedError, match="call fit"):
+        MF().save(tmp_path / "model")
