@@ -115,6 +115,7 @@ class Recommender:
 
         Raises:
             DataError: there is no rating.
+            ConfigError: training diverged: the learning rate is too high.
             KeyboardInterrupt: after Ctrl-C; the model then holds what was learned so far and can be saved.
         """
         if len(data) == 0:

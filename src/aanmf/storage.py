@@ -91,7 +91,7 @@ def read_folder(path: str | Path) -> tuple[dict[str, object], dict[str, dict[str
     documents: dict[str, dict[str, object]] = {}
     tensors: dict[str, dict[str, Tensor]] = {}
     for name, expected in dict(manifest["sha256"]).items():  # type: ignore[call-overload]
-        if Path(name).name != name:
+        if Path(name).name != name or name in ("", ".."):
             raise ModelFolderError(f"{path / MANIFEST} names a file outside of the folder: {name!r}")
         try:
             content = (path / name).read_bytes()

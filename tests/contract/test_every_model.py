@@ -29,7 +29,9 @@ CHANGED: dict[str, object] = {
     "init_std": 0.4,
     "pooling": ("sum", "pairwise"),
     "interaction": "product",
-    "side": ("item", "user"),
+    "encodes": "users",
+    "node_factors": 2,
+    "activation": ("identity", "sigmoid", "relu"),
     "trust": None,
 }
 """Another value of a setting where the general rule (not, plus one, a hundred times as much) will not do."""
@@ -226,6 +228,7 @@ def test_contributions_are_differences_of_predictions(name: str) -> None:
     table = model.explain("u4", "i1")
     module, context = model.module_, model.fitted_.context
     owner = model.fitted_.user_encoder.slot_attributes(context.users)[4]
+    module.requires_grad_(False)
     before = float(module(torch.tensor([4]), torch.tensor([1])))
     for j, attribute in enumerate(model.fitted_.user_encoder.names):
         if attribute not in table["attribute"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -162,3 +163,121 @@ def test_mf_by_hand() -> None:
         (_, scores), *_ = m.catalogue(torch.tensor([3]))
         pairs = m(torch.full((N_ITEMS,), 3), torch.arange(N_ITEMS))
     np.testing.assert_allclose(scores[0].numpy(), pairs.numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize(("pooling", "interaction", "layers", "vectors"), SHAPES)
+def test_catalogue_of_new_users_in_every_shape(
+    pooling: str, interaction: str, layers: tuple[int, ...], vectors: bool
+) -> None:
+    m = module(vectors, pooling=pooling, interaction=interaction, layers=layers)
+    users, sets = torch.tensor([N_USERS, 1, N_USERS, N_USERS]), m.sets.rows(torch.tensor([0, 2, 4, N_USERS]))
+    seen = torch.full((4, N_ITEMS), torch.nan, dtype=torch.float64)
+    with torch.no_grad():
+        for part, scores in m.catalogue(users, sets):
+            seen[part] = scores
+        for row in range(4):
+            every = torch.full((N_ITEMS,), row)
+            expected = m(users[every], torch.arange(N_ITEMS), sets.rows(every))
+            np.testing.assert_allclose(seen[row].numpy(), expected.numpy(), atol=1e-10)
+
+
+def test_catalogue_of_a_group_larger_than_a_block() -> None:
+    m = module(pooling="pairwise")
+    users = torch.tensor([2, 3]).repeat(1000)  # they share their attributes
+    seen = torch.full((2000, N_ITEMS), torch.nan, dtype=torch.float64)
+    with torch.no_grad():
+        blocks = list(m.catalogue(users))
+        for part, scores in blocks:
+            seen[part] = scores
+        expected = torch.stack([m(torch.full((N_ITEMS,), user), torch.arange(N_ITEMS)) for user in (2, 3)])
+    assert len(blocks) > 1
+    np.testing.assert_allclose(seen.numpy(), expected.repeat(1000, 1).numpy(), atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("weight", "taken"),
+    [
+        ([[1.0, 1.0], [1.0, 0.5]], [[True, True], [True, True]]),  # equal values, other weights
+        ([[0.0, 1.0], [0.0, 1.0]], [[True, True], [False, True]]),  # a number at its mean is not a missing one
+    ],
+)
+def test_catalogue_tells_sets_apart_that_share_their_values(weight, taken) -> None:
+    m = module()
+    sets = AttributeSets(torch.tensor([[0, 5], [0, 5]]), torch.tensor(weight, dtype=torch.float64), torch.tensor(taken))
+    users = torch.tensor([N_USERS, N_USERS])
+    with torch.no_grad():
+        seen = torch.zeros(2, N_ITEMS, dtype=torch.float64)
+        for part, scores in m.catalogue(users, sets):
+            seen[part] = scores
+        for row in range(2):
+            every = torch.full((N_ITEMS,), row)
+            expected = m(users[every], torch.arange(N_ITEMS), sets.rows(every))
+            np.testing.assert_allclose(seen[row].numpy(), expected.numpy(), atol=1e-10)
+    assert not np.allclose(seen[0].numpy(), seen[1].numpy())
+
+
+@pytest.mark.parametrize(("pooling", "interaction"), list(itertools.product(["sum", "pairwise"], ["concat", "product"])))
+def test_without_any_attribute_column(pooling: str, interaction: str) -> None:
+    none = Slots(np.zeros((N_USERS + 1, 0), np.int64), np.zeros((N_USERS + 1, 0), np.float32), np.zeros((N_USERS + 1, 0), bool))
+    torch.manual_seed(0)
+    config = AANMFConfig(factors=K, init_std=1.0, pooling=pooling, interaction=interaction)
+    m = AANMFModule(config, replace(context(), users=none, n_user_values=0)).double().eval()
+    users, items = (torch.tensor(side) for side in zip(*itertools.product([0, 3], range(N_ITEMS)), strict=True))
+    expected = [naive(m, u, i, False) for u, i in zip(users.tolist(), items.tolist(), strict=True)]
+    with torch.no_grad():
+        np.testing.assert_allclose(m(users, items).numpy(), expected, atol=1e-10)
+        (_, scores), *_ = m.catalogue(torch.tensor([0, 3]))
+    np.testing.assert_allclose(scores.flatten().numpy(), expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("place", ["x", "q", "hidden"])
+def test_dropout_acts_in_front_of_every_layer(place: str) -> None:
+    m = AANMFModule(AANMFConfig(factors=K, dropout=0.5, init_std=1.0, layers=(20,)), context()).train()
+    assert m.from_q is not None
+    with torch.no_grad():  # shut the other ways from input to output
+        m.dense[0].bias.fill_(1.0)
+        if place != "x":
+            m.dense[0].weight.zero_()
+        if place != "q":
+            m.from_q.weight.zero_()
+        if place != "hidden":
+            m.dropout.register_forward_hook(lambda _, args, out: args[0] if args[0].shape[-1] == 20 else out)
+        outputs = {float(m(torch.tensor([1]), torch.tensor([2]))) for _ in range(20)}
+    assert len(outputs) > 1
+
+
+def test_attention_of_a_pair_is_algorithm_1() -> None:
+    m = module(vectors=True)
+    users, items = torch.tensor([2, 5, N_USERS]), torch.tensor([3, 0, 1])
+    lam = m.attention(users, items).detach().numpy()
+    n = {name: p.detach().numpy() for name, p in m.named_parameters()}
+    values = np.concatenate([n["a.weight"], m.sets.vectors0.numpy() @ n["a.projections.0"]])
+    for row, (user, item) in enumerate(zip(users, items, strict=True)):
+        q = n["q.deviation"][item] + n["q.center"]
+        scores = {}
+        for j in np.flatnonzero(m.sets.mask[user].numpy()):
+            a = values[m.sets.value[user, j]]
+            hidden = np.tanh(n["cell.value.weight"] @ a + n["cell.item.weight"] @ q + n["cell.item.bias"])
+            scores[j] = np.exp(max(0.0, (n["cell.out.weight"] @ hidden + n["cell.out.bias"]).item()))
+        expected = [scores.get(j, 0.0) / sum(scores.values()) if scores else 0.0 for j in range(lam.shape[1])]
+        np.testing.assert_allclose(lam[row], expected, atol=1e-10)
+
+
+def test_settle_gives_items_without_ratings_the_mean() -> None:
+    m = module()
+    rated_users, rated_items = torch.ones(N_USERS + 1) > 0, torch.ones(N_ITEMS + 1) > 0
+    rated_items[[1, N_ITEMS]] = False
+    before, mean = m.q.all().detach().clone(), m.q.all()[rated_items].mean(0).detach()
+    m.settle(rated_users, rated_items)
+    after = m.q.all().detach()
+    np.testing.assert_allclose(after[[1, N_ITEMS]].numpy(), np.tile(mean.numpy(), (2, 1)), atol=1e-12)
+    np.testing.assert_array_equal(after[rated_items].numpy(), before[rated_items].numpy())
+
+
+def test_starts_at_the_mean_with_embeddings_of_the_stated_spread() -> None:
+    torch.manual_seed(0)
+    of = context()
+    m = AANMFModule(AANMFConfig(factors=50, init_std=3.0), of)
+    assert float(m.dense[-1].bias.detach()) == pytest.approx(float(of.train.rating.mean()), abs=1e-6)
+    for table in (m.p.deviation, m.q.deviation, m.a.weight):
+        assert float(table.detach().std()) == pytest.approx(3.0, rel=0.15)

@@ -30,7 +30,7 @@ def test_prediction_by_naive_loop(small: RatingDataset, encodes: str, activation
         code = 1 / (1 + np.exp(-code)) if activation == "sigmoid" else np.maximum(code, 0)
         out = user if encodes == "items" else item
         expected = c.mean + n["c"][out, 0] + n["w"][out] @ code
-        assert float(m(torch.tensor([user]), torch.tensor([item]))) == pytest.approx(expected, rel=1e-3, abs=1e-3)
+        assert m(torch.tensor([user]), torch.tensor([item])).item() == pytest.approx(expected, rel=1e-3, abs=1e-3)
 
 
 def test_input_is_of_training_ratings_only(small: RatingDataset) -> None:

@@ -186,3 +186,22 @@ def test_sets_from_slots() -> None:
     sets = AttributeSets.of(slots).rows(torch.tensor([0, 0]))
     assert sets.value.tolist() == [[1, 0], [1, 0]]
     assert sets.mask.dtype == torch.bool
+
+
+def test_several_vector_attributes_follow_each_other() -> None:
+    table = AttributeEmbedding(2, (3, 2), K)
+    vectors = torch.randn(4, 3), torch.randn(4, 2)
+    rows = table(vectors)
+    assert rows.shape == (10, K)
+    for m, start in enumerate((2, 6)):
+        expected = vectors[m].numpy() @ table.projections[m].detach().numpy()
+        np.testing.assert_allclose(rows[start : start + 4].detach().numpy(), expected, atol=1e-12)
+
+
+def test_vectors_without_any_label_leave_no_row_for_labels() -> None:
+    assert AttributeEmbedding(0, (3,), K)((torch.randn(4, 3),)).shape == (4, K)
+
+
+def test_untrained_scores_lie_where_relu_has_a_slope() -> None:
+    cell = AttentionCell(32)
+    assert (cell.table(0.1 * torch.randn(50, 32), 0.1 * torch.randn(20, 32)) > 0).all()

@@ -36,7 +36,7 @@ def test_prediction_by_naive_loop(small: RatingDataset, layers: tuple[int, ...],
         for k in range(len(layers)):
             z = np.maximum(normal(n[f"dense.{k}.weight"] @ z + n[f"dense.{k}.bias"], k + 1), 0)
         expected = linear + n["h.weight"][0] @ z
-        assert float(m(torch.tensor([user]), torch.tensor([item]))) == pytest.approx(expected, rel=1e-4, abs=1e-4)
+        assert m(torch.tensor([user]), torch.tensor([item])).item() == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
 def test_a_training_batch_of_one_changes_no_statistics() -> None:

@@ -159,6 +159,15 @@ class RatingDataset:
 
         return read_dataset(ratings, users=users, items=items, schema=schema, **options)  # type: ignore[arg-type]
 
+    @classmethod
+    def from_frames(
+        cls, ratings: object, users: object = None, items: object = None, **options: object
+    ) -> RatingDataset:
+        """From polars, pandas or Arrow tables; see `aanmf.data.read.dataset_from_frames` for every option."""
+        from aanmf.data.read import dataset_from_frames
+
+        return dataset_from_frames(ratings, users, items, **options)  # type: ignore[arg-type]
+
     def take(self, rows: Rows) -> RatingDataset:
         """These ratings, in this order, with the same users and items."""
         return replace(

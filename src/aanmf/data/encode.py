@@ -138,10 +138,8 @@ class AttributeEncoder(BaseModel):
                 value = vector_offset + np.arange(n)[:, None]
                 blocks.append((value, np.ones((n, 1), np.float32), mask[:, None]))
                 vector_offset += n
-            elif column is None:
-                continue
             else:
-                value, weight, mask = _slots(each, column)
+                value, weight, mask = _slots(each, _one_cell(each, None).new_from_index(0, n) if column is None else column)
                 blocks.append((value + offset, weight, mask))
             offset += each.n_values
         if not blocks:
@@ -217,7 +215,7 @@ def _slots(
 
 def _positions(each: FittedAttribute, labels: pl.Series) -> NDArray[np.int64]:
     """Position of each label among the known ones; -1 where missing or unseen."""
-    known = [label for label in each.labels if label != MISSING_LABEL]
+    known = each.labels[: each.n_values - (each.attribute.missing is Missing.VALUE)]
     position = labels.replace_strict(known, list(range(len(known))), default=-1, return_dtype=pl.Int64)
     result = position.fill_null(-1).to_numpy().copy()
     if each.attribute.unseen is Unseen.ERROR:

@@ -190,7 +190,10 @@ def _times(column: pl.Series, where: str, first: int) -> pl.Series:
     text = column.cast(pl.String).str.strip_chars()
     seconds = text.cast(pl.Float64, strict=False).cast(pl.Int64, strict=False)
     if seconds.is_null().all():
-        seconds = text.str.to_datetime(strict=False, time_unit="ms").dt.epoch("s")
+        try:
+            seconds = text.str.to_datetime(strict=False, time_unit="ms").dt.epoch("s")
+        except pl.exceptions.ComputeError:  # not one date among them
+            pass
     _refuse(seconds.is_null(), column, where, first, "is not a time; give seconds since 1970 or a date like 2024-12-31")
     return seconds
 

@@ -129,15 +129,17 @@ def node_embeddings(graph: sparse.csr_array, walk: int, factors: int) -> NDArray
         return np.zeros((n, 1))
     if n <= 4 * factors:
         u, s, _ = np.linalg.svd(m.toarray())
-        return u[:, :factors] * np.sqrt(s[:factors])
-    u, s, _ = svds(m, k=factors, v0=np.random.default_rng(0).normal(size=n))
-    return u * np.sqrt(np.maximum(s, 0))
+        u, s = u[:, :factors], s[:factors]
+    else:
+        u, s, _ = svds(m, k=factors, v0=np.random.default_rng(0).normal(size=n))
+    far = np.diff(m.indptr) == 0
+    return np.where(far[:, None], 0, u * np.sqrt(np.maximum(s, 0)))
 
 
 def nearest(embeddings: NDArray[np.float64], k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Pairs (node, neighbour): the k nodes of the largest positive cosine, for a node with an embedding."""
     norm = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    unit = embeddings / np.where(norm > 1e-9 * norm.max(), norm, np.inf)
+    unit = embeddings / np.where(norm > 1e-6 * norm.max(), norm, np.inf)
     node, near, _ = _best(lambda block: unit[block] @ unit.T, len(unit), k)
     return node, near
 

@@ -60,7 +60,7 @@ class AutoEncoder(RatingModule):
         user, item, rating = context.train.user, context.train.item, context.train.rating
         n_users, n_items = context.n_users + 1, context.n_items + 1
         row, col, n, m = (user, item, n_users, n_items) if of_users else (item, user, n_items, n_users)
-        self.ratings = SparseMatrix(row, col, context.train.rating - context.mean, (n, m))
+        self.ratings = SparseMatrix(row, col, rating - context.mean, (n, m))
         self.v = embedding(m, config.factors)
         self.b = nn.Parameter(torch.zeros(config.factors))
         self.w = embedding(m, config.factors)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aanmf.errors import ConfigError
 from aanmf.models.base import AttributeSets, Context, ModelConfig, RatingModule, Ratings
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,9 @@ def fit_module(
     Returns:
         The module, in evaluation mode, and the history. After Ctrl-C: the best weights so far, and
         `history.interrupted`.
+
+    Raises:
+        ConfigError: training diverged.
     """
     device = pick_device(config.device)
     history = History()
@@ -76,10 +80,10 @@ def fit_module(
         valid = ratings.take(torch.as_tensor(held))
         module = _phase("search", build, part, valid, config, config.epochs, device, history, on_epoch)
         if config.refit and not history.interrupted:
-            best = module
+            best, found = module, history.best_epoch
             module = _phase("final", build, context, None, config, history.best_epoch, device, history, on_epoch)
             if history.interrupted:
-                module = best
+                module, history.best_epoch = best, found
     return module, history
 
 
@@ -118,6 +122,9 @@ def _phase(
             start = time.perf_counter()
             train_mse = _epoch(module, train, batch_size, optimizer, schedule, generator)
             seconds = time.perf_counter() - start
+            if not math.isfinite(train_mse):
+                rate = config.learning_rate
+                raise ConfigError(f"training diverged in epoch {epoch} (error {train_mse}): lower learning_rate ({rate:g})")
             valid_mse = None if valid is None else mean_squared_error(module, valid, context.scale)
             record = Epoch(phase, epoch, epochs, train_mse, valid_mse, seconds, len(train) / seconds)
             history.epochs.append(record)
