@@ -8,6 +8,7 @@ The contenders alternate, so that a machine that speeds up or slows down treats 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import sys
@@ -47,7 +48,7 @@ class StraightforwardAANMF(nn.Module):
         self.a = nn.Embedding(n_values, factors)
         self.attention = nn.Sequential(nn.Linear(2 * factors, factors), nn.Tanh(), nn.Linear(factors, 1), nn.ReLU())
         widths = [2 * factors, *layers]
-        stack = [part for w in zip(widths, widths[1:], strict=False) for part in (nn.Linear(*w), nn.ReLU())]
+        stack = [part for w in itertools.pairwise(widths) for part in (nn.Linear(*w), nn.ReLU())]
         self.dense = nn.Sequential(*stack, nn.Linear(widths[-1], 1))
 
     def forward(self, user: Tensor, item: Tensor, values: Tensor) -> Tensor:
@@ -142,7 +143,9 @@ def main() -> None:
     lines = [f"{len(data):,} ratings, K={options.factors}, batch {options.batch_size}, {result['threads']} threads"]
     for name, rate in median.items():
         scored = f"{statistics.median(scoring[name]):>14,.0f}" if name in scoring else " " * 14
-        lines.append(f"{name:>16} {rate:>14,.0f} ratings/s  epoch {len(data) / rate:8.3f} s  catalogue {scored} pairs/s")
+        lines.append(
+            f"{name:>16} {rate:>14,.0f} ratings/s  epoch {len(data) / rate:8.3f} s  catalogue {scored} pairs/s"
+        )
     lines.append(f"AANMF epoch / MF epoch: {result['aanmf_epoch_over_mf_epoch']:.2f}")
     lines.append(f"AANMF+P epoch / MF epoch: {result['aanmf_p_epoch_over_mf_epoch']:.2f}")
     lines.append(f"straightforward epoch / AANMF epoch: {result['straightforward_epoch_over_aanmf_epoch']:.1f}")

@@ -23,7 +23,7 @@ from aanmf.cli.parse import read_attributes, read_settings, toml_value, with_att
 from aanmf.cli.validate import read_seeds
 from aanmf.data.schema import Kind, Schema
 from aanmf.errors import ConfigError, SchemaError
-from aanmf.recommender import MODELS, load_model
+from aanmf.registry import MODELS, load_model
 
 QUICK = ["--set", "epochs=2", "--set", "factors=4"]
 Run = Callable[..., tuple[int, str, str]]
@@ -73,9 +73,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "income": rng.integers(0, 9999, 30),
     }
     pl.DataFrame(users).write_csv(folder / "users.csv")
-    pl.DataFrame({"item": range(1, 21), "genres": ["war|drama", "comedy"] * 10}).write_csv(
-        folder / "items.csv"
-    )
+    pl.DataFrame({"item": range(1, 21), "genres": ["war|drama", "comedy"] * 10}).write_csv(folder / "items.csv")
     return folder
 
 
@@ -371,9 +369,7 @@ def test_doctor(aanmf: Run, ask: Callable[..., Any]) -> None:
     ],
 )
 @pytest.mark.parametrize("as_json", [False, True])
-def test_a_failure_is_one_clear_line(
-    aanmf: Run, model: Path, args: list[str], words: str, as_json: bool
-) -> None:
+def test_a_failure_is_one_clear_line(aanmf: Run, model: Path, args: list[str], words: str, as_json: bool) -> None:
     code, out, err = aanmf(
         *[str(model) if each == "MODEL" else each for each in args], *(["--json"] if as_json else [])
     )
@@ -525,9 +521,7 @@ def test_attributes_of_a_new_user() -> None:
 
 def test_an_attribute_goes_to_the_side_that_has_the_column(tables: Path) -> None:
     users, items = [tables / "users.csv"], [tables / "items.csv"]
-    schema = with_attributes(
-        Schema(), ["income=numeric", "genres=categorical", "users.x=numeric"], users, items, None
-    )
+    schema = with_attributes(Schema(), ["income=numeric", "genres=categorical", "users.x=numeric"], users, items, None)
     assert {name: each.kind for name, each in schema.stated("users").items()} == {
         "income": Kind.NUMERIC,
         "x": Kind.NUMERIC,
@@ -549,8 +543,6 @@ def test_help_is_quick_and_names_every_model() -> None:
 
 
 def test_python_m_and_version() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "aanmf", "--version"], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-m", "aanmf", "--version"], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert done.stdout.startswith("aanmf ")

@@ -61,9 +61,7 @@ def test_several_maps_share_one_picture(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [0.5, None])
 def test_maps_without_contrast_or_with_gaps_are_drawn(tmp_path: Path, value: float | None) -> None:
-    table = pl.DataFrame(
-        {"genre": ["a", "b"], "gender": [value, 0.5]}, schema_overrides={"gender": pl.Float64}
-    )
+    table = pl.DataFrame({"genre": ["a", "b"], "gender": [value, 0.5]}, schema_overrides={"gender": pl.Float64})
     assert attention_heatmap(table, "t", tmp_path / "a.png").exists()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -106,3 +107,57 @@ def test_a_failed_write_leaves_the_older_model(saved, monkeypatch, broken: str) 
 def test_nothing_to_save_before_fit(tmp_path) -> None:
     with pytest.raises(NotFittedError, match="call fit"):
         MF().save(tmp_path / "model")
+
+
+def test_a_failed_swap_puts_the_older_model_back(saved, monkeypatch) -> None:
+    rename = Path.rename
+
+    def second_fails(self: Path, target) -> Path:
+        if Path(target) == saved and self.name != "model":
+            raise OSError(5, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", second_fails)
+    with pytest.raises(OSError, match="Input/output"):
+        MF(epochs=1, factors=3).fit(small_dataset()).save(saved)
+    monkeypatch.undo()
+    assert load_model(saved).get_params()["factors"] == 2
+    assert [each.name for each in saved.parent.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("name", ["..", "", "/etc/hostname", "sub/users.json"])
+def test_a_manifest_names_plain_files_only(saved, name: str) -> None:
+    edit_manifest(saved, sha256={name: "0"})
+    with pytest.raises(ModelFolderError, match="outside of the folder"):
+        load_model(saved)
+
+
+@pytest.mark.parametrize("name", ["config.json", "weights.safetensors", "training.json"])
+def test_a_manifest_that_lacks_a_file(saved, name: str) -> None:
+    sums = json.loads((saved / "manifest.json").read_text())["sha256"]
+    del sums[name]
+    edit_manifest(saved, sha256=sums)
+    with pytest.raises(ModelFolderError, match=f"does not name {name.split('.')[0]}"):
+        load_model(saved)
+
+
+def test_files_are_json_and_safetensors_only_and_readable_by_others(saved) -> None:
+    assert {file.suffix for file in saved.iterdir()} == {".json", ".safetensors"}
+    assert saved.stat().st_mode & 0o777 == 0o755
+    for file in saved.glob("*.json"):
+        json.loads(file.read_text(encoding="utf-8"))
+
+
+def test_a_file_is_not_a_model_and_is_kept(tmp_path) -> None:
+    (tmp_path / "model").write_text("dear diary")
+    with pytest.raises(ModelFolderError, match="is not a model folder"):
+        MF(epochs=1, factors=2).fit(small_dataset()).save(tmp_path / "model")
+    assert (tmp_path / "model").read_text() == "dear diary"
+
+
+def test_an_empty_folder_and_missing_parents_are_filled(tmp_path) -> None:
+    model = MF(epochs=1, factors=2).fit(small_dataset())
+    (tmp_path / "empty").mkdir()
+    for path in (tmp_path / "empty", tmp_path / "a" / "b" / "model"):
+        model.save(path)
+        assert load_model(path).get_params() == model.get_params()

@@ -13,19 +13,8 @@ if TYPE_CHECKING:
     from aanmf.data.synthetic import make_synthetic
     from aanmf.errors import AanmfError, DataError, SchemaError, UnknownIdError
     from aanmf.evaluation.cross_validate import cross_validate
-    from aanmf.recommender import (
-        AANMF,
-        ACMF,
-        AESR,
-        FM,
-        MF,
-        NFM,
-        AutoRec,
-        Recommender,
-        SVDpp,
-        load_model,
-        make_model,
-    )
+    from aanmf.recommender import Recommender
+    from aanmf.registry import AANMF, ACMF, AESR, FM, MF, NFM, AutoRec, SVDpp, load_model, make_model
 
 _HOME = {
     "RatingDataset": "aanmf.data.dataset",
@@ -36,17 +25,17 @@ _HOME = {
     "Schema": "aanmf.data.schema",
     **dict.fromkeys(("AanmfError", "DataError", "SchemaError", "UnknownIdError"), "aanmf.errors"),
     "cross_validate": "aanmf.evaluation.cross_validate",
-    "AANMF": "aanmf.recommender",
-    "MF": "aanmf.recommender",
-    "ACMF": "aanmf.recommender",
-    "AESR": "aanmf.recommender",
-    "FM": "aanmf.recommender",
-    "AutoRec": "aanmf.recommender",
-    "NFM": "aanmf.recommender",
-    "SVDpp": "aanmf.recommender",
+    "AANMF": "aanmf.registry",
+    "MF": "aanmf.registry",
+    "ACMF": "aanmf.registry",
+    "AESR": "aanmf.registry",
+    "FM": "aanmf.registry",
+    "AutoRec": "aanmf.registry",
+    "NFM": "aanmf.registry",
+    "SVDpp": "aanmf.registry",
     "Recommender": "aanmf.recommender",
-    "load_model": "aanmf.recommender",
-    "make_model": "aanmf.recommender",
+    "load_model": "aanmf.registry",
+    "make_model": "aanmf.registry",
 }
 
 __all__ = [
@@ -58,8 +47,8 @@ __all__ = [
     "NFM",
     "AanmfError",
     "Attribute",
-    "DataError",
     "AutoRec",
+    "DataError",
     "Kind",
     "RatingDataset",
     "Recommender",

@@ -117,7 +117,5 @@ def _draw(
     for (row, column), value in np.ndenumerate(values):
         bright = (value - low) / (high - low) > 0.46 if high > low else False
         text = f"{value:.2f}".removeprefix("0") if np.isfinite(value) else "-"
-        axis.text(
-            column, row, text, ha="center", va="center", fontsize=10, color="black" if bright else "white"
-        )
+        axis.text(column, row, text, ha="center", va="center", fontsize=10, color="black" if bright else "white")
     return image

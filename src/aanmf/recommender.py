@@ -14,22 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aanmf.data.dataset import EntityTable, RatingDataset, Vocabulary
+from aanmf.data.dataset import RatingDataset, Vocabulary
 from aanmf.data.encode import AttributeEncoder, Slots
-from aanmf.data.links import read_links
 from aanmf.data.schema import Kind
 from aanmf.errors import ConfigError, DataError, ModelFolderError, NotFittedError, UnknownIdError
 from aanmf.evaluation.metrics import Scores, score
-from aanmf.models.aanmf import AANMFConfig, AANMFModule
-from aanmf.models.acmf import ACMFConfig, ACMFModule
-from aanmf.models.aesr import AESRConfig, AESRModule
-from aanmf.models.autorec import AutoRecConfig, AutoRecModule
 from aanmf.models.base import AttributeSets, Context, ModelConfig, RatingModule, Ratings
-from aanmf.models.fm import FMConfig, FMModule
-from aanmf.models.mf import MFConfig, MFModule
-from aanmf.models.nfm import NFMConfig, NFMModule
-from aanmf.models.svdpp import SVDppConfig, SVDppModule
-from aanmf.storage import read_folder, read_manifest, write_folder
+from aanmf.storage import read_folder, write_folder
 from aanmf.training.trainer import Epoch, History, OnEpoch, fit_module, pick_device, predict_pairs
 
 Ids = str | int | Sequence[str | int]
@@ -76,9 +67,7 @@ class Recommender:
         self._fitted: Fitted | None = None
 
     def __repr__(self) -> str:
-        changed = {
-            name: value for name, value in self.config if value != type(self.config).model_fields[name].default
-        }
+        changed = {name: value for name, value in self.config if value != type(self.config).model_fields[name].default}
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
 
     def get_params(self) -> dict[str, Any]:
@@ -257,7 +246,7 @@ class Recommender:
         Returns:
             A row per attribute of the user: `attribute`, `value`, `attention` (lambda, summed over the values of a
             multi-valued attribute; null for models without attention) and `contribution`: by how much the predicted
-            rating would fall if the attribute's weighted vector a~ were left out, the attention on the others unchanged.
+            rating would fall if the attribute's weighted vector a~ were left out, attention on the others unchanged.
 
         Raises:
             UnknownIdError: an id that the model has not seen.
@@ -290,7 +279,9 @@ class Recommender:
             DataError: `by` is not a categorical or multi-valued attribute of the items.
         """
         if data.items.attribute(by).kind not in (Kind.CATEGORICAL, Kind.MULTIVALUED):
-            raise DataError(f"attention by {by!r}: a {data.items.attribute(by).kind} attribute has no values to group by")
+            raise DataError(
+                f"attention by {by!r}: a {data.items.attribute(by).kind} attribute has no values to group by"
+            )
         fitted = self.fitted_
         user = _or_unknown(fitted.users.index(data.users.ids.ids), fitted.users)[data.user]
         item = _or_unknown(fitted.items.index(data.items.ids.ids), fitted.items)[data.item]
@@ -349,7 +340,12 @@ class Recommender:
         """
         manifest, documents, tensors = read_folder(path)
         if manifest.get("model") != cls.name:
-            raise ModelFolderError(f"{path} holds a model of kind {manifest.get('model')!r}, not {cls.name!r}; use load_model")
+            raise ModelFolderError(
+                f"{path} holds a model of kind {manifest.get('model')!r}, not {cls.name!r}; use load_model"
+            )
+        needed = {"config", "users", "items", "encoders", "training", "weights", "data"}
+        if lacking := sorted(needed - set(documents) - set(tensors)):
+            raise ModelFolderError(f"{path}: the manifest does not name {lacking[0]}; save the model again")
         model = cls(**documents["config"])
         encoders, arrays = documents["encoders"], tensors["data"]
         user_encoder = AttributeEncoder.model_validate(encoders["users"])
@@ -425,9 +421,7 @@ class Recommender:
     @torch.no_grad()
     def _explain(self, user: int, item: int, sets: AttributeSets) -> pl.DataFrame:
         encoder = self.fitted_.user_encoder
-        arrays = (each.cpu().numpy() for each in sets[:3])
-        slots = Slots(*arrays, tuple(each.cpu().numpy() for each in sets.vectors))
-        owner = torch.as_tensor(encoder.slot_attributes(slots)[0])  # (J,) -1 where empty
+        owner = torch.as_tensor(encoder.slot_attributes(sets.slots())[0])  # (J,) -1 where empty
         present = [j for j in range(len(encoder.names)) if (owner == j).any()]
         without = torch.stack([owner == -2, *[owner == j for j in present]])  # (1 + A, J): what each row leaves out
         zero = torch.zeros(len(without), dtype=torch.int64, device=self._device)
@@ -451,7 +445,12 @@ class Recommender:
         ]
         return pl.DataFrame(
             rows,
-            schema={"attribute": pl.String, "value": pl.String, "attention": pl.Float64, "contribution": pl.Float64},
+            schema={
+                "attribute": pl.String,
+                "value": pl.String,
+                "attention": pl.Float64,
+                "contribution": pl.Float64,
+            },
         )
 
     def _fallbacks(self, user: NDArray[np.int64], item: NDArray[np.int64]) -> list[str | None]:
@@ -469,118 +468,11 @@ class Recommender:
         return [", ".join(filter(None, pair)) or None for pair in zip(*sides, strict=True)]
 
 
-class MF(Recommender):
-    """Biased matrix factorisation, the plain baseline; settings: `MFConfig`."""
-
-    name = "mf"
-    config_type = MFConfig
-    module_type = MFModule
-
-
-class AANMF(Recommender):
-    """Attribute-aware attentional neural matrix factorisation, the paper's model; settings: `AANMFConfig`."""
-
-    name = "aanmf"
-    config_type = AANMFConfig
-    module_type = AANMFModule
-
-
-class SVDpp(Recommender):
-    """SVD++ (Koren 2008), on request with user attributes of weight 1; settings: `SVDppConfig`."""
-
-    name = "svd++"
-    config_type = SVDppConfig
-    module_type = SVDppModule
-
-
-class FM(Recommender):
-    """Factorisation machine of degree 2 (Rendle 2010); settings: `FMConfig`."""
-
-    name = "fm"
-    config_type = FMConfig
-    module_type = FMModule
-
-
-class NFM(Recommender):
-    """Neural factorisation machine (He and Chua 2017); settings: `NFMConfig`."""
-
-    name = "nfm"
-    config_type = NFMConfig
-    module_type = NFMModule
-
-
-class AutoRec(Recommender):
-    """Auto-encoder over the ratings of an item or a user (Sedhain et al. 2015); settings: `AutoRecConfig`."""
-
-    name = "autorec"
-    config_type = AutoRecConfig
-    module_type = AutoRecModule
-
-
-class ACMF(Recommender):
-    """Matrix factorisation with coupled item attributes as regulariser; settings: `ACMFConfig`."""
-
-    name = "acmf"
-    config_type = ACMFConfig
-    module_type = ACMFModule
-
-
-class AESR(Recommender):
-    """Auto-encoder with semantic neighbours from a social graph; settings: `AESRConfig`."""
-
-    name = "aesr"
-    config_type = AESRConfig
-    module_type = AESRModule
-    _trust: NDArray[np.int64] | None = None
-
-    def fit(self, data: RatingDataset, on_epoch: OnEpoch | None = None) -> Self:
-        """See `Recommender.fit`; reads the trust links, which matter in training only."""
-        trust = AESRConfig.model_validate(self.get_params()).trust
-        self._trust = None if trust is None else read_links(trust, data.users.ids)
-        return super().fit(data, on_epoch)
-
-    def _build(self, context: Context) -> RatingModule:
-        return AESRModule(AESRConfig.model_validate(self.get_params()), context, self._trust)
-
-
-MODELS: dict[str, tuple[type[Recommender], dict[str, Any]]] = {
-    "mf": (MF, {}),
-    "aanmf": (AANMF, {}),
-    "aanmf+p": (AANMF, {"pooling": "pairwise"}),
-    "svd++": (SVDpp, {}),
-    "fm": (FM, {}),
-    "nfm": (NFM, {}),
-    "autorec": (AutoRec, {}),
-    "acmf": (ACMF, {}),
-    "aesr": (AESR, {}),
-}
-"""Models by the name that the command line and reports use, with the settings that the name implies."""
-
-
-def make_model(name: str, **settings: Any) -> Recommender:
-    """A model by name: `make_model("aanmf+p", factors=16)`.
-
-    Raises:
-        ConfigError: no such model.
-    """
-    if name not in MODELS:
-        raise ConfigError(f"unknown model {name!r}; there are: {', '.join(MODELS)}")
-    kind, implied = MODELS[name]
-    return kind(**{**implied, **settings})
-
-
-def load_model(path: str | Path, device: str = "auto") -> Recommender:
-    """Reads a model folder of any kind; see `Recommender.load`."""
-    name = read_manifest(path).get("model")
-    for kind, _ in MODELS.values():
-        if kind.name == name:
-            return kind.load(path, device)
-    raise ModelFolderError(f"{path} holds a model of kind {name!r}, which this version of aanmf does not have")
-
-
 def _pairs(users: Ids, items: Ids) -> tuple[list[str], list[str]]:
     """Both sides as lists of equal length."""
-    left, right = ([str(each)] if isinstance(each, str | int) else [str(one) for one in each] for each in (users, items))
+    left, right = (
+        [str(each)] if isinstance(each, str | int) else [str(one) for one in each] for each in (users, items)
+    )
     if isinstance(users, str | int):
         left *= len(right)
     elif isinstance(items, str | int):
@@ -597,11 +489,11 @@ def _or_unknown(position: NDArray[np.int64], vocabulary: Vocabulary) -> NDArray[
 
 def _with_unknown(slots: Slots) -> Slots:
     """Adds the row of the unknown user (item): without attributes."""
-    value, weight, mask = (
-        np.concatenate([each, np.zeros((1, each.shape[1]), each.dtype)])
-        for each in (slots.value, slots.weight, slots.mask)
-    )
-    return Slots(value, weight, mask, slots.vectors)
+
+    def grown(array: NDArray[Any]) -> NDArray[Any]:
+        return np.concatenate([array, np.zeros((1, array.shape[1]), array.dtype)])
+
+    return Slots(grown(slots.value), grown(slots.weight), grown(slots.mask), slots.vectors)
 
 
 def _slots(arrays: Mapping[str, Tensor], side: str, encoder: AttributeEncoder) -> Slots:

@@ -19,7 +19,13 @@ MANIFEST = "manifest.json"
 Json = Mapping[str, object]
 
 
-def write_folder(path: str | Path, *, about: Json, documents: Mapping[str, Json], tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
+def write_folder(
+    path: str | Path,
+    *,
+    about: Json,
+    documents: Mapping[str, Json],
+    tensors: Mapping[str, Mapping[str, Tensor]],
+) -> None:
     """Writes a model folder beside its target and renames it into place, replacing an older model there.
 
     Args:
@@ -79,7 +85,9 @@ def read_manifest(path: str | Path) -> dict[str, object]:
     return manifest
 
 
-def read_folder(path: str | Path) -> tuple[dict[str, object], dict[str, dict[str, object]], dict[str, dict[str, Tensor]]]:
+def read_folder(
+    path: str | Path,
+) -> tuple[dict[str, object], dict[str, dict[str, object]], dict[str, dict[str, Tensor]]]:
     """Reads a model folder: manifest, JSON documents and tensors, by name.
 
     Raises:
@@ -90,13 +98,16 @@ def read_folder(path: str | Path) -> tuple[dict[str, object], dict[str, dict[str
     path, manifest = Path(path), read_manifest(path)
     documents: dict[str, dict[str, object]] = {}
     tensors: dict[str, dict[str, Tensor]] = {}
-    for name, expected in dict(manifest["sha256"]).items():  # type: ignore[call-overload]
+    sums: dict[str, str] = manifest["sha256"]  # type: ignore[assignment]
+    for name, expected in sums.items():
         if Path(name).name != name or name in ("", ".."):
             raise ModelFolderError(f"{path / MANIFEST} names a file outside of the folder: {name!r}")
         try:
             content = (path / name).read_bytes()
         except FileNotFoundError:
-            raise ModelFolderError(f"{path}: {name} is missing; copy the whole folder, or save the model again") from None
+            raise ModelFolderError(
+                f"{path}: {name} is missing; copy the whole folder, or save the model again"
+            ) from None
         if hashlib.sha256(content).hexdigest() != expected:
             raise ModelFolderError(f"{path}: {name} was changed since it was saved (checksum); save the model again")
         stem, _, suffix = name.rpartition(".")

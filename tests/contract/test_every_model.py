@@ -11,7 +11,8 @@ import torch
 
 from aanmf import DataError, Recommender, SchemaError, UnknownIdError, load_model, make_model
 from aanmf.data.dataset import EntityTable, RatingDataset, Vocabulary
-from aanmf.recommender import MODELS
+from aanmf.errors import ConfigError, NotFittedError
+from aanmf.registry import MODELS
 from tests.conftest import small_dataset
 
 DATA = small_dataset()
@@ -271,3 +272,132 @@ def test_a_user_table_larger_than_the_ratings(name: str) -> None:
     model = make_model(name, **QUICK).fit(grown)
     assert model.fitted_.user_encoder == fitted(name).fitted_.user_encoder
     assert model.predict(["x"], ["i1"])["rating"].is_finite().all()
+
+
+def test_predictions_do_not_depend_on_the_batch(name: str) -> None:
+    """Blocks of 1, 7 and all, in another order: to the accuracy of single precision."""
+    model = fitted(name)
+    order = np.random.default_rng(0).permutation(len(DATA))
+    expected = model.predict_data(DATA)
+    np.testing.assert_allclose(model.predict_data(DATA.take(order)), expected[order], atol=1e-5)
+    for start, n in ((0, 1), (11, 7)):
+        part = np.arange(start, start + n)
+        np.testing.assert_allclose(model.predict_data(DATA.take(part)), expected[part], atol=1e-5)
+
+
+def test_evaluate_is_the_error_of_predict(name: str) -> None:
+    model, test = fitted(name), DATA.take(np.arange(0, 600, 7))
+    users = [DATA.users.ids.ids[u] for u in test.user]
+    items = [DATA.items.ids.ids[i] for i in test.item]
+    errors = [p - float(r) for p, r in zip(model.predict(users, items)["rating"], test.rating, strict=True)]
+    scores = model.evaluate(test)
+    assert scores.n == len(errors) == 86
+    assert scores.rmse == pytest.approx(sum(e * e for e in errors) ** 0.5 / 86**0.5, abs=1e-5)
+    assert scores.mae == pytest.approx(sum(abs(e) for e in errors) / 86, abs=1e-5)
+
+
+def test_data_in_another_order_of_ids_is_matched_by_id(name: str) -> None:
+    """Test data with tables of its own: rows reversed, and an item that the model does not know in front."""
+    model = fitted(name)
+    users, items = DATA.users, DATA.items
+    flipped = RatingDataset(
+        EntityTable(Vocabulary(users.ids.ids[::-1]), users.columns.reverse(), users.attributes),
+        EntityTable(Vocabulary(["new", *items.ids.ids[::-1]])),
+        user=len(users) - 1 - DATA.user,
+        item=len(items) - DATA.item,
+        rating=DATA.rating,
+    )
+    np.testing.assert_allclose(model.predict_data(flipped), model.predict_data(DATA), atol=1e-5)
+
+
+def test_a_single_rating_is_enough(name: str) -> None:
+    model = make_model(name, **QUICK).fit(DATA.take(np.array([5])))
+    assert np.isfinite(model.predict_data(DATA)).all()
+    assert model.recommend(DATA.users.ids.ids[DATA.user[5]]).height == 0  # the only rated item is seen
+
+
+def test_every_answer_is_clipped_to_the_stated_scale(name: str) -> None:
+    settings = {**QUICK, "validation": 0}  # so that the scale plays no part in training
+    raw = make_model(name, **settings).fit(replace(DATA, scale=(-100, 100))).predict_data(DATA)
+    low, high = (float(each) for each in np.quantile(raw, [0.3, 0.7]))
+    model = make_model(name, **settings).fit(replace(DATA, scale=(low, high)))
+    np.testing.assert_allclose(model.predict_data(DATA), np.clip(raw, low, high), atol=1e-6)
+    for table in (
+        model.recommend("u1", n=100, seen=True, unrated=True),
+        model.recommend_for({}, n=100),
+        model.predict_for({}, ["i1", "i2", "nothing"]),
+    ):
+        assert table["rating"].min() >= np.float32(low)
+        assert table["rating"].max() <= np.float32(high)
+
+
+def test_the_scale_is_the_range_of_training_where_none_is_stated(name: str) -> None:
+    model = make_model(name, **QUICK).fit(replace(DATA, scale=None))
+    assert model.fitted_.context.scale == (DATA.rating.min(), DATA.rating.max())
+
+
+def test_users_without_attributes_are_told_nothing(name: str) -> None:
+    """User 5 has no gender, user 3 no hobbies, user 1 no age."""
+    model = fitted(name)
+    every = ["gender", "hobbies", "age", "voice"]
+    for user, lacking in (("u5", "gender"), ("u3", "hobbies"), ("u1", "age")):
+        assert model.explain(user, "i1")["attribute"].to_list() == [each for each in every if each != lacking]
+
+
+def test_attention_shown_is_that_of_the_slots(name: str) -> None:
+    """User 2 has a gender, three hobbies, an age and a voice: slots 0, 1-3, 4 and 5, by hand."""
+    model = fitted(name)
+    table = model.explain("u2", "i4")
+    assert table["value"].to_list() == ["F", "chess|go|tennis", table["value"][2], "vector"]
+    lam = model.module_.attention(torch.tensor([2]), torch.tensor([4]))
+    if lam is None:
+        assert table["attention"].to_list() == [None] * 4
+        return
+    own = lam[0].tolist()
+    assert table["attention"].to_list() == pytest.approx([own[0], sum(own[1:4]), own[4], own[5]], abs=1e-6)
+
+
+def test_attention_map_is_the_mean_over_ratings(name: str) -> None:
+    model, some = fitted(name), DATA.take(np.arange(40))
+    lam = model.module_.attention(torch.tensor([0]), torch.tensor([0]))
+    if lam is None:
+        with pytest.raises(ConfigError, match="no attention"):
+            model.attention_map(some)
+        return
+    shown: dict[str, list[dict[str, float]]] = {"drama": [], "war": []}
+    for user, item in zip(some.user, some.item, strict=True):
+        rows = model.explain(f"u{user}", f"i{item}")
+        own = dict(zip(rows["attribute"], rows["attention"], strict=True))
+        for genre in ["drama", "war"][: 1 + item % 2]:
+            shown[genre].append(own)
+    table = model.attention_map(some)
+    assert table["genres"].to_list() == ["drama", "war"]
+    assert table["n"].to_list() == [len(shown["drama"]), len(shown["war"])]
+    for row, genre in zip(table.to_dicts(), shown, strict=True):
+        for attribute in ("gender", "hobbies", "age", "voice"):
+            mean = sum(own.get(attribute, 0.0) for own in shown[genre]) / len(shown[genre])
+            assert row[attribute] == pytest.approx(mean, abs=1e-5)
+
+
+def test_as_many_users_as_items(name: str) -> None:
+    model = fitted(name)
+    assert model.predict("u1", ["i1", "i2"])["user"].to_list() == ["u1", "u1"]
+    assert model.predict(["u1", "u2"], "i1")["item"].to_list() == ["i1", "i1"]
+    with pytest.raises(DataError, match="2 users and 3 items"):
+        model.predict(["u1", "u2"], ["i1", "i2", "i3"])
+
+
+def test_a_model_of_its_own_seed_leaves_the_global_one_alone(name: str) -> None:
+    torch.manual_seed(11)
+    before, numbers = torch.get_rng_state(), np.random.get_state()[1].copy()
+    make_model(name, **QUICK).fit(DATA)
+    assert torch.equal(torch.get_rng_state(), before)
+    np.testing.assert_array_equal(np.random.get_state()[1], numbers)
+
+
+def test_refused_before_fit(name: str, tmp_path) -> None:
+    model = make_model(name)
+    for ask in (lambda: model.predict("u1", "i1"), lambda: model.recommend("u1"), lambda: model.save(tmp_path / "m")):
+        with pytest.raises(NotFittedError, match="call fit"):
+            ask()
+    assert not (tmp_path / "m").exists()

@@ -77,7 +77,9 @@ def test_cells_that_do_not_fit(values: list[object], declared: dict[str, object]
 
 def test_a_schema_file(tmp_path) -> None:
     path = tmp_path / "schema.toml"
-    path.write_text('[users]\nignore = ["zip"]\n[users.age]\nkind = "numeric"\ngroups = 7\n[items.genres]\nkind = "multi-valued"\n')
+    path.write_text(
+        '[users]\nignore = ["zip"]\n[users.age]\nkind = "numeric"\ngroups = 7\n[items.genres]\nkind = "multi-valued"\n'
+    )
     schema = Schema.read(path)
     assert schema.stated("users") == {"age": Attribute(name="age", kind=Kind.NUMERIC, groups=7)}
     assert schema.ignored("users") == {"zip"}

@@ -118,7 +118,9 @@ def test_users_without_a_row(tmp_path) -> None:
 
 def test_repeated_pairs(tmp_path) -> None:
     path = write(tmp_path, "r.csv", RATINGS + "1,10,1.5,300\n")
-    with pytest.raises(DataError, match=r"r.csv: 1 ratings repeat.*rows 5; the first: user '1', item '10'.*'last' or 'mean'"):
+    with pytest.raises(
+        DataError, match=r"r.csv: 1 ratings repeat.*rows 5; the first: user '1', item '10'.*'last' or 'mean'"
+    ):
         read_dataset(path)
     assert triples(read_dataset(path, repeated="last")) == [*EXPECTED[1:], ("1", "10", 1.5)]
     assert triples(read_dataset(path, repeated="mean")) == [("1", "10", 3.0), *EXPECTED[1:]]
@@ -129,7 +131,11 @@ def test_repeated_pairs(tmp_path) -> None:
     [
         ("", {}, "the file is empty"),
         ("user,item,rating\n", {}, "no rows"),
-        ("user,item,grade\n1,1,1\n", {}, "which column holds the rating; there are: user, item, grade.*--rating-column"),
+        (
+            "user,item,grade\n1,1,1\n",
+            {},
+            "which column holds the rating; there are: user, item, grade.*--rating-column",
+        ),
         (RATINGS, {"user": "who"}, "no column 'who'; there are: userId"),
         ("user,item,rating\n1,1,good\n", {}, r"row 2, column 'rating': 'good' is not a finite number"),
         ("user,item,rating\n1,1,3\n1,2,nan\n", {}, r"row 3, column 'rating': 'nan' is not a finite"),
@@ -163,7 +169,11 @@ def test_files_that_are_not_there(tmp_path) -> None:
 
 @pytest.mark.parametrize(
     ("ids", "message"),
-    [([1.5, 2.0], "1.5 is not an id"), ([True, False], "cannot be ids"), ([{"a": 1}, {"a": 2}], "cannot be ids|Struct")],
+    [
+        ([1.5, 2.0], "1.5 is not an id"),
+        ([True, False], "cannot be ids"),
+        ([{"a": 1}, {"a": 2}], "cannot be ids|Struct"),
+    ],
 )
 def test_what_cannot_be_an_id(ids: list[object], message: str) -> None:
     with pytest.raises(DataError, match=message):

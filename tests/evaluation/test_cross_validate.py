@@ -14,7 +14,7 @@ from aanmf.data.schema import Attribute, Kind
 from aanmf.data.split import holdout
 from aanmf.errors import ConfigError, DataError
 from aanmf.evaluation.cross_validate import CrossValidation, Run, cross_validate, settings_for
-from aanmf.recommender import AANMF, MF
+from aanmf.registry import AANMF, MF
 
 QUICK = {"epochs": 2, "factors": 4}
 
@@ -141,9 +141,7 @@ def test_settings_of_one_model_go_over_the_shared_ones() -> None:
 def test_faults_are_told_before_anything_is_trained(data: RatingDataset) -> None:
     ran: list[Run] = []
     with pytest.raises(ConfigError, match="factorz"):
-        cross_validate(
-            data, ["mf", "aanmf"], "kfold:2", settings={"aanmf": {"factorz": 1}}, on_run=ran.append
-        )
+        cross_validate(data, ["mf", "aanmf"], "kfold:2", settings={"aanmf": {"factorz": 1}}, on_run=ran.append)
     with pytest.raises(ConfigError, match="there are: mf"):
         cross_validate(data, ["mf", "nope"], "kfold:2", on_run=ran.append)
     with pytest.raises(ConfigError, match="twice"):

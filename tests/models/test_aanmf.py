@@ -34,7 +34,11 @@ def context(vectors: bool = False) -> Context:
         weight = np.concatenate([weight, present.astype(np.float32)], 1)
         extra = (rng.normal(size=(N_USERS, 2)).astype(np.float32),)
     users = Slots(value, weight, mask, extra)
-    items = Slots(np.zeros((N_ITEMS + 1, 0), np.int64), np.zeros((N_ITEMS + 1, 0), np.float32), np.zeros((N_ITEMS + 1, 0), bool))
+    items = Slots(
+        np.zeros((N_ITEMS + 1, 0), np.int64),
+        np.zeros((N_ITEMS + 1, 0), np.float32),
+        np.zeros((N_ITEMS + 1, 0), bool),
+    )
     user, item = rng.integers(N_USERS, size=30), rng.integers(N_ITEMS, size=30)
     train = Ratings.of(user, item, rng.uniform(1, 5, size=30).astype(np.float32))
     return Context(users, items, N_VALUES, 0, (2,) if vectors else (), (), (1, 5), train)
@@ -43,16 +47,13 @@ def context(vectors: bool = False) -> Context:
 def module(vectors: bool = False, **settings) -> AANMFModule:
     torch.manual_seed(0)
     built = AANMFModule(AANMFConfig(factors=K, init_std=1.0, dropout=0.0, **settings), context(vectors)).double().eval()
-    with torch.no_grad():
-        built.p.center.normal_()
-        built.q.center.normal_()
     return built
 
 
 def naive(m: AANMFModule, user: int, item: int, vectors: bool) -> float:
     """The spec, step by step, in numpy."""
     n = {name: p.detach().numpy() for name, p in m.named_parameters()}
-    p, q = n["p.deviation"][user] + n["p.center"], n["q.deviation"][item] + n["q.center"]
+    p, q = n["p"][user], n["q"][item]
     values = n["a.weight"]
     if vectors:
         values = np.concatenate([values, m.sets.vectors0.numpy() @ n["a.projections.0"]])
@@ -60,7 +61,15 @@ def naive(m: AANMFModule, user: int, item: int, vectors: bool) -> float:
     a = [values[index[j]] for j in range(len(index)) if mask[j]]
     w = [weight[j] for j in range(len(index)) if mask[j]]
     w1 = np.concatenate([n["cell.value.weight"], n["cell.item.weight"]], axis=1)
-    s = [max(0.0, (n["cell.out.weight"] @ np.tanh(w1 @ np.concatenate([v, q]) + n["cell.item.bias"]) + n["cell.out.bias"]).item()) for v in a]
+    s = [
+        max(
+            0.0,
+            (
+                n["cell.out.weight"] @ np.tanh(w1 @ np.concatenate([v, q]) + n["cell.item.bias"]) + n["cell.out.bias"]
+            ).item(),
+        )
+        for v in a
+    ]
     e = np.exp(s)
     weighted = [lam * wj * v for lam, wj, v in zip(e / e.sum(), w, a, strict=True)] if a else []
     if m.config.pooling == "sum":
@@ -69,12 +78,12 @@ def naive(m: AANMFModule, user: int, item: int, vectors: bool) -> float:
         x = sum((p * v for v in weighted), np.zeros(K))
         x = x + sum((v * u for v, u in itertools.combinations(weighted, 2)), np.zeros(K))
     if m.config.interaction == "concat":
-        first = np.concatenate([n["dense.0.weight"], n["from_q.weight"]], axis=1)
-        z = first @ np.concatenate([x, q]) + n["dense.0.bias"]
+        first = np.concatenate([n["first.weight"], n["from_q.weight"]], axis=1)
+        z = first @ np.concatenate([x, q]) + n["first.bias"]
     else:
-        z = n["dense.0.weight"] @ (x * q) + n["dense.0.bias"]
-    for layer in range(1, len(m.dense)):
-        z = n[f"dense.{layer}.weight"] @ np.maximum(z, 0) + n[f"dense.{layer}.bias"]
+        z = n["first.weight"] @ (x * q) + n["first.bias"]
+    for layer in range(len(m.upper)):
+        z = n[f"upper.{layer}.weight"] @ np.maximum(z, 0) + n[f"upper.{layer}.bias"]
     return float(z[0])
 
 
@@ -110,12 +119,20 @@ def test_catalogue_of_a_new_user_by_his_attributes() -> None:
     sets = AttributeSets(torch.tensor([[1, 5]]), torch.ones(1, 2, dtype=torch.float64), torch.ones(1, 2) > 0)
     with torch.no_grad():
         (_, scores), *_ = m.catalogue(torch.tensor([N_USERS]), sets)
-        expected = m(torch.full((N_ITEMS,), N_USERS), torch.arange(N_ITEMS), sets.rows(torch.zeros(N_ITEMS, dtype=torch.int64)))
+        expected = m(
+            torch.full((N_ITEMS,), N_USERS),
+            torch.arange(N_ITEMS),
+            sets.rows(torch.zeros(N_ITEMS, dtype=torch.int64)),
+        )
     np.testing.assert_allclose(scores[0].numpy(), expected.numpy(), atol=1e-10)
-    assert not np.allclose(scores[0].numpy(), m(torch.full((N_ITEMS,), N_USERS), torch.arange(N_ITEMS)).detach().numpy())
+    assert not np.allclose(
+        scores[0].numpy(), m(torch.full((N_ITEMS,), N_USERS), torch.arange(N_ITEMS)).detach().numpy()
+    )
 
 
-@pytest.mark.parametrize(("pooling", "interaction"), list(itertools.product(["sum", "pairwise"], ["concat", "product"])))
+@pytest.mark.parametrize(
+    ("pooling", "interaction"), list(itertools.product(["sum", "pairwise"], ["concat", "product"]))
+)
 def test_gradients_of_the_whole_model(pooling: str, interaction: str) -> None:
     m = module(pooling=pooling, interaction=interaction, layers=(3,))
     names, weights = zip(*[(n, p.detach().clone().requires_grad_()) for n, p in m.named_parameters()], strict=True)
@@ -138,10 +155,10 @@ def test_settle_gives_the_mean_to_those_without_ratings() -> None:
     m = module()
     rated_users, rated_items = torch.ones(N_USERS + 1) > 0, torch.ones(N_ITEMS + 1) > 0
     rated_users[[2, N_USERS]], rated_items[N_ITEMS] = False, False
-    mean = m.p.all()[rated_users].mean(0)
+    mean = m.p[rated_users].mean(0)
     m.settle(rated_users, rated_items)
-    np.testing.assert_allclose(m.p.all()[2].detach().numpy(), mean.detach().numpy(), atol=1e-12)
-    np.testing.assert_allclose(m.p.all()[N_USERS].detach().numpy(), mean.detach().numpy(), atol=1e-12)
+    np.testing.assert_allclose(m.p[2].detach().numpy(), mean.detach().numpy(), atol=1e-12)
+    np.testing.assert_allclose(m.p[N_USERS].detach().numpy(), mean.detach().numpy(), atol=1e-12)
 
 
 def test_every_weight_is_regularised_once_and_no_bias() -> None:
@@ -150,7 +167,7 @@ def test_every_weight_is_regularised_once_and_no_bias() -> None:
     named = [id(p) for _, params in groups for p in params]
     assert len(named) == len(set(named))
     left = {n for n, p in m.named_parameters() if id(p) not in named}
-    assert left == {"p.center", "q.center", "cell.item.bias", "cell.out.bias", "dense.0.bias", "dense.1.bias"}
+    assert left == {"cell.item.bias", "cell.out.bias", "first.bias", "upper.0.bias"}
 
 
 def test_mf_by_hand() -> None:
@@ -198,7 +215,10 @@ def test_catalogue_of_a_group_larger_than_a_block() -> None:
     ("weight", "taken"),
     [
         ([[1.0, 1.0], [1.0, 0.5]], [[True, True], [True, True]]),  # equal values, other weights
-        ([[0.0, 1.0], [0.0, 1.0]], [[True, True], [False, True]]),  # a number at its mean is not a missing one
+        (
+            [[0.0, 1.0], [0.0, 1.0]],
+            [[True, True], [False, True]],
+        ),  # a number at its mean is not a missing one
     ],
 )
 def test_catalogue_tells_sets_apart_that_share_their_values(weight, taken) -> None:
@@ -216,9 +236,15 @@ def test_catalogue_tells_sets_apart_that_share_their_values(weight, taken) -> No
     assert not np.allclose(seen[0].numpy(), seen[1].numpy())
 
 
-@pytest.mark.parametrize(("pooling", "interaction"), list(itertools.product(["sum", "pairwise"], ["concat", "product"])))
+@pytest.mark.parametrize(
+    ("pooling", "interaction"), list(itertools.product(["sum", "pairwise"], ["concat", "product"]))
+)
 def test_without_any_attribute_column(pooling: str, interaction: str) -> None:
-    none = Slots(np.zeros((N_USERS + 1, 0), np.int64), np.zeros((N_USERS + 1, 0), np.float32), np.zeros((N_USERS + 1, 0), bool))
+    none = Slots(
+        np.zeros((N_USERS + 1, 0), np.int64),
+        np.zeros((N_USERS + 1, 0), np.float32),
+        np.zeros((N_USERS + 1, 0), bool),
+    )
     torch.manual_seed(0)
     config = AANMFConfig(factors=K, init_std=1.0, pooling=pooling, interaction=interaction)
     m = AANMFModule(config, replace(context(), users=none, n_user_values=0)).double().eval()

@@ -107,7 +107,10 @@ def test_trust_links(small: RatingDataset, tmp_path: Path) -> None:
     file.write_text("\n".join([*lines, "u1 stranger 1", "u1 u3 0"]))
     links = read_links(file, small.users.ids)
     assert links.tolist() == [[u, (u + 1) % 40] for u in range(40)]
-    plain, social = AESR(epochs=2, factors=4).fit(small), AESR(epochs=2, factors=4, trust=str(file)).fit(small)
+    plain, social = (
+        AESR(epochs=2, factors=4).fit(small),
+        AESR(epochs=2, factors=4, trust=str(file)).fit(small),
+    )
     assert not np.allclose(plain.predict_data(small), social.predict_data(small), atol=1e-7)
     file.unlink()
     social.save(tmp_path / "model")  # the file is needed in training only
@@ -118,7 +121,11 @@ def test_trust_links(small: RatingDataset, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "fault"),
-    [("u1\nu2\n", "two"), ("a b\nc d\n", "none of the"), ("u1 u2 1\nu2 u3 much\n", "strength 'much' of link 2")],
+    [
+        ("u1\nu2\n", "two"),
+        ("a b\nc d\n", "none of the"),
+        ("u1 u2 1\nu2 u3 much\n", "strength 'much' of link 2"),
+    ],
 )
 def test_faults_of_a_link_file_are_named(small: RatingDataset, tmp_path: Path, text: str, fault: str) -> None:
     file = tmp_path / "trust.txt"

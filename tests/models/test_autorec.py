@@ -11,7 +11,7 @@ from aanmf.models.autorec import AutoRecConfig, AutoRecModule
 
 
 @pytest.mark.parametrize("encodes", ["items", "users"])
-@pytest.mark.parametrize("activation", ["sigmoid", "relu"])
+@pytest.mark.parametrize("activation", ["sigmoid", "relu", "identity"])
 def test_prediction_by_naive_loop(small: RatingDataset, encodes: str, activation: str) -> None:
     c = MF(epochs=1, validation=0).fit(small).fitted_.context
     torch.manual_seed(0)
@@ -21,15 +21,16 @@ def test_prediction_by_naive_loop(small: RatingDataset, encodes: str, activation
             each.normal_()
     n = {name: p.detach().numpy().astype(float) for name, p in m.named_parameters()}
     for user, item in [(0, 3), (5, 20), (41, 0), (42, 21)]:
-        code = n["b"].copy()
+        total, count = np.zeros(4), 0
         for u, i, r in zip(c.train.user.tolist(), c.train.item.tolist(), c.train.rating.tolist(), strict=True):
             if encodes == "items" and i == item:
-                code += (r - c.mean) * n["v"][u]
+                total, count = total + (r - c.mean) * n["v"][u], count + 1
             if encodes == "users" and u == user:
-                code += (r - c.mean) * n["v"][i]
-        code = 1 / (1 + np.exp(-code)) if activation == "sigmoid" else np.maximum(code, 0)
-        out = user if encodes == "items" else item
-        expected = c.mean + n["c"][out, 0] + n["w"][out] @ code
+                total, count = total + (r - c.mean) * n["v"][i], count + 1
+        code = total / np.sqrt(max(count, 1)) + n["b"]
+        code = {"sigmoid": 1 / (1 + np.exp(-code)), "relu": np.maximum(code, 0), "identity": code}[activation]
+        row, out = (item, user) if encodes == "items" else (user, item)
+        expected = c.mean + n["d"][row, 0] + n["c"][out, 0] + n["w"][out] @ code
         assert m(torch.tensor([user]), torch.tensor([item])).item() == pytest.approx(expected, rel=1e-3, abs=1e-3)
 
 

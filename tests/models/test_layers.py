@@ -15,7 +15,6 @@ from aanmf.models.base import AttributeSets
 from aanmf.models.layers import (
     AttentionCell,
     AttributeEmbedding,
-    CenteredEmbedding,
     masked_softmax,
     pairwise_pooling,
     sum_pooling,
@@ -75,7 +74,12 @@ def test_relu_matters_in_the_attention() -> None:
     cell, values, q = AttentionCell(K), torch.randn(V, K), torch.randn(M, K)
     with torch.no_grad():
         cell.out.bias.fill_(-100.0)  # every score is cut off at 0
-    lam = cell(values, q, torch.arange(M), AttributeSets(torch.arange(4).repeat(4, 1), torch.ones(4, 4), torch.ones(4, 4) > 0))
+    lam = cell(
+        values,
+        q,
+        torch.arange(M),
+        AttributeSets(torch.arange(4).repeat(4, 1), torch.ones(4, 4), torch.ones(4, 4) > 0),
+    )
     np.testing.assert_allclose(lam.detach().numpy(), 0.25, atol=1e-12)
 
 
@@ -91,7 +95,13 @@ def test_masked_slots_get_exactly_zero_and_rows_sum_to_one() -> None:
 @settings(max_examples=25, deadline=None)
 def test_permuting_attributes_permutes_weights(order: list[int], seed: int) -> None:
     torch.manual_seed(seed)
-    cell, values, q, items, sets = AttentionCell(K), torch.randn(V, K), torch.randn(M, K), torch.randint(M, (6,)), random_sets(6, 4)
+    cell, values, q, items, sets = (
+        AttentionCell(K),
+        torch.randn(V, K),
+        torch.randn(M, K),
+        torch.randint(M, (6,)),
+        random_sets(6, 4),
+    )
     permuted = AttributeSets(sets.value[:, order], sets.weight[:, order], sets.mask[:, order])
     lam, other = cell(values, q, items, sets), cell(values, q, items, permuted)
     np.testing.assert_allclose(other.detach().numpy(), lam[:, order].detach().numpy(), atol=1e-12)
@@ -101,7 +111,9 @@ def test_attention_of_no_rating_and_of_no_attribute() -> None:
     cell, values, q = AttentionCell(K), torch.randn(V, K), torch.randn(M, K)
     nobody = AttributeSets(torch.zeros(0, 3, dtype=torch.int64), torch.zeros(0, 3), torch.zeros(0, 3, dtype=torch.bool))
     assert cell(values, q, torch.zeros(0, dtype=torch.int64), nobody).shape == (0, 3)
-    nothing = AttributeSets(torch.zeros(2, 0, dtype=torch.int64), torch.zeros(2, 0), torch.zeros(2, 0, dtype=torch.bool))
+    nothing = AttributeSets(
+        torch.zeros(2, 0, dtype=torch.int64), torch.zeros(2, 0), torch.zeros(2, 0, dtype=torch.bool)
+    )
     assert cell(values, q, torch.zeros(2, dtype=torch.int64), nothing).shape == (2, 0)
 
 
@@ -172,13 +184,6 @@ def test_attribute_vectors_are_projected() -> None:
     assert rows.shape == (6, K)
     np.testing.assert_allclose(rows[:2].detach().numpy(), table.weight.detach().numpy())
     np.testing.assert_allclose(rows[2:].detach().numpy(), vectors.numpy() @ table.projections[0].detach().numpy())
-
-
-def test_centered_embedding_is_centre_plus_deviation() -> None:
-    table = CenteredEmbedding(4, K)
-    rows = torch.tensor([3, 1])
-    np.testing.assert_array_equal(table(rows).detach(), table.all()[rows].detach())
-    np.testing.assert_allclose((table.all() - table.deviation).detach().numpy(), np.tile(table.center.detach(), (4, 1)))
 
 
 def test_sets_from_slots() -> None:

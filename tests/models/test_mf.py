@@ -74,7 +74,9 @@ def test_attributes_are_not_used(module: MFModule) -> None:
     sets = AttributeSets(torch.zeros(1, 2, dtype=torch.int64), torch.ones(1, 2), torch.ones(1, 2) > 0)
     assert module.attention(torch.tensor([1]), torch.tensor([1]), sets) is None
     with torch.no_grad():
-        assert float(module(torch.tensor([1]), torch.tensor([1]), sets)) == pytest.approx(naive(module, 1, 1), abs=1e-10)
+        assert float(module(torch.tensor([1]), torch.tensor([1]), sets)) == pytest.approx(
+            naive(module, 1, 1), abs=1e-10
+        )
 
 
 def test_settle_gives_those_without_ratings_the_mean(module: MFModule) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -10,9 +11,11 @@ import pytest
 import torch
 
 from aanmf import AANMF, MF
-from aanmf.models.base import RatingModule
+from aanmf.data.encode import Slots
+from aanmf.errors import ConfigError
+from aanmf.models.base import AttributeSets, Context, RatingModule
 from aanmf.models.mf import MFConfig, MFModule
-from aanmf.training.trainer import Epoch, fit_module, mean_squared_error, validation_rows
+from aanmf.training.trainer import Epoch, fit_module, mean_squared_error, predict_pairs, validation_rows
 
 
 def context_of(data):
@@ -29,7 +32,9 @@ def equal(one: RatingModule, other: RatingModule) -> bool:
 
 
 def test_early_stopping_keeps_the_best_weights(small) -> None:
-    config = MFConfig(factors=16, epochs=40, l2=0, l2_bias=0, refit=False, patience=3, learning_rate=0.05, batch_size=32)
+    config = MFConfig(
+        factors=16, epochs=40, l2=0, l2_bias=0, refit=False, patience=3, learning_rate=0.05, batch_size=32
+    )
     context = context_of(small)
     module, history = fit_module(build(config), context, config)
     errors = [epoch.valid_mse for epoch in history.epochs]
@@ -89,7 +94,12 @@ def test_one_step_is_adam_on_mse_plus_l2(small) -> None:
     loss.backward()
     expected = {n: p - 0.01 * p.grad / (p.grad.abs() + 1e-8) for n, p in start.named_parameters()}
     trained, _ = fit_module(build(config), context, config)
-    rated = {"p": train.user.unique(), "b_u": train.user.unique(), "q": train.item.unique(), "b_i": train.item.unique()}
+    rated = {
+        "p": train.user.unique(),
+        "b_u": train.user.unique(),
+        "q": train.item.unique(),
+        "b_i": train.item.unique(),
+    }
     for name, parameter in trained.named_parameters():
         np.testing.assert_allclose(
             parameter[rated[name]].detach().numpy(), expected[name][rated[name]].detach().numpy(), atol=2e-5
@@ -140,3 +150,168 @@ def test_validation_part_is_apart_from_the_holdout_of_the_same_seed() -> None:
     held, test = validation_rows(1000, 0.2, seed=0), np.random.default_rng(0).permutation(1000)[800:]
     assert len(held) == 200
     assert 10 < len(set(held) & set(test)) < 90  # independent draws share about 40
+
+
+class Watched(MFModule):
+    """Notes which items each training batch holds, and in which mode it was asked."""
+
+    def __init__(self, config: MFConfig, context: Context) -> None:
+        super().__init__(config, context)
+        self.batches: list[list[int]] = []
+        self.modes: list[bool] = []
+
+    def forward(self, users, items, sets=None):
+        self.modes.append(self.training)
+        if self.training:
+            self.batches.append(items.tolist())
+        return super().forward(users, items, sets)
+
+
+def test_an_epoch_meets_every_rating_once_in_an_order_of_its_own(small) -> None:
+    config = MFConfig(factors=2, epochs=3, validation=0, batch_size=40)
+    train = context_of(small).train.take(slice(0, 90))
+    train = type(train)(train.user, torch.arange(90), train.rating)  # the item says which rating it is
+    context = replace(context_of(small), items=Slots(*(np.zeros((91, 0), t) for t in (int, "f4", bool))), train=train)
+    module, _ = fit_module(lambda c: Watched(config, c), context, config)
+    assert isinstance(module, Watched)
+    assert [len(batch) for batch in module.batches] == [40, 40, 10] * 3
+    orders = [list(itertools.chain(*module.batches[start : start + 3])) for start in (0, 3, 6)]
+    assert all(sorted(order) == list(range(90)) for order in orders)
+    assert list(range(90)) not in orders
+    assert orders[0] != orders[1] != orders[2]
+
+
+def test_validation_is_asked_in_evaluation_mode_and_training_goes_on_in_the_other(small) -> None:
+    config = MFConfig(factors=2, epochs=2, batch_size=1000, refit=False)
+    module, _ = fit_module(lambda c: Watched(config, c), context_of(small), config)
+    assert isinstance(module, Watched)
+    assert module.modes == [True, False, True, False]
+    assert not module.training
+
+
+def test_training_error_is_the_mean_over_ratings_met_on_the_way(small) -> None:
+    config = MFConfig(factors=2, epochs=1, validation=0, batch_size=400, learning_rate=1e-12)  # 400 and 200
+    context = context_of(small)
+    torch.manual_seed(config.seed)
+    start = MFModule(config, context)
+    train = context.train
+    error = (start(train.user, train.item) - train.rating).detach().numpy()
+    _, history = fit_module(build(config), context, config)
+    assert history.epochs[0].train_mse == pytest.approx(float(np.mean(error.astype(float) ** 2)), rel=1e-5)
+
+
+def test_validation_error_is_that_of_clipped_predictions(small) -> None:
+    context = context_of(small)
+    torch.manual_seed(0)
+    module, train = MFModule(MFConfig(factors=2), context).eval(), context.train
+    with torch.no_grad():
+        module.b_u.normal_(0, 3)
+        raw = module(train.user, train.item).numpy()
+    assert (raw > 5).any()
+    expected = np.mean((np.clip(raw, 1, 5) - train.rating.numpy()).astype(float) ** 2)
+    assert mean_squared_error(module, train, (1, 5)) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("block", [1, 7, 100])
+def test_pairs_are_predicted_in_blocks(small, block: int) -> None:
+    model = AANMF(epochs=1, factors=2, validation=0).fit(small)
+    users, items = torch.full((20,), 42), torch.arange(20)
+    sets = AttributeSets.of(model.fitted_.context.users).rows(torch.arange(20))
+    with torch.no_grad():
+        expected = model.module_(users, items, sets)
+    assert expected.std() > 0
+    predicted = predict_pairs(model.module_, users, items, sets, block=block)
+    np.testing.assert_allclose(predicted.numpy(), expected.numpy(), atol=1e-6)
+
+
+OVERFIT = {"factors": 16, "l2": 0, "l2_bias": 0, "patience": 3, "learning_rate": 0.05, "batch_size": 32}
+
+
+def interrupt(phase: str, epoch: int):
+    def at(record: Epoch) -> None:
+        if (record.phase, record.epoch) == (phase, epoch):
+            raise KeyboardInterrupt
+
+    return at
+
+
+def test_interruption_after_the_best_epoch_gives_the_best_weights(small) -> None:
+    config = MFConfig(epochs=40, refit=False, **OVERFIT)
+    context = context_of(small)
+    best, history = fit_module(build(config), context, config)
+    late = interrupt("search", history.best_epoch + 2)
+    stopped, other = fit_module(build(config), context, config, late)
+    assert other.interrupted
+    assert other.best_epoch == history.best_epoch
+    assert equal(stopped, best)
+
+
+def test_interruption_of_the_refit_gives_the_weights_of_the_search(small) -> None:
+    context = context_of(small)
+    search = MFConfig(epochs=40, refit=False, **OVERFIT)
+    best, history = fit_module(build(search), context, search)
+    assert history.best_epoch > 1
+    config = MFConfig(epochs=40, **OVERFIT)
+    stopped, other = fit_module(build(config), context, config, interrupt("final", 1))
+    assert other.interrupted
+    assert equal(stopped, best)
+    assert other.best_epoch == history.best_epoch  # the epochs of these weights, not of the refit
+
+
+def test_interruption_of_the_search_leaves_out_the_refit(small) -> None:
+    config = MFConfig(epochs=5, factors=2)
+    _, history = fit_module(build(config), context_of(small), config, interrupt("search", 2))
+    assert {epoch.phase for epoch in history.epochs} == {"search"}
+
+
+def test_interruption_without_validation_keeps_the_last_weights(small) -> None:
+    config = MFConfig(epochs=4, factors=2, validation=0)
+    stopped, history = fit_module(build(config), context_of(small), config, interrupt("final", 3))
+    assert history.interrupted
+    assert history.epochs[2].train_mse < history.epochs[0].train_mse
+    torch.manual_seed(0)
+    assert not torch.equal(stopped.p, build(config)(context_of(small)).p)
+
+
+@pytest.mark.parametrize("validation", [0, 0.1])
+def test_divergence_is_an_error_and_leaves_no_model(small, validation: float) -> None:
+    model = MF(learning_rate=1e30, epochs=3, factors=2, validation=validation)
+    with pytest.raises(ConfigError, match=r"diverged in epoch \d.*learning_rate below 1e\+30"):
+        model.fit(small)
+    assert not model.is_fitted
+
+
+def test_users_and_items_without_ratings_are_settled(small) -> None:
+    module = MF(epochs=2, factors=3).fit(small).module_
+    assert isinstance(module, MFModule)
+    p, q = module.p.detach(), module.q.detach()
+    for row in (40, 41, 42):  # two users without ratings, and the unknown one
+        np.testing.assert_allclose(p[row].numpy(), p[:40].mean(0).numpy(), atol=1e-6)
+    for row in (20, 21):
+        np.testing.assert_allclose(q[row].numpy(), q[:20].mean(0).numpy(), atol=1e-6)
+
+
+def test_no_validation_trains_for_every_epoch_on_every_rating(small) -> None:
+    config = MFConfig(factors=2, epochs=4, validation=0, batch_size=1000)
+    module, history = fit_module(lambda c: Watched(config, c), context_of(small), config)
+    assert [(e.phase, e.epoch, e.of) for e in history.epochs] == [("final", n, 4) for n in (1, 2, 3, 4)]
+    assert history.best_epoch == 4
+    assert isinstance(module, Watched)
+    assert [len(batch) for batch in module.batches] == [600] * 4
+
+
+@pytest.mark.parametrize(("n", "expected"), [(10, 32), (100_000, 625), (10_000_000, 16_384)])
+def test_batches_grow_with_the_ratings(n: int, expected: int) -> None:
+    assert MFConfig().batch_for(n) == expected
+    assert MFConfig(batch_size=7).batch_for(n) == 7
+
+
+def test_parameters_that_no_group_names_are_trained_without_l2(small) -> None:
+    class Partly(MFModule):
+        def l2_groups(self):
+            yield 10.0, [self.p, self.q]
+
+    config = MFConfig(factors=2, epochs=2, validation=0)
+    module, _ = fit_module(lambda c: Partly(config, c), context_of(small), config)
+    assert isinstance(module, Partly)
+    assert float(module.b_u.detach().abs().max()) > 0

@@ -99,9 +99,7 @@ def _attribute(attribute: Attribute, column: pl.Series) -> dict[str, Any]:
     }
     match attribute.kind:
         case Kind.CATEGORICAL | Kind.MULTIVALUED:
-            labels = (known.explode().drop_nulls() if known.dtype.is_nested() else known).value_counts(
-                sort=True
-            )
+            labels = (known.explode().drop_nulls() if known.dtype.is_nested() else known).value_counts(sort=True)
             described["values"] = labels.height
             described["examples"] = ", ".join(labels[labels.columns[0]].head(4).to_list())
         case Kind.NUMERIC:

@@ -33,9 +33,9 @@ MOST_GROUPS, FEWEST_RATINGS = 18, 30
 
 
 def demo(
-    folder: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Where models and pictures go.")
-    ] = Path("aanmf-demo"),
+    folder: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where models and pictures go.")] = Path(
+        "aanmf-demo"
+    ),
     source: Annotated[
         str | None,
         typer.Option("--source", help="Ratings to use in place of MovieLens 100K: see `aanmf data --help`."),
@@ -56,8 +56,7 @@ def demo(
     train, test = data.split(test=0.2, seed=0)
     if not as_json:
         out().print(
-            f"[bold]{data.name}[/]: {len(data):,} ratings of {len(data.items):,} items "
-            f"by {len(data.users):,} users."
+            f"[bold]{data.name}[/]: {len(data):,} ratings of {len(data.items):,} items by {len(data.users):,} users."
         )
         out().print("Learning from 80 % of them (drawn at random, seed 0), testing on the rest.\n")
     models, results = compare(train, test, folder, QUICK_SETTINGS if quick else {})
@@ -148,7 +147,7 @@ def compare(
 ) -> tuple[dict[str, Recommender], list[dict[str, Any]]]:
     """Trains, scores and saves every model of the demo."""
     from aanmf.evaluation.cross_validate import warm_up
-    from aanmf.recommender import make_model
+    from aanmf.registry import make_model
 
     warm_up()
     models: dict[str, Recommender] = {}
@@ -256,17 +255,11 @@ def report(found: dict[str, Any], best: pl.DataFrame, folder: Path) -> None:
     console.print(recommendation_table(f"What {SHOWN} recommends to user {user}", best))
     console.print(explanation_table(found["explanation"]))
     if "attention_correlation" in found:
-        console.print(
-            f"Learned and planted attention correlate with r = {found['attention_correlation']:.2f}."
-        )
+        console.print(f"Learned and planted attention correlate with r = {found['attention_correlation']:.2f}.")
     for path in found["pictures"][:1]:
         console.print(f"Where {SHOWN} looks, as a picture: [bold]{path}[/]")
-    console.print(
-        f"Models, pictures and results.json: [bold]{folder}/[/] ({found['seconds']:.0f} s in all)\n"
-    )
-    new_user = ",".join(
-        f"{each['attribute']}={each['value']}" for each in found["explanation"]["attributes"][:2]
-    )
+    console.print(f"Models, pictures and results.json: [bold]{folder}/[/] ({found['seconds']:.0f} s in all)\n")
+    new_user = ",".join(f"{each['attribute']}={each['value']}" for each in found["explanation"]["attributes"][:2])
     console.print("Next:")
     for line in (
         f"aanmf recommend {folder / SHOWN} --user {user}",

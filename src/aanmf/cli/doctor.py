@@ -33,9 +33,7 @@ def doctor(as_json: AsJson = False) -> None:
         emit(found)
         return
     console = out()
-    console.print(
-        facts("Versions", [(name, text or "not installed") for name, text in found["versions"].items()])
-    )
+    console.print(facts("Versions", [(name, text or "not installed") for name, text in found["versions"].items()]))
     device = found["device"]
     lines = [
         ("device", device["name"]),
@@ -43,13 +41,8 @@ def doctor(as_json: AsJson = False) -> None:
         ("threads of torch", device["threads"]),
     ]
     console.print(facts("Device", lines))
-    rows = [
-        (name, "found" if where else "not found", where or "")
-        for name, where in found["data"]["found"].items()
-    ]
-    console.print(
-        table("Data", ("source", "state", "where"), [*rows, ("synthetic", "always", "made up on the spot")])
-    )
+    rows = [(name, "found" if where else "not found", where or "") for name, where in found["data"]["found"].items()]
+    console.print(table("Data", ("source", "state", "where"), [*rows, ("synthetic", "always", "made up on the spot")]))
     console.print(
         facts(
             None,
@@ -74,9 +67,7 @@ def examine() -> dict[str, Any]:
         | {name: package_version(name) for name in _NEEDED},
         "device": _device(),
         "data": _data(),
-        "extras": {
-            name: all(package_version(each) for each in packages) for name, packages in _extras().items()
-        },
+        "extras": {name: all(package_version(each) for each in packages) for name, packages in _extras().items()},
     }
 
 

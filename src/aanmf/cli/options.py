@@ -23,9 +23,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document in
 ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL", help="Folder written by `aanmf train --out`.")]
 Settings = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set", metavar="NAME=VALUE", help="A setting of the model, for instance factors=16. Repeatable."
-    ),
+    typer.Option("--set", metavar="NAME=VALUE", help="A setting of the model, for instance factors=16. Repeatable."),
 ]
 ConfigFile = Annotated[
     Path | None,
@@ -74,9 +72,7 @@ class Source:
     ] = None
     schema: Annotated[
         Path | None,
-        typer.Option(
-            "--schema", metavar="FILE.toml", help="Kinds of columns from a file.", rich_help_panel=_TABLES
-        ),
+        typer.Option("--schema", metavar="FILE.toml", help="Kinds of columns from a file.", rich_help_panel=_TABLES),
     ] = None
     user_column: Annotated[
         str | None,
@@ -88,9 +84,7 @@ class Source:
     ] = None
     rating_column: Annotated[
         str | None,
-        typer.Option(
-            "--rating-column", metavar="NAME", help="Guessed if not given.", rich_help_panel=_COLUMNS
-        ),
+        typer.Option("--rating-column", metavar="NAME", help="Guessed if not given.", rich_help_panel=_COLUMNS),
     ] = None
     time_column: Annotated[
         str | None,
@@ -163,9 +157,7 @@ class Source:
         if not self.attribute and not self.schema:
             return None
         schema = Schema.read(self.schema) if self.schema else Schema()
-        return with_attributes(
-            schema, self.attribute or [], self.users or [], self.items or [], self.separator
-        )
+        return with_attributes(schema, self.attribute or [], self.users or [], self.items or [], self.separator)
 
 
 def reads_source(command: Callable[..., None]) -> Callable[..., None]:

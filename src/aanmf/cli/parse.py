@@ -79,9 +79,7 @@ def read_attributes(text: str) -> dict[str, str]:
     for part in _split_quoted(text):
         name, equals, value = part.partition("=")
         if not equals or not name.strip():
-            raise SchemaError(
-                f"--attributes: {part!r} is not name=value; write for instance gender=F,age=25-34"
-            )
+            raise SchemaError(f"--attributes: {part!r} is not name=value; write for instance gender=F,age=25-34")
         if name.strip() in values:
             raise SchemaError(f"--attributes: {name.strip()!r} is there twice")
         values[name.strip()] = value.strip()
@@ -126,6 +124,6 @@ def _read_toml(path: Path) -> dict[str, Any]:
 def one_model(model: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of the one model that a command trains, out of those for many (see `settings_for`)."""
     from aanmf.evaluation.cross_validate import settings_for
-    from aanmf.recommender import MODELS
+    from aanmf.registry import MODELS
 
     return settings_for(model, settings, list(MODELS))

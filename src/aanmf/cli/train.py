@@ -27,13 +27,11 @@ def train(
         Path | None,
         typer.Option("--out", metavar="DIR", help="Where the model goes; an older model there is replaced."),
     ] = None,
-    seed: Annotated[
-        int | None, typer.Option("--seed", min=0, help="Same seed, same model. [default: 0]")
-    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Same seed, same model. [default: 0]")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Learn a model from ratings. Ctrl-C keeps what was learned so far (with --out)."""
-    from aanmf.recommender import make_model
+    from aanmf.registry import make_model
 
     chosen = one_model(model, read_settings(settings or [], config))
     untrained = make_model(model, **(chosen if seed is None else {**chosen, "seed": seed}))
@@ -54,11 +52,7 @@ def train(
         found["out"] = str(out_folder)
     _report(found, as_json)
     if interrupted:
-        where = (
-            f"what was learned so far is in {out_folder}"
-            if out_folder
-            else "give --out to keep what was learned"
-        )
+        where = f"what was learned so far is in {out_folder}" if out_folder else "give --out to keep what was learned"
         notice(f"training was stopped; {where}")
         raise typer.Exit(130)
 

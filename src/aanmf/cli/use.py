@@ -24,14 +24,10 @@ User = Annotated[str | None, typer.Option("--user", metavar="ID", help="A user o
 def predict(
     folder: ModelFolder,
     user: User = None,
-    item: Annotated[
-        str | None, typer.Option("--item", metavar="ID", help="An item of the training data.")
-    ] = None,
+    item: Annotated[str | None, typer.Option("--item", metavar="ID", help="An item of the training data.")] = None,
     pairs: Annotated[
         Path | None,
-        typer.Option(
-            "--pairs", metavar="IN.csv", help="Many pairs: a CSV or Parquet file with columns user and item."
-        ),
+        typer.Option("--pairs", metavar="IN.csv", help="Many pairs: a CSV or Parquet file with columns user and item."),
     ] = None,
     out_file: Annotated[
         Path | None,
@@ -43,7 +39,7 @@ def predict(
 
     A user or item that the model has not seen gets the prediction for an average one, marked as such.
     """
-    from aanmf.recommender import load_model
+    from aanmf.registry import load_model
 
     users, items = _asked_pairs(user, item, pairs)
     model = load_model(folder)
@@ -94,7 +90,7 @@ def recommend(
     as_json: AsJson = False,
 ) -> None:
     """Recommend items to a user, or to a new one known by attributes alone. Rated items are left out."""
-    from aanmf.recommender import load_model
+    from aanmf.registry import load_model
 
     if (user is None) == (attributes is None):
         raise ConfigError("recommend needs either --user ID or --attributes NAME=VALUE,...")
@@ -104,11 +100,7 @@ def recommend(
     if as_json:
         emit({"user": user, "attributes": known, "items": found.to_dicts()})
         return
-    who = (
-        f"user {user}"
-        if known is None
-        else "a new user (" + ", ".join(f"{k} {v}" for k, v in known.items()) + ")"
-    )
+    who = f"user {user}" if known is None else "a new user (" + ", ".join(f"{k} {v}" for k, v in known.items()) + ")"
     out().print(recommendation_table(f"For {who}", found))
 
 
@@ -119,7 +111,7 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Show what a prediction looked at: attention on each attribute, and what each added to the rating."""
-    from aanmf.recommender import load_model
+    from aanmf.registry import load_model
 
     model = load_model(folder)
     found = explanation(model, user, item)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @reads_source
 def evaluate(folder: ModelFolder, source: Source, as_json: AsJson = False) -> None:
     """Measure a saved model on ratings that it was not trained on."""
-    from aanmf.recommender import load_model
+    from aanmf.registry import load_model
 
     model = load_model(folder)
     data = source.load()
@@ -45,18 +45,12 @@ def evaluate(folder: ModelFolder, source: Source, as_json: AsJson = False) -> No
 @reads_source
 def cross_validate(
     source: Source,
-    models: Annotated[
-        list[str], typer.Option("--model", help=f"Which models: {MODELS_IN_HELP}. Repeatable.")
-    ],
+    models: Annotated[list[str], typer.Option("--model", help=f"Which models: {MODELS_IN_HELP}. Repeatable.")],
     protocol: Annotated[
         str,
-        typer.Option(
-            "--protocol", help="u1, u1-u5, holdout:0.2, kfold:5, time, time:0.1, cold-user, cold-user:0.1."
-        ),
+        typer.Option("--protocol", help="u1, u1-u5, holdout:0.2, kfold:5, time, time:0.1, cold-user, cold-user:0.1."),
     ] = "holdout:0.2",
-    seeds: Annotated[
-        str, typer.Option("--seeds", metavar="0,1,2", help="One set of folds and of models each.")
-    ] = "0",
+    seeds: Annotated[str, typer.Option("--seeds", metavar="0,1,2", help="One set of folds and of models each.")] = "0",
     settings: Settings = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
@@ -134,9 +128,7 @@ def print_runs(found: CrossValidation, title: str) -> None:
         )
         for each in found.summary
     ]
-    heading = (
-        f"Mean ± standard deviation over {len(found.runs) // len(found.models)} runs" if several else title
-    )
+    heading = f"Mean ± standard deviation over {len(found.runs) // len(found.models)} runs" if several else title
     console.print(table(heading, ("model", "RMSE", "MAE", "fit"), rows))
     rows = [
         (f"{each.model} - {each.other}", f"{each.difference:+.4f}", f"{each.p_value:.3g}", each.folds)

@@ -186,9 +186,7 @@ class RatingDataset:
         fold = holdout(len(self), test, seed)
         return self.take(fold.train), self.take(fold.test)
 
-    def with_attributes(
-        self, users: Sequence[str] | None = None, items: Sequence[str] | None = None
-    ) -> RatingDataset:
+    def with_attributes(self, users: Sequence[str] | None = None, items: Sequence[str] | None = None) -> RatingDataset:
         """The same ratings with only these attributes (None: all)."""
         return replace(
             self,

@@ -5,6 +5,7 @@ An encoder is fitted on the users (items) of the training ratings only and trave
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -25,7 +26,7 @@ class Slots:
     """Attribute sets of n users (items), padded to the length J of the longest.
 
     Attributes:
-        value: (n, J) int64: which value a_j stands in the slot. Values below `AttributeEncoder.n_values` are rows of the
+        value: (n, J) int64: which value a_j stands in the slot. Those below `AttributeEncoder.n_values` are rows of the
             embedding table; the ones from there on number the rows of `vectors`, one array after the other.
         weight: (n, J) float32: what the value is multiplied with (1; 1/sqrt(n) of n labels; a standardised number).
         mask: (n, J): True where the slot is taken. Attention is exactly 0 elsewhere.
@@ -139,7 +140,8 @@ class AttributeEncoder(BaseModel):
                 blocks.append((value, np.ones((n, 1), np.float32), mask[:, None]))
                 vector_offset += n
             else:
-                value, weight, mask = _slots(each, _one_cell(each, None).new_from_index(0, n) if column is None else column)
+                nothing = _one_cell(each, None).new_from_index(0, n)
+                value, weight, mask = _slots(each, nothing if column is None else column)
                 blocks.append((value + offset, weight, mask))
             offset += each.n_values
         if not blocks:
@@ -190,7 +192,7 @@ def _quantile_cuts(numbers: NDArray[np.float64], groups: int) -> tuple[float, ..
 def _group_labels(cuts: Sequence[float]) -> list[str]:
     if not cuts:
         return ["any"]
-    between = [f"{low:g} to {high:g}" for low, high in zip(cuts, cuts[1:], strict=False)]
+    between = [f"{low:g} to {high:g}" for low, high in itertools.pairwise(cuts)]
     return [f"below {cuts[0]:g}", *between, f"{cuts[-1]:g} and up"]
 
 
@@ -239,7 +241,9 @@ def _many_labels(
     each: FittedAttribute, column: pl.Series
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]:
     n = len(column)
-    pairs = pl.DataFrame({"row": np.arange(n), "label": column}).explode("label").drop_nulls().unique(maintain_order=True)
+    pairs = (
+        pl.DataFrame({"row": np.arange(n), "label": column}).explode("label").drop_nulls().unique(maintain_order=True)
+    )
     position = _positions(each, pairs["label"])
     row = pairs["row"].to_numpy()[position >= 0]
     position = position[position >= 0]
@@ -252,9 +256,7 @@ def _many_labels(
     return value, weight, mask
 
 
-def _vectors(
-    each: FittedAttribute, column: pl.Series | None, n: int
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def _vectors(each: FittedAttribute, column: pl.Series | None, n: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     size = len(each.center)
     array, mask = np.zeros((n, size), np.float32), np.zeros(n, bool)
     if column is not None:

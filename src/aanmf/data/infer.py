@@ -176,7 +176,8 @@ def _vectors(column: pl.Series, separator: str) -> pl.Series:
     lengths = vectors.list.len().drop_nulls()
     if lengths.n_unique() > 1:
         raise SchemaError(
-            f"attribute {column.name!r}: vectors of {lengths.min()} to {lengths.max()} numbers; all must have one length"
+            f"attribute {column.name!r}: vectors of {lengths.min()} to {lengths.max()} numbers; "
+            "all must have one length"
         )
     inner = vectors.drop_nulls().explode()
     if inner.is_null().any() or not inner.is_finite().all():

@@ -41,9 +41,7 @@ def read_links(path: str | PathLike[str], users: Vocabulary) -> NDArray[np.int64
             raise DataError(f"{path}: strength {table[row, 2]!r} of link {row + 1} is not a number")
         known &= strength.to_numpy() > 0
     if not known.any():
-        raise DataError(
-            f"{path}: none of the {len(links)} links joins two users of the ratings; do the ids agree?"
-        )
+        raise DataError(f"{path}: none of the {len(links)} links joins two users of the ratings; do the ids agree?")
     if not known.all():
         log.info("%s: %d of %d links join known users", path, known.sum(), len(links))
     return links[known]

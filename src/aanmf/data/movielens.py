@@ -22,8 +22,23 @@ AGES = ("under 18", "18-24", "25-34", "35-44", "45-49", "50-55", "56+")
 AGE_STARTS = (18, 25, 35, 45, 50, 56)
 OCCUPATIONS = (
     *("other", "academic/educator", "artist", "clerical/admin", "college/grad student", "customer service"),
-    *("doctor/health care", "executive/managerial", "farmer", "homemaker", "K-12 student", "lawyer", "programmer"),
-    *("retired", "sales/marketing", "scientist", "self-employed", "technician/engineer", "tradesman/craftsman"),
+    *(
+        "doctor/health care",
+        "executive/managerial",
+        "farmer",
+        "homemaker",
+        "K-12 student",
+        "lawyer",
+        "programmer",
+    ),
+    *(
+        "retired",
+        "sales/marketing",
+        "scientist",
+        "self-employed",
+        "technician/engineer",
+        "tradesman/craftsman",
+    ),
     *("unemployed", "writer"),
 )
 """ML-1M's occupation codes 0-20, in the words of its README."""
@@ -57,7 +72,9 @@ RELEASES = {
 }
 
 
-def load_movielens(which: Literal["100k", "1m"], *, folder: str | Path | None = None, download: bool = True) -> RatingDataset:
+def load_movielens(
+    which: Literal["100k", "1m"], *, folder: str | Path | None = None, download: bool = True
+) -> RatingDataset:
     """MovieLens with the attributes of the paper's Tables 2-3, and genres and year of the films.
 
     User attributes: `gender` (F, M), `age` (seven groups, `under 18` ... `56+`), `occupation` (21, by name). Item
@@ -123,7 +140,7 @@ def fetch(release: Release, *, cache: Path | None = None, timeout: float = 10.0)
                 known_hash=f"md5:{release.md5}",
                 path=work,
                 fname="archive.zip",
-                downloader=pooch.HTTPDownloader(timeout=timeout),
+                downloader=pooch.HTTPDownloader(timeout=timeout),  # pyright: ignore[reportArgumentType]
             )
             with zipfile.ZipFile(archive) as packed:
                 packed.extractall(work)  # zipfile keeps members inside of the folder
@@ -133,7 +150,11 @@ def fetch(release: Release, *, cache: Path | None = None, timeout: float = 10.0)
             if target.exists():
                 shutil.rmtree(target)
             unpacked.rename(target)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:  # requests' errors are OSErrors; a wrong hash a ValueError
+    except (
+        OSError,
+        ValueError,
+        zipfile.BadZipFile,
+    ) as error:  # requests' errors are OSErrors; a wrong hash a ValueError
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DownloadError(
             f"{release.url} could not be downloaded ({reason[:200]}). Set {ENVIRONMENT} to a folder that holds "
@@ -161,7 +182,9 @@ def _load_100k(folder: Path) -> RatingDataset:
     users = _users(people["column_1"], people["column_3"], _age_groups(years), people["column_4"])
     items = _items(films["column_1"], films["column_2"], kinds, released)
     data = _dataset("ml-100k", ratings, users, items)
-    folds = {name: _rows_of(data, folder / f"{name}.test") for name in PREDEFINED if (folder / f"{name}.test").is_file()}
+    folds = {
+        name: _rows_of(data, folder / f"{name}.test") for name in PREDEFINED if (folder / f"{name}.test").is_file()
+    }
     return RatingDataset(**{**vars(data), "folds": folds})
 
 
@@ -182,7 +205,9 @@ def _load_1m(folder: Path) -> RatingDataset:
 
 def _users(ids: pl.Series, gender: pl.Series, age: pl.Series, occupation: pl.Series) -> EntityTable:
     columns = pl.DataFrame({"gender": gender, "age": age, "occupation": occupation})
-    return EntityTable(Vocabulary(ids), columns, tuple(Attribute(name=n, kind=Kind.CATEGORICAL) for n in columns.columns))
+    return EntityTable(
+        Vocabulary(ids), columns, tuple(Attribute(name=n, kind=Kind.CATEGORICAL) for n in columns.columns)
+    )
 
 
 def _items(ids: pl.Series, titles: pl.Series, genres: list[list[str]], released: pl.Series | None) -> EntityTable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -20,10 +21,44 @@ if TYPE_CHECKING:
 
     Source = str | PathLike[str]
 
-USER_NAMES = ("user", "userid", "uid", "customer", "customerid", "reviewer", "reviewerid", "member", "memberid")
+USER_NAMES = (
+    "user",
+    "userid",
+    "uid",
+    "customer",
+    "customerid",
+    "reviewer",
+    "reviewerid",
+    "member",
+    "memberid",
+)
 ITEM_NAMES = (
-    *("item", "itemid", "iid", "movie", "movieid", "film", "filmid", "product", "productid", "book", "bookid"),
-    *("isbn", "asin", "place", "placeid", "artist", "artistid", "song", "songid", "anime", "animeid", "business"),
+    *(
+        "item",
+        "itemid",
+        "iid",
+        "movie",
+        "movieid",
+        "film",
+        "filmid",
+        "product",
+        "productid",
+        "book",
+        "bookid",
+    ),
+    *(
+        "isbn",
+        "asin",
+        "place",
+        "placeid",
+        "artist",
+        "artistid",
+        "song",
+        "songid",
+        "anime",
+        "animeid",
+        "business",
+    ),
     *("businessid", "restaurant", "restaurantid", "joke", "jokeid", "track", "trackid", "game", "gameid"),
 )
 RATING_NAMES = ("rating", "ratings", "score", "stars", "value", "bookrating", "overall", "label")
@@ -59,7 +94,10 @@ def read_dataset(
         users=[read_table(path, separator) for path in paths["users"]] or None,
         items=[read_table(path, separator) for path in paths["items"]] or None,
         name=name or Path(ratings).stem,
-        where={"ratings": str(ratings), **{side: ", ".join(map(str, given)) for side, given in paths.items()}},
+        where={
+            "ratings": str(ratings),
+            **{side: ", ".join(map(str, given)) for side, given in paths.items()},
+        },
         **options,  # type: ignore[arg-type]
     )
 
@@ -190,11 +228,15 @@ def _times(column: pl.Series, where: str, first: int) -> pl.Series:
     text = column.cast(pl.String).str.strip_chars()
     seconds = text.cast(pl.Float64, strict=False).cast(pl.Int64, strict=False)
     if seconds.is_null().all():
-        try:
+        with suppress(pl.exceptions.ComputeError):  # raised where there is not one date
             seconds = text.str.to_datetime(strict=False, time_unit="ms").dt.epoch("s")
-        except pl.exceptions.ComputeError:  # not one date among them
-            pass
-    _refuse(seconds.is_null(), column, where, first, "is not a time; give seconds since 1970 or a date like 2024-12-31")
+    _refuse(
+        seconds.is_null(),
+        column,
+        where,
+        first,
+        "is not a time; give seconds since 1970 or a date like 2024-12-31",
+    )
     return seconds
 
 
@@ -215,10 +257,14 @@ def _without_repeats(data: RatingDataset, policy: str, where: str, first: int) -
         twice = np.flatnonzero(count[inverse] > 1)
         again = [row for row in twice if start[inverse[row]] != row]
         rows = ", ".join(str(row + first) for row in again[:SHOWN])
-        u, i = (vocabulary.ids[rows_[again[0]]] for vocabulary, rows_ in ((data.users.ids, data.user), (data.items.ids, data.item)))
+        u, i = (
+            vocabulary.ids[rows_[again[0]]]
+            for vocabulary, rows_ in ((data.users.ids, data.user), (data.items.ids, data.item))
+        )
         raise DataError(
-            f"{where}: {len(again)} ratings repeat a (user, item) pair (rows {rows}{', ...' if len(again) > SHOWN else ''}; "
-            f"the first: user {u!r}, item {i!r}). Say what to do: repeated='last' or 'mean' (--repeated last|mean)"
+            f"{where}: {len(again)} ratings repeat a (user, item) pair "
+            f"(rows {rows}{', ...' if len(again) > SHOWN else ''}; the first: user {u!r}, item {i!r}). "
+            "Say what to do: repeated='last' or 'mean' (--repeated last|mean)"
         )
     if policy == "last":
         last = np.zeros(len(start), np.int64)
@@ -255,9 +301,12 @@ def _entities(
     notices: list[str] = []
     if frames and main is not None and len(alone):
         shown = ", ".join(map(repr, alone[:SHOWN].to_list()))
-        text = f"{where}: {len(alone)} {side} with ratings have no row there ({shown}{', ...' if len(alone) > SHOWN else ''})"
+        more = ", ..." if len(alone) > SHOWN else ""
+        text = f"{where}: {len(alone)} {side} with ratings have no row there ({shown}{more})"
         if unlisted == "error":
-            raise DataError(f"{text}; add them, or say unlisted='unknown' (--unlisted unknown) to take them as they are")
+            raise DataError(
+                f"{text}; add them, or say unlisted='unknown' (--unlisted unknown) to take them as they are"
+            )
         if unlisted != "unknown":
             raise DataError(f"unlisted={unlisted!r}: choose unknown or error")
         notices.append(f"{text}: all their attributes are missing")
@@ -285,7 +334,9 @@ def _aligned(frame: pl.DataFrame, ids: pl.Series) -> list[pl.Series]:
     if frame["id"].is_duplicated().any():
         plain = [_one_separator(frame[c].cast(pl.String).str.strip_chars()) for c in frame.columns if c != "id"]
         rows = pl.DataFrame([frame["id"], *plain]).group_by("id", maintain_order=True)
-        frame = rows.agg(pl.all().drop_nulls().unique(maintain_order=True)).with_columns(pl.exclude("id").list.join("|"))
+        frame = rows.agg(pl.all().drop_nulls().unique(maintain_order=True)).with_columns(
+            pl.exclude("id").list.join("|")
+        )
     joined = ids.to_frame("id").join(frame, on="id", how="left", maintain_order="left")
     return [joined[c] for c in joined.columns if c != "id"]
 
@@ -309,7 +360,10 @@ def _table(
 ) -> EntityTable:
     stated, ignored = schema.stated(side), schema.ignored(side)
     if absent := (set(stated) | ignored) - set(columns):
-        raise DataError(f"{where}: no column {sorted(absent)[0]!r} for a stated attribute; there are: {', '.join(columns) or 'none'}")
+        raise DataError(
+            f"{where}: no column {sorted(absent)[0]!r} for a stated attribute; "
+            f"there are: {', '.join(columns) or 'none'}"
+        )
     attributes: list[Attribute] = []
     kept: list[pl.Series] = []
     labels: tuple[str, ...] | None = None

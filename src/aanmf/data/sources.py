@@ -21,7 +21,12 @@ NAMES = ("ml-100k", "ml-1m", "synthetic")
 
 
 def load(
-    source: str, *, users: Tables = None, items: Tables = None, schema: Schema | None = None, **options: object
+    source: str,
+    *,
+    users: Tables = None,
+    items: Tables = None,
+    schema: Schema | None = None,
+    **options: object,
 ) -> RatingDataset:
     """A data set by name or path.
 
@@ -36,7 +41,12 @@ def load(
     if name not in NAMES:
         return read_dataset(source, users=users, items=items, schema=schema, **options)  # type: ignore[arg-type]
     if users is not None or items is not None or schema is not None or options:
-        given = [*(["users"] if users else []), *(["items"] if items else []), *(["schema"] if schema else []), *options]
+        given = [
+            *(["users"] if users else []),
+            *(["items"] if items else []),
+            *(["schema"] if schema else []),
+            *options,
+        ]
         raise DataError(f"{source} comes with its own tables; {', '.join(given)} cannot be given for it")
     if name == "synthetic":
         return make_synthetic(**_shape(size) if size else {}).data

@@ -39,9 +39,29 @@ VALUES: dict[str, dict[str, float]] = {
         **{"45-49": 0.09, "50-55": 0.08, "56+": 0.06},
     },
     "occupation": {
-        **{"student": 0.15, "other": 0.12, "educator": 0.1, "engineer": 0.08, "programmer": 0.08, "writer": 0.05},
-        **{"administrator": 0.08, "librarian": 0.05, "technician": 0.04, "executive": 0.04, "scientist": 0.04},
-        **{"artist": 0.03, "healthcare": 0.02, "entertainment": 0.02, "marketing": 0.02, "lawyer": 0.02, "retired": 0.02},
+        **{
+            "student": 0.15,
+            "other": 0.12,
+            "educator": 0.1,
+            "engineer": 0.08,
+            "programmer": 0.08,
+            "writer": 0.05,
+        },
+        **{
+            "administrator": 0.08,
+            "librarian": 0.05,
+            "technician": 0.04,
+            "executive": 0.04,
+            "scientist": 0.04,
+        },
+        **{
+            "artist": 0.03,
+            "healthcare": 0.02,
+            "entertainment": 0.02,
+            "marketing": 0.02,
+            "lawyer": 0.02,
+            "retired": 0.02,
+        },
         **{"salesman": 0.01, "doctor": 0.01, "homemaker": 0.01, "none": 0.01},
     },
 }
@@ -77,7 +97,9 @@ class SyntheticDataset:
     noise_rmse: float
 
 
-def make_synthetic(n_users: int = 1000, n_items: int = 400, n_ratings: int = 100_000, seed: int = 0) -> SyntheticDataset:
+def make_synthetic(
+    n_users: int = 1000, n_items: int = 400, n_ratings: int = 100_000, seed: int = 0
+) -> SyntheticDataset:
     """Draws a data set.
 
     Args:
@@ -135,9 +157,7 @@ def _attribute_vectors(rng: np.random.Generator, common: NDArray[np.float64]) ->
     return vectors
 
 
-def _pairs(
-    rng: np.random.Generator, n_users: int, n_items: int, n: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _pairs(rng: np.random.Generator, n_users: int, n_items: int, n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Distinct (user, item) pairs in random order: users alike, items long-tailed."""
     popularity = rng.permutation(1.0 / np.sqrt(np.arange(n_items) + 5.0))
     popularity /= popularity.sum()

@@ -54,7 +54,7 @@ def as_frame(table: object, name: str) -> pl.DataFrame:
     if type(table).__module__.split(".")[0] == "pandas" and hasattr(table, "columns"):
         return pl.DataFrame([_pandas_column(str(column), table[column]) for column in table.columns])  # type: ignore[index, attr-defined]
     if hasattr(table, "__arrow_c_stream__"):
-        return pl.DataFrame(table)
+        return pl.DataFrame(table)  # pyright: ignore[reportArgumentType]
     raise DataError(f"{name}: a {type(table).__name__} is not a table; give a polars, pandas or Arrow one, or a path")
 
 

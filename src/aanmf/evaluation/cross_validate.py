@@ -15,7 +15,8 @@ from aanmf.data.dataset import RatingDataset
 from aanmf.data.split import Fold, folds
 from aanmf.errors import ConfigError
 from aanmf.evaluation.significance import paired_test
-from aanmf.recommender import MODELS, Recommender, make_model
+from aanmf.recommender import Recommender
+from aanmf.registry import MODELS, make_model
 
 Factory = Callable[..., Recommender]
 """Makes an untrained model from settings by name, `seed` among them. A `Recommender` class is one."""
@@ -152,9 +153,7 @@ def warm_up() -> None:
     torch.optim.Adam([torch.zeros(1, requires_grad=True)])
 
 
-def settings_for(
-    model: str, settings: Mapping[str, Any], models: Sequence[str] | Mapping[str, Any]
-) -> dict[str, Any]:
+def settings_for(model: str, settings: Mapping[str, Any], models: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
     """The settings of one model out of those for all: shared ones, and the ones under its own name on top.
 
     Raises:
@@ -167,9 +166,7 @@ def settings_for(
     return {**shared, **settings.get(model, {})}
 
 
-def _run(
-    name: str, model: Recommender, protocol: str, fold: Fold, train: RatingDataset, test: RatingDataset
-) -> Run:
+def _run(name: str, model: Recommender, protocol: str, fold: Fold, train: RatingDataset, test: RatingDataset) -> Run:
     start = time.perf_counter()
     model.fit(train)
     seconds = time.perf_counter() - start

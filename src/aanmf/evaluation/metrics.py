@@ -62,5 +62,7 @@ def _checked(predicted: ArrayLike, actual: ArrayLike) -> tuple[NDArray[np.float6
         raise DataError("no ratings to score")
     if not np.isfinite(guess).all() or not np.isfinite(truth).all():
         bad = int(np.argmin(np.isfinite(guess) & np.isfinite(truth)))
-        raise DataError(f"rating {bad}: prediction {guess[bad]}, actual {truth[bad]}; a missing score is an error, not a gap")
+        raise DataError(
+            f"rating {bad}: prediction {guess[bad]}, actual {truth[bad]}; a missing score is an error, not a gap"
+        )
     return guess, truth

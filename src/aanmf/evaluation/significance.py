@@ -32,14 +32,23 @@ def paired_test(a: ArrayLike, b: ArrayLike) -> Paired:
     """
     left, right = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if left.shape != right.shape or left.ndim != 1 or len(left) < 2:
-        raise DataError(f"a paired test needs two equally long lists of at least 2 figures, not {left.shape} and {right.shape}")
+        raise DataError(
+            f"a paired test needs two equally long lists of at least 2 figures, not {left.shape} and {right.shape}"
+        )
     gap = left - right
     if np.allclose(gap, gap[0]):  # no spread: the tests are not defined
         p = 1.0 if np.allclose(gap, 0) else 0.0
-        return Paired(float(gap.mean()), len(gap), p, 1.0 if p else float(stats.wilcoxon(gap).pvalue))
+        return Paired(float(gap.mean()), len(gap), p, 1.0 if p else _wilcoxon(gap))
     return Paired(
-        float(gap.mean()), len(gap), float(stats.ttest_rel(left, right).pvalue), float(stats.wilcoxon(gap).pvalue)
+        float(gap.mean()),
+        len(gap),
+        float(stats.ttest_rel(left, right).pvalue),
+        _wilcoxon(gap),
     )
+
+
+def _wilcoxon(gap: NDArray[np.float64]) -> float:
+    return float(stats.wilcoxon(gap)[1])  # type: ignore[index]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

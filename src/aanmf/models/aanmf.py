@@ -12,7 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aanmf.models.base import AttributeSets, Context, ModelConfig, RatingModule, embedding, lookup
-from aanmf.models.layers import POOLING, AttentionCell, AttributeEmbedding, CenteredEmbedding, SetsOf, masked_softmax, weighted_sum
+from aanmf.models.layers import (
+    POOLING,
+    AttentionCell,
+    AttributeEmbedding,
+    SetsOf,
+    masked_softmax,
+    weighted_sum,
+)
 
 
 class AANMFConfig(ModelConfig):
@@ -45,52 +52,56 @@ class AANMFModule(RatingModule):
         k = config.factors
         self.config = config
         self.sets = SetsOf(context.users)
-        self.p = CenteredEmbedding(context.n_users + 1, k, config.init_std)
-        self.q = CenteredEmbedding(context.n_items + 1, k, config.init_std)
+        self.p = embedding(context.n_users + 1, k, config.init_std)
+        self.q = embedding(context.n_items + 1, k, config.init_std)
         self.a = AttributeEmbedding(context.n_user_values, context.user_vector_sizes, k, config.init_std)
         self.cell = AttentionCell(k)
         self.pooling = POOLING[config.pooling]
         self.dropout = nn.Dropout(config.dropout)
         widths = [k, *config.layers, 1]
-        self.dense = nn.ModuleList([nn.Linear(*width) for width in pairwise(widths)])
+        self.first, *upper = [nn.Linear(*width) for width in pairwise(widths)]
+        self.upper = nn.ModuleList(upper)
         # [x ; q] concat: W [x ; q] = Wx x + Wq q, and the second product is needed once per item only
         self.from_q = nn.Linear(k, widths[1], bias=False) if config.interaction == "concat" else None
-        nn.init.constant_(self.dense[-1].bias, context.mean)
+        nn.init.constant_((upper or [self.first])[-1].bias, context.mean)
 
     def forward(self, users: Tensor, items: Tensor, sets: AttributeSets | None = None) -> Tensor:
         """See `RatingModule.forward`."""
         sets = self.sets.rows(users) if sets is None else sets
-        values, q = self.a(sets.vectors), self.q.all()  # (V, K), (M + 1, K)
+        values, q = self.a(sets.vectors), self.q  # (V, K), (M + 1, K)
         weight = self.cell(values, q, items, sets) * sets.weight  # (B, J)
-        x = self.pooling(self.p(users), values, sets.value, weight)  # (B, K)
+        x = self.pooling(self.p.index_select(0, users), values, sets.value, weight)  # (B, K)
         if self.from_q is None:
-            return self._upper(self.dense[0](self.dropout(x * q.index_select(0, items))))
-        return self._upper(self.dense[0](self.dropout(x)) + lookup(self.from_q, self.dropout(q), items))
+            return self._upper(self.first(self.dropout(x * q.index_select(0, items))))
+        return self._upper(self.first(self.dropout(x)) + lookup(self.from_q, self.dropout(q), items))
 
     def _upper(self, z: Tensor) -> Tensor:
         """Everything above the first dense layer: (..., H) before its ReLU -> (...)."""
-        for layer in list(self.dense)[1:]:
+        for layer in self.upper:
             z = layer(self.dropout(F.relu(z)))
         return z.squeeze(-1)
 
     def attention(self, users: Tensor, items: Tensor, sets: AttributeSets | None = None) -> Tensor:
         """See `RatingModule.attention`."""
         sets = self.sets.rows(users) if sets is None else sets
-        return self.cell(self.a(sets.vectors), self.q.all(), items, sets)
+        return self.cell(self.a(sets.vectors), self.q, items, sets)
 
     def l2_groups(self) -> Iterable[tuple[float, list[nn.Parameter]]]:
         """Embedding tables, and weights (not biases) of dense layers and attention cell."""
-        yield self.config.l2, [self.p.deviation, self.q.deviation, *self.a.parameters()]
-        dense = [*self.dense, self.cell.value, self.cell.item, self.cell.out]
-        yield self.config.l2_dense, [layer.weight for layer in [*dense, *([self.from_q] if self.from_q else [])]]
+        yield self.config.l2, [self.p, self.q, *self.a.parameters()]
+        dense = [self.first, *self.upper, self.cell.value, self.cell.item, self.cell.out]
+        yield (
+            self.config.l2_dense,
+            [layer.weight for layer in [*dense, *([self.from_q] if self.from_q else [])]],
+        )
 
     def user_tables(self) -> list[Tensor]:
         """The table p."""
-        return [self.p.deviation]
+        return [self.p]
 
     def item_tables(self) -> list[Tensor]:
         """The table q."""
-        return [self.q.deviation]
+        return [self.q]
 
     def catalogue(self, users: Tensor, sets: AttributeSets | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Scores of all items, by groups of users who share their attributes.
@@ -99,21 +110,20 @@ class AANMFModule(RatingModule):
         attributes only, so they are computed once per group.
         """
         sets = self.sets.rows(users) if sets is None else sets
-        values, q = self.a(sets.vectors), self.q.all()[:-1]
-        first, n_items = self.dense[0], len(q)
-        above = first.bias + (0.0 if self.from_q is None else self.from_q(q))
-        if not sets.vectors:
-            table = self.cell.table(values, q)  # (M, V)
+        values, q = self.a(sets.vectors), self.q[:-1]
+        first, n_items = self.first, len(q)
+        above = first.bias if self.from_q is None else first.bias + self.from_q(q)
+        table = None if sets.vectors else self.cell.table(values, q)  # (M, V)
         for group in equal_rows(sets):
             one = sets.rows(group[:1])
-            if sets.vectors:
+            if table is None:
                 lam = self.cell(values, q, torch.arange(n_items, device=q.device), one.rows(group.new_zeros(n_items)))
             else:
                 lam = masked_softmax(table[:, one.value[0]], one.mask)  # (M, J)
             scale, shift = self._group(values, q, one, lam * one.weight)
             below = shift @ first.weight.T + above  # (M, H)
             for part in group.split(max(1, 8192 // n_items)):
-                p = self.p(users[part])  # (b, K)
+                p = self.p[users[part]]  # (b, K)
                 if scale is None:
                     z = (p @ first.weight.T)[:, None] + below
                 else:

@@ -47,9 +47,9 @@ class AESRConfig(AutoEncoderConfig):
 
 
 class AESRModule(AutoEncoder):
-    """r_ui = mu + c_i + W_i . h_u, h_u = ReLU(sum_{k in N(u)} (r_uk - mu) V_k + b), N(u) the items u rated in
-    training.
+    """r_ui = mu + d_u + c_i + W_i . h_u, h_u = ReLU(|N(u)|^-1/2 sum_{k in N(u)} (r_uk - mu) V_k + b).
 
+    N(u) are the items that u rated in training.
     Penalty: pull / n sum_u ||h_u - mean_{v in S(u)} h_v||^2 over the users with semantic neighbours S(u).
 
     Args:

@@ -16,18 +16,18 @@ from torch.nn import functional as F
 from aanmf.models.base import AttributeSets, Context, ModelConfig, RatingModule, embedding
 from aanmf.models.sparse import SparseMatrix
 
-ACTIVATIONS = {"sigmoid": torch.sigmoid, "relu": F.relu}
+ACTIVATIONS = {"relu": F.relu, "sigmoid": torch.sigmoid, "identity": nn.Identity()}
 
 
 class AutoEncoderConfig(ModelConfig):
     """Settings of every auto-encoder; `factors` is the width of the code."""
 
-    dropout: float = Field(default=0.5, ge=0, lt=1)
+    dropout: float = Field(default=0.4, ge=0, lt=1)
     """Share of the ratings left out of the input at each training step (the rest scaled up)."""
-    l2: float = Field(default=10.0, ge=0)
+    l2: float = Field(default=20.0, ge=0)
     """Penalty on V and W: (l2 / n ratings) * sum of squares."""
     l2_bias: float = Field(default=2.0, ge=0)
-    """The same for the output biases."""
+    """The same for the biases c and d."""
 
     def batch_for(self, n: int) -> int:
         """A step costs as much as encoding everybody, so steps are large: a 40th of the ratings."""
@@ -39,18 +39,18 @@ class AutoRecConfig(AutoEncoderConfig):
 
     encodes: Literal["items", "users"] = "items"
     """Whose ratings are encoded: those of the item (I-AutoRec) or of the user (U-AutoRec)."""
-    activation: Literal["sigmoid", "relu"] = "sigmoid"
+    activation: Literal["relu", "sigmoid", "identity"] = "relu"
     """g, the non-linearity of the code."""
 
 
 class AutoEncoder(RatingModule):
-    """r_ui = mu + c_u + W_u . h_i, with the code h_i = g(sum_{v in N(i)} (r_vi - mu) V_v + b) of the item's
-    ratings.
+    """r_ui = mu + d_i + c_u + W_u . h_i, with h_i = g(|N(i)|^-1/2 sum_{v in N(i)} (r_vi - mu) V_v + b).
 
-    N(i) are the users who rated i in training: the input is the item's whole training column, the rating to
-    predict among it, 0 where there is none, and the loss is taken over observed ratings only (Eq 2). Where
-    users are encoded, users and items change roles. Ratings enter less their mean, so that 0 is neutral; the
-    source feeds them as they are.
+    h_i is the code of the item's ratings; N(i) are the users who rated i in training. The input is the item's
+    whole training column, the rating to predict among it, 0 where there is none, and the loss is taken over
+    observed ratings only (Eq 2). Where users are encoded, users and items change roles. Added to the source, each
+    for a lower validation error: ratings enter less their mean, so that 0 is neutral, and scaled by
+    |N(i)|^-1/2, so that codes do not grow with the number of ratings; and the encoded side has a bias d too.
     """
 
     mu: Tensor
@@ -60,11 +60,13 @@ class AutoEncoder(RatingModule):
         user, item, rating = context.train.user, context.train.item, context.train.rating
         n_users, n_items = context.n_users + 1, context.n_items + 1
         row, col, n, m = (user, item, n_users, n_items) if of_users else (item, user, n_items, n_users)
-        self.ratings = SparseMatrix(row, col, rating - context.mean, (n, m))
+        norm = torch.bincount(row, minlength=n).float().rsqrt()  # |N|^-1/2
+        self.ratings = SparseMatrix(row, col, (rating - context.mean) * norm[row], (n, m))
         self.v = embedding(m, config.factors)
         self.b = nn.Parameter(torch.zeros(config.factors))
         self.w = embedding(m, config.factors)
         self.c = nn.Parameter(torch.zeros(m, 1))
+        self.d = nn.Parameter(torch.zeros(n, 1))
         self.register_buffer("mu", torch.tensor(context.mean), persistent=False)
         self.l2, self.l2_bias, self.dropout = config.l2, config.l2_bias, config.dropout
         self.of_users, self.activation = of_users, ACTIVATIONS[activation]
@@ -77,26 +79,22 @@ class AutoEncoder(RatingModule):
     def forward(self, users: Tensor, items: Tensor, sets: AttributeSets | None = None) -> Tensor:
         """See `RatingModule.forward`; attributes are not used."""
         rows, out = (users, items) if self.of_users else (items, users)
+        biases = self.d.index_select(0, rows) + self.c.index_select(0, out)
         products = self.codes(rows) * self.w.index_select(0, out)
-        return self.mu + self.c.index_select(0, out).squeeze(-1) + products.sum(-1)
+        return self.mu + biases.squeeze(-1) + products.sum(-1)
 
     def l2_groups(self) -> Iterable[tuple[float, list[nn.Parameter]]]:
-        """Weights and output biases apart; b free."""
+        """Weights and biases apart; b free."""
         yield self.l2, [self.v, self.w]
-        yield self.l2_bias, [self.c]
+        yield self.l2_bias, [self.c, self.d]
 
     def user_tables(self) -> list[Tensor]:
-        """The output side, where it is the users'."""
-        return [] if self.of_users else [self.w, self.c]
+        """What belongs to users: d where they are encoded, else the output side."""
+        return [self.d] if self.of_users else [self.w, self.c]
 
     def item_tables(self) -> list[Tensor]:
-        """The output side, where it is the items'."""
-        return [self.w, self.c] if self.of_users else []
-
-    @property
-    def n_items(self) -> int:
-        """Items known by id."""
-        return self.ratings.shape[1 if self.of_users else 0] - 1
+        """What belongs to items: d where they are encoded, else the output side."""
+        return [self.w, self.c] if self.of_users else [self.d]
 
     def catalogue(self, users: Tensor, sets: AttributeSets | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """One matrix product per block of users."""
@@ -105,9 +103,11 @@ class AutoEncoder(RatingModule):
             part = torch.arange(start, min(start + block, len(users)), device=users.device)
             rows = users[part]
             if codes is None:
-                yield part, self.mu + self.c[:-1, 0] + self.codes(rows) @ self.w[:-1].T
+                bias = self.mu + self.d[rows] + self.c[:-1, 0]
+                yield part, torch.addmm(bias, self.codes(rows), self.w[:-1].T)
             else:
-                yield part, self.mu + self.c[rows] + self.w[rows] @ codes.T
+                bias = self.mu + self.c[rows] + self.d[:-1, 0]
+                yield part, torch.addmm(bias, self.w[rows], codes.T)
 
 
 class AutoRecModule(AutoEncoder):

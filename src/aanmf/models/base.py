@@ -143,6 +143,11 @@ class AttributeSets(NamedTuple):
         )
         return cls(value, weight, mask, tuple(vectors))
 
+    def slots(self) -> Slots:
+        """Back to arrays."""
+        value, weight, mask = (each.cpu().numpy() for each in self[:3])
+        return Slots(value, weight, mask, tuple(each.cpu().numpy() for each in self.vectors))
+
     def rows(self, index: Tensor) -> AttributeSets:
         """The sets of some users (items); (B, J) each. The vectors stay whole: `value` points into them."""
         return AttributeSets(self.value[index], self.weight[index], self.mask[index], self.vectors)
@@ -172,7 +177,7 @@ class RatingModule(nn.Module):
         raise AssertionError(f"{type(self).__name__} must define forward")
 
     def attention(self, users: Tensor, items: Tensor, sets: AttributeSets | None = None) -> Tensor | None:
-        """lambda (B, J): how much each attribute slot of the user counts for the item; None for models without."""
+        """Lambda (B, J): how much each attribute slot of the user counts for the item; None for models without."""
         return None
 
     def l2_groups(self) -> Iterable[tuple[float, list[nn.Parameter]]]:

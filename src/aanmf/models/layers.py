@@ -22,6 +22,10 @@ from aanmf.models.base import AttributeSets, embedding, lookup
 class SetsOf(nn.Module):
     """Attribute sets of all users (items) as buffers, so that a batch is positions and ratings only."""
 
+    value: Tensor
+    weight: Tensor
+    mask: Tensor
+
     def __init__(self, slots: Slots) -> None:
         super().__init__()
         sets = AttributeSets.of(slots)
@@ -40,28 +44,6 @@ class SetsOf(nn.Module):
     def rows(self, index: Tensor) -> AttributeSets:
         """The sets of some users (items)."""
         return self.all().rows(index)
-
-
-class CenteredEmbedding(nn.Module):
-    """A table of latent vectors, each the common centre plus a deviation of its own.
-
-    Any table can be written so. It matters for l2, which is put on the deviations: the rows shrink towards each other
-    and not towards 0 (the prior of Bayesian matrix factorisation, whose mean is learned). A model without bias terms
-    needs this, because a product with a common vector is its only way to say "this user rates high".
-    """
-
-    def __init__(self, rows: int, factors: int, std: float = 0.1) -> None:
-        super().__init__()
-        self.center = nn.Parameter(torch.full((factors,), 0.5))
-        self.deviation = embedding(rows, factors, std)
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """The vectors (B, K) of some rows."""
-        return self.deviation.index_select(0, rows) + self.center
-
-    def all(self) -> Tensor:
-        """All vectors (n, K)."""
-        return self.deviation + self.center
 
 
 class AttributeEmbedding(nn.Module):
@@ -116,7 +98,7 @@ class AttentionCell(nn.Module):
         return self.scores(self.value(values), every, self.item(q))
 
     def scores(self, a: Tensor, index: Tensor, q: Tensor) -> Tensor:
-        """s_j = ReLU(W2 tanh(a_j + q) + b2) (B, J), from a = W1a a_v (V, K), which values (B, J), q = W1q q_i + b1 (B, K)."""
+        """s = ReLU(W2 tanh(a + q) + b2) (B, J), from W1a a_v (V, K), which values (B, J), and W1q q_i + b1 (B, K)."""
         return F.relu(TanhScore.apply(a, index, q, self.out.weight[0]) + self.out.bias)
 
 
@@ -137,7 +119,7 @@ class TanhScore(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Gradients to a, q and w."""
         h, index, w = ctx.saved_tensors
         grad_w = grad.reshape(-1) @ h.reshape(-1, h.shape[-1])
@@ -159,13 +141,16 @@ def sum_pooling(p: Tensor, values: Tensor, index: Tensor, weight: Tensor) -> Ten
     """x = p_u + sum_j a~_j, with a~_j = weight_j a_j.
 
     Args:
-        p: (B, K) user vectors; values: (V, K); index: (B, J) which value; weight: (B, J) lambda times the slot's weight.
+        p: (B, K) user vectors.
+        values: (V, K).
+        index: (B, J) which value.
+        weight: (B, J) lambda times the slot's weight.
     """
     return p + weighted_sum(values, index, weight)
 
 
 def pairwise_pooling(p: Tensor, values: Tensor, index: Tensor, weight: Tensor) -> Tensor:
-    """x = sum_j p_u * a~_j + sum_{j<k} a~_j * a~_k (Eq 4), in O(K J) by Eq 6.
+    """X = sum_j p_u * a~_j + sum_{j<k} a~_j * a~_k (Eq 4), in O(K J) by Eq 6.
 
     1/2 [(p + S)^2 - p^2 - sum a~^2] with S = sum a~ is p * S + 1/2 [S^2 - sum a~^2]. Arguments as in `sum_pooling`.
     """

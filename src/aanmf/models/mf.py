@@ -23,6 +23,8 @@ class MFConfig(ModelConfig):
 class MFModule(RatingModule):
     """mu + b_u + b_i + p_u . q_i."""
 
+    mu: Tensor
+
     def __init__(self, config: MFConfig, context: Context) -> None:
         super().__init__()
         self.config = config
@@ -44,11 +46,11 @@ class MFModule(RatingModule):
         yield self.config.l2_bias, [self.b_u, self.b_i]
 
     def user_tables(self) -> list[Tensor]:
-        """p and b_u."""
+        """P and b_u."""
         return [self.p, self.b_u]
 
     def item_tables(self) -> list[Tensor]:
-        """q and b_i."""
+        """Q and b_i."""
         return [self.q, self.b_i]
 
     def catalogue(self, users: Tensor, sets: AttributeSets | None = None) -> Iterator[tuple[Tensor, Tensor]]:

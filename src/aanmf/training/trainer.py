@@ -123,8 +123,10 @@ def _phase(
             train_mse = _epoch(module, train, batch_size, optimizer, schedule, generator)
             seconds = time.perf_counter() - start
             if not math.isfinite(train_mse):
-                rate = config.learning_rate
-                raise ConfigError(f"training diverged in epoch {epoch} (error {train_mse}): lower learning_rate ({rate:g})")
+                raise ConfigError(
+                    f"training diverged in epoch {epoch} (error {train_mse}): "
+                    f"give a learning_rate below {config.learning_rate:g}"
+                )
             valid_mse = None if valid is None else mean_squared_error(module, valid, context.scale)
             record = Epoch(phase, epoch, epochs, train_mse, valid_mse, seconds, len(train) / seconds)
             history.epochs.append(record)
