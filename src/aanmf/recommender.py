@@ -17,8 +17,9 @@ from torch import Tensor
 from aanmf.data.dataset import RatingDataset, Vocabulary
 from aanmf.data.encode import AttributeEncoder, Slots
 from aanmf.data.schema import Kind
-from aanmf.errors import ConfigError, DataError, ModelFolderError, NotFittedError, UnknownIdError
+from aanmf.errors import DataError, ModelFolderError, NotFittedError, UnknownIdError
 from aanmf.evaluation.metrics import Scores, score
+from aanmf.explanation import explain_pair, mean_attention
 from aanmf.models.base import AttributeSets, Context, ModelConfig, RatingModule, Ratings
 from aanmf.storage import read_folder, write_folder
 from aanmf.training.trainer import Epoch, History, OnEpoch, fit_module, pick_device, predict_pairs
@@ -263,9 +264,8 @@ class Recommender:
                 raise UnknownIdError(f"user {str(user)!r} is not in the training data; give attributes in its place")
             row = torch.tensor([u], device=self._device)
             sets = AttributeSets.of(fitted.context.users).to(self._device).rows(row)
-        return self._explain(u, position, sets)
+        return explain_pair(self.module_, fitted.user_encoder, u, position, sets)
 
-    @torch.no_grad()
     def attention_map(self, data: RatingDataset, by: str = "genres") -> pl.DataFrame:
         """Mean attention on each user attribute, by the value of an item attribute, over the ratings of `data`.
 
@@ -285,17 +285,9 @@ class Recommender:
         fitted = self.fitted_
         user = _or_unknown(fitted.users.index(data.users.ids.ids), fitted.users)[data.user]
         item = _or_unknown(fitted.items.index(data.items.ids.ids), fitted.items)[data.item]
-        owner = fitted.user_encoder.slot_attributes(fitted.context.users)
+        mean = mean_attention(self.module_, fitted.user_encoder, fitted.context.users, user, item)
         names = fitted.user_encoder.names
-        mean = np.zeros((len(data), len(names)))
-        for start in range(0, len(data), 65_536):
-            rows = slice(start, start + 65_536)
-            lam = self.module_.attention(self._tensor(user[rows]), self._tensor(item[rows]))
-            if lam is None:
-                raise ConfigError(f"{type(self).__name__} has no attention to show")
-            for j in range(len(names)):
-                mean[rows, j] = (lam.cpu().numpy() * (owner[user[rows]] == j)).sum(axis=1)
-        table = pl.DataFrame({by: data.items.columns[by][data.item], **{n: mean[:, j] for j, n in enumerate(names)}})
+        table = pl.DataFrame({by: data.items.columns[by][data.item], **dict(zip(names, mean.T, strict=True))})
         table = table.explode(by) if table[by].dtype.is_nested() else table
         return table.drop_nulls(by).group_by(by).agg(*[pl.col(n).mean() for n in names], pl.len().alias("n")).sort(by)
 
@@ -417,41 +409,6 @@ class Recommender:
         if fitted.item_labels:
             table = table.with_columns(pl.Series("label", [fitted.item_labels[row] for row in rows], dtype=pl.String))
         return table.with_columns(pl.Series("rating", top.values.numpy()))
-
-    @torch.no_grad()
-    def _explain(self, user: int, item: int, sets: AttributeSets) -> pl.DataFrame:
-        encoder = self.fitted_.user_encoder
-        owner = torch.as_tensor(encoder.slot_attributes(sets.slots())[0])  # (J,) -1 where empty
-        present = [j for j in range(len(encoder.names)) if (owner == j).any()]
-        without = torch.stack([owner == -2, *[owner == j for j in present]])  # (1 + A, J): what each row leaves out
-        zero = torch.zeros(len(without), dtype=torch.int64, device=self._device)
-        many = sets.rows(zero)
-        many = many._replace(weight=many.weight * ~without.to(self._device))
-        users, items = zero + user, zero + item
-        rating = self.module_(users, items, many).cpu().double()
-        lam = self.module_.attention(users[:1], items[:1], sets)
-        weights = None if lam is None else lam[0].cpu().double()
-        values = encoder.value_labels
-        rows = [
-            {
-                "attribute": encoder.names[j],
-                "value": "|".join(
-                    values[v][1] if v < len(values) else "vector" for v in sets.value[0].cpu()[owner == j].tolist()
-                ),
-                "attention": None if weights is None else float(weights[owner == j].sum()),
-                "contribution": float(rating[0] - rating[k + 1]),
-            }
-            for k, j in enumerate(present)
-        ]
-        return pl.DataFrame(
-            rows,
-            schema={
-                "attribute": pl.String,
-                "value": pl.String,
-                "attention": pl.Float64,
-                "contribution": pl.Float64,
-            },
-        )
 
     def _fallbacks(self, user: NDArray[np.int64], item: NDArray[np.int64]) -> list[str | None]:
         """Per pair: null, or what was replaced by an average."""

@@ -261,9 +261,9 @@ def test_dropout_acts_in_front_of_every_layer(place: str) -> None:
     m = AANMFModule(AANMFConfig(factors=K, dropout=0.5, init_std=1.0, layers=(20,)), context()).train()
     assert m.from_q is not None
     with torch.no_grad():  # shut the other ways from input to output
-        m.dense[0].bias.fill_(1.0)
+        m.first.bias.fill_(1.0)
         if place != "x":
-            m.dense[0].weight.zero_()
+            m.first.weight.zero_()
         if place != "q":
             m.from_q.weight.zero_()
         if place != "hidden":
@@ -279,7 +279,7 @@ def test_attention_of_a_pair_is_algorithm_1() -> None:
     n = {name: p.detach().numpy() for name, p in m.named_parameters()}
     values = np.concatenate([n["a.weight"], m.sets.vectors0.numpy() @ n["a.projections.0"]])
     for row, (user, item) in enumerate(zip(users, items, strict=True)):
-        q = n["q.deviation"][item] + n["q.center"]
+        q = n["q"][item]
         scores = {}
         for j in np.flatnonzero(m.sets.mask[user].numpy()):
             a = values[m.sets.value[user, j]]
@@ -293,9 +293,9 @@ def test_settle_gives_items_without_ratings_the_mean() -> None:
     m = module()
     rated_users, rated_items = torch.ones(N_USERS + 1) > 0, torch.ones(N_ITEMS + 1) > 0
     rated_items[[1, N_ITEMS]] = False
-    before, mean = m.q.all().detach().clone(), m.q.all()[rated_items].mean(0).detach()
+    before, mean = m.q.detach().clone(), m.q[rated_items].mean(0).detach()
     m.settle(rated_users, rated_items)
-    after = m.q.all().detach()
+    after = m.q.detach()
     np.testing.assert_allclose(after[[1, N_ITEMS]].numpy(), np.tile(mean.numpy(), (2, 1)), atol=1e-12)
     np.testing.assert_array_equal(after[rated_items].numpy(), before[rated_items].numpy())
 
@@ -304,6 +304,6 @@ def test_starts_at_the_mean_with_embeddings_of_the_stated_spread() -> None:
     torch.manual_seed(0)
     of = context()
     m = AANMFModule(AANMFConfig(factors=50, init_std=3.0), of)
-    assert float(m.dense[-1].bias.detach()) == pytest.approx(float(of.train.rating.mean()), abs=1e-6)
-    for table in (m.p.deviation, m.q.deviation, m.a.weight):
+    assert float(m.upper[-1].bias.detach()) == pytest.approx(float(of.train.rating.mean()), abs=1e-6)
+    for table in (m.p, m.q, m.a.weight):
         assert float(table.detach().std()) == pytest.approx(3.0, rel=0.15)

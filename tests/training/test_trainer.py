@@ -250,9 +250,9 @@ def test_interruption_of_the_refit_gives_the_weights_of_the_search(small) -> Non
     context = context_of(small)
     search = MFConfig(epochs=40, refit=False, **OVERFIT)
     best, history = fit_module(build(search), context, search)
-    assert history.best_epoch > 1
+    assert history.best_epoch > 2
     config = MFConfig(epochs=40, **OVERFIT)
-    stopped, other = fit_module(build(config), context, config, interrupt("final", 1))
+    stopped, other = fit_module(build(config), context, config, interrupt("final", 2))
     assert other.interrupted
     assert equal(stopped, best)
     assert other.best_epoch == history.best_epoch  # the epochs of these weights, not of the refit

@@ -31,6 +31,8 @@ from aanmf.models.sparse import SparseMatrix
 class AESRConfig(AutoEncoderConfig):
     """Settings of `AESR`."""
 
+    learning_rate: float = Field(default=8e-3, gt=0)
+    """Adam's step size at the start; it falls to 0 along half a cosine over `epochs`."""
     trust: str | None = None
     """File of trust links: two user ids a line, and a strength if there is one. None: the graph joins users
     whose training ratings are alike."""
@@ -42,7 +44,7 @@ class AESRConfig(AutoEncoderConfig):
     """Dimension of the node embeddings."""
     neighbours: int = Field(default=10, ge=1)
     """k, the semantic neighbours of a user: those with the most similar node embeddings."""
-    pull: float = Field(default=1.0, ge=0)
+    pull: float = Field(default=0.3, ge=0)
     """Strength of the pull of a user's code to the mean code of his neighbours, on the scale of `l2`."""
 
 

@@ -22,9 +22,13 @@ ACTIVATIONS = {"relu": F.relu, "sigmoid": torch.sigmoid, "identity": nn.Identity
 class AutoEncoderConfig(ModelConfig):
     """Settings of every auto-encoder; `factors` is the width of the code."""
 
+    epochs: int = Field(default=25, ge=1)
+    """Most passes over the training ratings; early stopping usually ends before."""
+    learning_rate: float = Field(default=6e-3, gt=0)
+    """Adam's step size at the start; it falls to 0 along half a cosine over `epochs`."""
     dropout: float = Field(default=0.4, ge=0, lt=1)
     """Share of the ratings left out of the input at each training step (the rest scaled up)."""
-    l2: float = Field(default=20.0, ge=0)
+    l2: float = Field(default=24.0, ge=0)
     """Penalty on V and W: (l2 / n ratings) * sum of squares."""
     l2_bias: float = Field(default=2.0, ge=0)
     """The same for the biases c and d."""

@@ -150,7 +150,8 @@ class AttributeSets(NamedTuple):
 
     def rows(self, index: Tensor) -> AttributeSets:
         """The sets of some users (items); (B, J) each. The vectors stay whole: `value` points into them."""
-        return AttributeSets(self.value[index], self.weight[index], self.mask[index], self.vectors)
+        value, weight, mask = (each.index_select(0, index) for each in self[:3])
+        return AttributeSets(value, weight, mask, self.vectors)
 
     def to(self, device: torch.device) -> AttributeSets:
         """On another device."""

@@ -18,11 +18,13 @@ from aanmf.models.layers import AttributeEmbedding, SetsOf, weighted_sum
 class FMConfig(ModelConfig):
     """Settings of `FM`."""
 
+    epochs: int = Field(default=20, ge=1)
+    """Most passes over the training ratings; early stopping usually ends before."""
     user_attributes: bool = True
     """Whether the user's attributes are features."""
     item_attributes: bool = True
     """Whether the item's attributes are features."""
-    l2: float = Field(default=10.0, ge=0)
+    l2: float = Field(default=24.0, ge=0)
     """Penalty on the tables of latent factors: (l2 / n ratings) * sum of squares."""
     l2_bias: float = Field(default=2.0, ge=0)
     """The same for the linear weights."""

@@ -19,11 +19,13 @@ from aanmf.models.fm import FMConfig, FMModule
 class NFMConfig(FMConfig):
     """Settings of `NFM`."""
 
+    l2: float = Field(default=55.0, ge=0)
+    """Penalty on the tables of latent factors: (l2 / n ratings) * sum of squares."""
     item_attributes: bool = False
     """Whether the item's attributes are features."""
     layers: tuple[int, ...] = (32,)
     """Widths of the dense ReLU layers above the pooling; `()` for none (a weighted FM)."""
-    dropout: float = Field(default=0.2, ge=0, lt=1)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share of units dropped after the pooling and after each layer while training."""
     batch_norm: bool = True
     """Whether the pooling and each layer (before its ReLU) are normalised over the batch."""

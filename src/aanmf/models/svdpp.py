@@ -19,12 +19,19 @@ from aanmf.models.sparse import SparseMatrix
 class SVDppConfig(ModelConfig):
     """Settings of `SVDpp`."""
 
+    epochs: int = Field(default=20, ge=1)
+    """Most passes over the training ratings; early stopping usually ends before."""
+    learning_rate: float = Field(default=5e-3, gt=0)
+    """Adam's step size at the start; it falls to 0 along half a cosine over `epochs`."""
     attributes: bool = False
     """Whether the user's attributes are added to his vector, each with weight 1."""
-    l2: float = Field(default=10.0, ge=0)
+    l2: float = Field(default=18.0, ge=0)
     """Penalty on the tables of latent factors: (l2 / n ratings) * sum of squares."""
     l2_bias: float = Field(default=2.0, ge=0)
     """The same for the biases."""
+    l2_attributes: float = Field(default=1000.0, ge=0)
+    """The same for the attribute vectors. They are few, each shared by many users: a weaker penalty lets them grow
+    and take q_i with them past `l2`."""
 
 
 class SVDppModule(RatingModule):
@@ -68,8 +75,10 @@ class SVDppModule(RatingModule):
         return x + weighted_sum(self.a(sets.vectors), sets.value, sets.weight)
 
     def l2_groups(self) -> Iterable[tuple[float, list[nn.Parameter]]]:
-        """Factors and biases apart."""
-        yield self.config.l2, [self.p, self.q, self.y, *([] if self.a is None else self.a.parameters())]
+        """Factors, attribute vectors and biases apart."""
+        yield self.config.l2, [self.p, self.q, self.y]
+        if self.a is not None:
+            yield self.config.l2_attributes, list(self.a.parameters())
         yield self.config.l2_bias, [self.b_u, self.b_i]
 
     def user_tables(self) -> list[Tensor]:
