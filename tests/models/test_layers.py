@@ -15,6 +15,7 @@ from aanmf.models.base import AttributeSets
 from aanmf.models.layers import (
     AttentionCell,
     AttributeEmbedding,
+    Dropout,
     masked_softmax,
     pairwise_pooling,
     sum_pooling,
@@ -210,3 +211,26 @@ def test_vectors_without_any_label_leave_no_row_for_labels() -> None:
 def test_untrained_scores_lie_where_relu_has_a_slope() -> None:
     cell = AttentionCell(32)
     assert (cell.table(0.1 * torch.randn(50, 32), 0.1 * torch.randn(20, 32)) > 0).all()
+
+
+@pytest.mark.parametrize("p", [0.1, 0.2, 0.5, 0.9])
+def test_dropout_drops_its_share_and_keeps_the_mean(p: float) -> None:
+    x = torch.full((400, 503), 2.0, requires_grad=True)
+    y = Dropout(p)(x)
+    dropped = (y == 0).double()
+    n = x.numel()
+    share = round(256 * p) / 256
+    assert abs(dropped.mean().item() - share) < 5 * math.sqrt(share * (1 - share) / n)
+    assert abs(dropped[:, :-1].flatten()[:-1].std() - math.sqrt(share * (1 - share))) < 0.01
+    neighbours = np.corrcoef(dropped[:, 1:].flatten(), dropped[:, :-1].flatten())[0, 1]
+    assert abs(neighbours) < 5 / math.sqrt(n)
+    assert set(y.unique().tolist()) == {0.0, 2 / (1 - share)}
+    y.sum().backward()
+    np.testing.assert_allclose(x.grad.numpy(), (y / 2).detach().numpy())
+    assert Dropout(p).eval()(x) is x
+
+
+def test_no_dropout() -> None:
+    x = torch.randn(3, 3)
+    assert Dropout(0.0)(x) is x
+    assert Dropout(0.001)(torch.ones(1000, 100)).min() == 0

@@ -16,6 +16,7 @@ from aanmf.models.layers import (
     POOLING,
     AttentionCell,
     AttributeEmbedding,
+    Dropout,
     SetsOf,
     masked_softmax,
     weighted_sum,
@@ -57,7 +58,7 @@ class AANMFModule(RatingModule):
         self.a = AttributeEmbedding(context.n_user_values, context.user_vector_sizes, k, config.init_std)
         self.cell = AttentionCell(k)
         self.pooling = POOLING[config.pooling]
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         widths = [k, *config.layers, 1]
         self.first, *upper = [nn.Linear(*width) for width in pairwise(widths)]
         self.upper = nn.ModuleList(upper)

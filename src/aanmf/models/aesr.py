@@ -44,7 +44,7 @@ class AESRConfig(AutoEncoderConfig):
     """Dimension of the node embeddings."""
     neighbours: int = Field(default=10, ge=1)
     """k, the semantic neighbours of a user: those with the most similar node embeddings."""
-    pull: float = Field(default=0.3, ge=0)
+    pull: float = Field(default=2.0, ge=0)
     """Strength of the pull of a user's code to the mean code of his neighbours, on the scale of `l2`."""
 
 

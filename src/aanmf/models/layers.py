@@ -46,6 +46,26 @@ class SetsOf(nn.Module):
         return self.all().rows(index)
 
 
+class Dropout(nn.Module):
+    """While training, drops each unit with probability p and scales the others up by 1 / (1 - p).
+
+    p is rounded to 256ths: a unit takes a random byte, eight of which come from one draw. On a CPU that is many times
+    faster than a draw per unit, which took two fifths of the training time.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.dropped = min(max(round(256 * p), 1), 255) if p > 0 else 0  # of 256 values of a byte
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Same shape."""
+        if not self.training or self.dropped == 0:
+            return x
+        draws = torch.empty((x.numel() + 7) // 8, dtype=torch.int64, device=x.device).random_(-(2**63), None)
+        kept = draws.view(torch.uint8)[: x.numel()].view(x.shape) >= self.dropped
+        return x * kept.to(x.dtype).mul_(256 / (256 - self.dropped))
+
+
 class AttributeEmbedding(nn.Module):
     """The vectors a_v of all attribute values: a free one per label, a projected one per vector."""
 

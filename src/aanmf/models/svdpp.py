@@ -29,9 +29,6 @@ class SVDppConfig(ModelConfig):
     """Penalty on the tables of latent factors: (l2 / n ratings) * sum of squares."""
     l2_bias: float = Field(default=2.0, ge=0)
     """The same for the biases."""
-    l2_attributes: float = Field(default=1000.0, ge=0)
-    """The same for the attribute vectors. They are few, each shared by many users: a weaker penalty lets them grow
-    and take q_i with them past `l2`."""
 
 
 class SVDppModule(RatingModule):
@@ -58,6 +55,7 @@ class SVDppModule(RatingModule):
         self.sets = SetsOf(context.users)
         self.a: AttributeEmbedding | None = None
         if config.attributes:
+            self.sharing = int(self.sets.mask.sum()) / max(1, context.n_user_values)  # users per value, on average
             self.a = AttributeEmbedding(context.n_user_values, context.user_vector_sizes, config.factors)
 
     def forward(self, users: Tensor, items: Tensor, sets: AttributeSets | None = None) -> Tensor:
@@ -75,10 +73,14 @@ class SVDppModule(RatingModule):
         return x + weighted_sum(self.a(sets.vectors), sets.value, sets.weight)
 
     def l2_groups(self) -> Iterable[tuple[float, list[nn.Parameter]]]:
-        """Factors, attribute vectors and biases apart."""
+        """Factors, attribute vectors and biases apart.
+
+        An attribute vector is counted as often as it is used: counted once, the few of them would grow, and take
+        the q_i along past their penalty.
+        """
         yield self.config.l2, [self.p, self.q, self.y]
         if self.a is not None:
-            yield self.config.l2_attributes, list(self.a.parameters())
+            yield self.config.l2 * self.sharing, list(self.a.parameters())
         yield self.config.l2_bias, [self.b_u, self.b_i]
 
     def user_tables(self) -> list[Tensor]:
