@@ -38,7 +38,7 @@ class AANMFConfig(ModelConfig):
     """Share of units dropped in front of each dense layer and the output while training."""
     init_std: float = Field(default=0.1, gt=0)
     """Standard deviation of the initial embeddings."""
-    l2: float = Field(default=16.0, ge=0)
+    l2: float = Field(default=24.0, ge=0)
     """Penalty on all embedding tables: (l2 / n ratings) * sum of squares."""
     l2_dense: float = Field(default=0.05, ge=0)
     """The same for the weights of the dense layers and of the attention cell: without it they let the
