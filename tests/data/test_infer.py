@@ -95,6 +95,7 @@ def test_a_schema_file(tmp_path) -> None:
         ("[users.age]\nkind = 'numeric'\ncuts = [3, 2]", "cuts must rise"),
         ("[users.age]\nkind = 'numeric'\nbins = 3", "attribute 'age': bins"),
         ("[users]\nage = 3", "must be a table with a kind"),
+        ("[users.x]\nkind = 'vector'\nmissing = 'value'", "missing vector cannot be a value"),
     ],
 )
 def test_a_wrong_schema_file(tmp_path, text: str, message: str) -> None:

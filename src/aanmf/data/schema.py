@@ -66,9 +66,11 @@ class Attribute(BaseModel):
     unseen: Unseen = Unseen.MISSING
 
     @model_validator(mode="after")
-    def _cuts_rise(self) -> Self:
+    def _fits_together(self) -> Self:
         if self.cuts is not None and list(self.cuts) != sorted(set(self.cuts)):
             raise ValueError("cuts must rise: each one larger than the one before")
+        if self.kind is Kind.VECTOR and self.missing is Missing.VALUE:
+            raise ValueError("a missing vector cannot be a value of its own; use missing = 'ignore'")
         return self
 
     @classmethod
