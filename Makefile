@@ -4,9 +4,10 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
-TEST_EXTRAS := test,arrow,tune,report
+# add serve, sql, export here once their modules and tests exist
+EXTRAS := test,arrow,tune,report
 
-.PHONY: help demo test test-all check format bench peers clean
+.PHONY: help demo test test-all check format bench docs peers clean
 
 help:
 	@echo "make demo      train on MovieLens 100K (or the synthetic set), show figures, heat map, recommendations"
@@ -15,6 +16,7 @@ help:
 	@echo "make check     ruff, pyright, import-linter"
 	@echo "make format    let ruff format and fix"
 	@echo "make bench     the benchmarks, against the peers"
+	@echo "make docs      build the documents into docs/_build (needs docs/conf.py)"
 	@echo "make clean     remove .venv, caches and demo output"
 
 $(BIN)/python:
@@ -26,11 +28,15 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(PIP) --editable '.[$(TEST_EXTRAS)]'
+	$(PIP) --editable '.[$(EXTRAS)]'
 	@touch $@
 
 $(VENV)/.installed-check: $(VENV)/.installed-test
 	$(PIP) --editable '.[check]'
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(PIP) --editable '.[docs]'
 	@touch $@
 
 $(VENV)/.installed-peers: $(VENV)/.installed-test
@@ -61,5 +67,9 @@ peers: $(VENV)/.installed-peers
 bench: $(VENV)/.installed-peers
 	$(BIN)/python benchmarks/epoch.py
 
+docs: $(VENV)/.installed-docs
+	@test -f docs/conf.py || { echo "docs/conf.py is not there yet"; exit 1; }
+	$(BIN)/sphinx-build -q -b html docs docs/_build/html
+
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .import_linter_cache aanmf-demo src/*.egg-info
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .import_linter_cache aanmf-demo docs/_build src/*.egg-info

@@ -84,10 +84,16 @@ class AttributeEmbedding(nn.Module):
 
 
 class AttentionCell(nn.Module):
-    """Algorithm 1: lambda_j = softmax_j ReLU(W2 tanh(W1 [a_j ; q_i] + b1) + b2), over the slots that are taken."""
+    """Algorithm 1: lambda_j = softmax_j ReLU(W2 tanh(W1 [a_j ; q_i] + b1) + b2), over the slots that are taken.
 
-    def __init__(self, factors: int) -> None:
+    Args:
+        factors: K.
+        relu: whether the scores go through the ReLU of the paper.
+    """
+
+    def __init__(self, factors: int, relu: bool = True) -> None:
         super().__init__()
+        self.relu = relu
         self.value = nn.Linear(factors, factors, bias=False)  # W1a
         self.item = nn.Linear(factors, factors)  # W1q, b1
         self.out = nn.Linear(factors, 1)  # W2, b2
@@ -119,7 +125,8 @@ class AttentionCell(nn.Module):
 
     def scores(self, a: Tensor, index: Tensor, q: Tensor) -> Tensor:
         """s = ReLU(W2 tanh(a + q) + b2) (B, J), from W1a a_v (V, K), which values (B, J), and W1q q_i + b1 (B, K)."""
-        return F.relu(TanhScore.apply(a, index, q, self.out.weight[0]) + self.out.bias)
+        s = TanhScore.apply(a, index, q, self.out.weight[0]) + self.out.bias
+        return F.relu(s) if self.relu else s
 
 
 class TanhScore(torch.autograd.Function):
