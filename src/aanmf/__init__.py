@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from aanmf.errors import AanmfError, DataError, SchemaError, UnknownIdError
     from aanmf.evaluation.cross_validate import cross_validate
     from aanmf.recommender import Recommender
-    from aanmf.registry import AANMF, ACMF, AESR, FM, MF, NFM, AutoRec, SVDpp, load_model, make_model
+    from aanmf.registry import AANMF, ACMF, AESR, FM, MF, NFM, AANMFpp, AutoRec, SVDpp, load_model, make_model
 
 _HOME = {
     "RatingDataset": "aanmf.data.dataset",
@@ -26,6 +26,7 @@ _HOME = {
     **dict.fromkeys(("AanmfError", "DataError", "SchemaError", "UnknownIdError"), "aanmf.errors"),
     "cross_validate": "aanmf.evaluation.cross_validate",
     "AANMF": "aanmf.registry",
+    "AANMFpp": "aanmf.registry",
     "MF": "aanmf.registry",
     "ACMF": "aanmf.registry",
     "AESR": "aanmf.registry",
@@ -45,6 +46,7 @@ __all__ = [
     "FM",
     "MF",
     "NFM",
+    "AANMFpp",
     "AanmfError",
     "Attribute",
     "AutoRec",

@@ -20,7 +20,7 @@ from aanmf.data.schema import Kind
 from aanmf.errors import DataError, ModelFolderError, NotFittedError, UnknownIdError
 from aanmf.evaluation.metrics import Scores, score
 from aanmf.explanation import explain_pair, mean_attention
-from aanmf.models.base import AttributeSets, Context, ModelConfig, RatingModule, Ratings
+from aanmf.models.base import AttributeSets, BatchConfig, Context, ModelConfig, RatingModule, Ratings
 from aanmf.storage import read_folder, write_folder
 from aanmf.training.trainer import Epoch, History, OnEpoch, fit_module, pick_device, predict_pairs
 
@@ -140,6 +140,7 @@ class Recommender:
 
     def _train(self, context: Context, on_epoch: OnEpoch | None) -> tuple[RatingModule, History]:
         """Trains the module; models with a training of their own replace this."""
+        assert isinstance(self.config, BatchConfig)
         return fit_module(self._build, context, self.config, on_epoch)
 
     def _build(self, context: Context) -> RatingModule:

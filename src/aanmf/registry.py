@@ -12,6 +12,7 @@ from aanmf.data.dataset import RatingDataset
 from aanmf.data.links import read_links
 from aanmf.errors import ConfigError, ModelFolderError
 from aanmf.models.aanmf import AANMFConfig, AANMFModule
+from aanmf.models.aanmfpp import AANMFppConfig, AANMFppModule
 from aanmf.models.acmf import ACMFConfig, ACMFModule
 from aanmf.models.aesr import AESRConfig, AESRModule
 from aanmf.models.autorec import AutoRecConfig, AutoRecModule
@@ -22,7 +23,8 @@ from aanmf.models.nfm import NFMConfig, NFMModule
 from aanmf.models.svdpp import SVDppConfig, SVDppModule
 from aanmf.recommender import Recommender
 from aanmf.storage import read_manifest
-from aanmf.training.trainer import OnEpoch
+from aanmf.training.held_out import fit_held_out
+from aanmf.training.trainer import History, OnEpoch
 
 
 class MF(Recommender):
@@ -39,6 +41,18 @@ class AANMF(Recommender):
     name = "aanmf"
     config_type = AANMFConfig
     module_type = AANMFModule
+
+
+class AANMFpp(Recommender):
+    """AANMF++: attention, histories, item attributes, ridge and ordinal head, averaged; settings: `AANMFppConfig`."""
+
+    name = "aanmf++"
+    config_type = AANMFppConfig
+    module_type = AANMFppModule
+
+    def _train(self, context: Context, on_epoch: OnEpoch | None) -> tuple[RatingModule, History]:
+        config = AANMFppConfig.model_validate(self.get_params())
+        return fit_held_out(AANMFppModule, context, config, on_epoch)
 
 
 class SVDpp(Recommender):
@@ -103,6 +117,7 @@ MODELS: dict[str, tuple[type[Recommender], dict[str, Any]]] = {
     "mf": (MF, {}),
     "aanmf": (AANMF, {}),
     "aanmf+p": (AANMF, {"pooling": "pairwise"}),
+    "aanmf++": (AANMFpp, {}),
     "svd++": (SVDpp, {}),
     "fm": (FM, {}),
     "nfm": (NFM, {}),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from aanmf.training.trainer import Epoch, OnEpoch
 
-MODELS_IN_HELP = "mf, aanmf, aanmf+p, svd++, fm, nfm, autorec, acmf, aesr"
+MODELS_IN_HELP = "mf, aanmf, aanmf+p, aanmf++, svd++, fm, nfm, autorec, acmf, aesr"
 
 
 def out() -> Console:

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aanmf.models.base import AttributeSets, Context, ModelConfig, RatingModule, embedding, lookup
+from aanmf.models.base import AttributeSets, BatchConfig, Context, RatingModule, embedding, lookup
 from aanmf.models.layers import (
     POOLING,
     AttentionCell,
@@ -23,7 +23,7 @@ from aanmf.models.layers import (
 )
 
 
-class AANMFConfig(ModelConfig):
+class AANMFConfig(BatchConfig):
     """Settings of `AANMF`."""
 
     epochs: int = Field(default=20, ge=1)

@@ -13,13 +13,13 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aanmf.models.base import AttributeSets, Context, ModelConfig, RatingModule, embedding
+from aanmf.models.base import AttributeSets, BatchConfig, Context, RatingModule, embedding
 from aanmf.models.sparse import SparseMatrix
 
 ACTIVATIONS = {"relu": F.relu, "sigmoid": torch.sigmoid, "identity": nn.Identity()}
 
 
-class AutoEncoderConfig(ModelConfig):
+class AutoEncoderConfig(BatchConfig):
     """Settings of every auto-encoder; `factors` is the width of the code."""
 
     epochs: int = Field(default=25, ge=1)

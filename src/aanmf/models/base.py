@@ -27,24 +27,14 @@ class ModelConfig(BaseModel):
     """K, the number of latent factors."""
     epochs: int = Field(default=30, ge=1)
     """Most passes over the training ratings; early stopping usually ends before."""
-    batch_size: int | None = Field(default=None, ge=1)
-    """Ratings per step; None: a 160th of the training ratings, between 32 and 16384."""
     learning_rate: float = Field(default=1e-2, gt=0)
     """Adam's step size at the start; it falls to 0 along half a cosine over `epochs`."""
     validation: float = Field(default=0.1, ge=0, lt=1)
     """Share of the training ratings to choose the number of epochs on; 0 trains for all `epochs`."""
-    patience: int = Field(default=5, ge=1)
-    """Epochs without a better validation error after which training stops."""
-    refit: bool = True
-    """After the number of epochs is found, train once more on all training ratings for that many."""
     device: str = "auto"
     """`auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`, ..."""
     seed: int = Field(default=0, ge=0)
     """Fixes initial weights, validation split, order of ratings and dropout."""
-
-    def batch_for(self, n: int) -> int:
-        """Ratings per step when there are n."""
-        return self.batch_size or min(max(n // 160, 32), 16_384)
 
     @classmethod
     def of(cls, settings: dict[str, Any]) -> Self:
@@ -59,6 +49,21 @@ class ModelConfig(BaseModel):
             return cls.model_validate(settings)
         except pydantic.ValidationError as error:
             raise ConfigError(f"setting {first_fault(error)}") from None
+
+
+class BatchConfig(ModelConfig):
+    """Settings of models that are trained in mini-batches (`training/trainer.py`)."""
+
+    batch_size: int | None = Field(default=None, ge=1)
+    """Ratings per step; None: a 160th of the training ratings, between 32 and 16384."""
+    patience: int = Field(default=5, ge=1)
+    """Epochs without a better validation error after which training stops."""
+    refit: bool = True
+    """After the number of epochs is found, train once more on all training ratings for that many."""
+
+    def batch_for(self, n: int) -> int:
+        """Ratings per step when there are n."""
+        return self.batch_size or min(max(n // 160, 32), 16_384)
 
 
 @dataclass(frozen=True)

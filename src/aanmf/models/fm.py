@@ -11,11 +11,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from aanmf.models.base import AttributeSets, Context, ModelConfig, RatingModule, embedding
+from aanmf.models.base import AttributeSets, BatchConfig, Context, RatingModule, embedding
 from aanmf.models.layers import AttributeEmbedding, SetsOf, weighted_sum
 
 
-class FMConfig(ModelConfig):
+class FMConfig(BatchConfig):
     """Settings of `FM`."""
 
     epochs: int = Field(default=20, ge=1)

@@ -8,10 +8,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from aanmf.models.base import AttributeSets, Context, ModelConfig, RatingModule, embedding
+from aanmf.models.base import AttributeSets, BatchConfig, Context, RatingModule, embedding
 
 
-class MFConfig(ModelConfig):
+class MFConfig(BatchConfig):
     """Settings of `MF`."""
 
     l2: float = Field(default=10.0, ge=0)

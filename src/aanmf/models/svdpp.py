@@ -11,12 +11,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from aanmf.models.base import AttributeSets, Context, ModelConfig, RatingModule, embedding
+from aanmf.models.base import AttributeSets, BatchConfig, Context, RatingModule, embedding
 from aanmf.models.layers import AttributeEmbedding, SetsOf, weighted_sum
 from aanmf.models.sparse import SparseMatrix
 
 
-class SVDppConfig(ModelConfig):
+class SVDppConfig(BatchConfig):
     """Settings of `SVDpp`."""
 
     epochs: int = Field(default=20, ge=1)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from aanmf.errors import ConfigError
-from aanmf.models.base import AttributeSets, Context, ModelConfig, RatingModule, Ratings
+from aanmf.models.base import AttributeSets, BatchConfig, Context, RatingModule, Ratings
 
 log = logging.getLogger(__name__)
 Build = Callable[[Context], RatingModule]
@@ -50,7 +50,7 @@ OnEpoch = Callable[[Epoch], None]
 
 
 def fit_module(
-    build: Build, context: Context, config: ModelConfig, on_epoch: OnEpoch | None = None
+    build: Build, context: Context, config: BatchConfig, on_epoch: OnEpoch | None = None
 ) -> tuple[RatingModule, History]:
     """Trains a module: finds the number of epochs on a validation part, then trains again on everything.
 
@@ -97,7 +97,7 @@ def _phase(
     build: Build,
     context: Context,
     valid: Ratings | None,
-    config: ModelConfig,
+    config: BatchConfig,
     epochs: int,
     device: torch.device,
     history: History,
@@ -177,7 +177,7 @@ def _epoch(
     return float(total) / len(train)
 
 
-def _cosine(config: ModelConfig, steps: int) -> Callable[[], float]:
+def _cosine(config: BatchConfig, steps: int) -> Callable[[], float]:
     """The learning rate of each next step: half a cosine from the start to 0 over all epochs."""
     state = {"step": 0}
 

@@ -1,0 +1,310 @@
+"""AANMF++: attention over attributes, histories both ways, item attributes and biases, averaged over members.
+
+    x_u  = p_u + s_u sum_{k in N(u)} (y_k + e_uk c_k)                       history: which items, rated how
+    z_i  = q_i + s_i sum_{v in N(i)} (w_v + e_vi d_v) + sum_g weight_ig g_g  audience, and attributes of the item
+    lambda_j(i) = softmax_j W2 tanh(W1 [a_j ; z_i] + b1)                     Algorithm 1, without its ReLU
+    f_ui = mu + b_u + b_i + x_u . z_i + sum_j lambda_j(i) (a_j . z_i + beta_j) + sum_l t_l k^l_ui
+    P(r > level k) = Phi((f_ui - theta_k) / sigma),  prediction = E[r]       ordinal head
+
+mu, b_u, b_i are damped means and e the residuals that they leave; k^l are kernel ridge predictions (`ridge.py`); every
+table has a further column for a bias. All sums run over the training ratings in view (`history.py`): in training, the
+ratings that a step is fitted to are held out of them. Where ratings are continuous, f itself is the prediction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from aanmf.models.base import AttributeSets, Context, ModelConfig, RatingModule, Ratings, embedding
+from aanmf.models.history import RatingHistory, Seen
+from aanmf.models.layers import AttentionCell, AttributeEmbedding, SetsOf, masked_softmax, weighted_sum
+from aanmf.models.ridge import KernelRidge
+
+SPREAD = 1.1
+"""Inside the model ratings are scaled to this standard deviation, so that one setting suits all scales."""
+MAX_LEVELS = 25
+"""Up to so many distinct ratings the head is ordinal."""
+MAX_ITEMS = 12_000
+"""The item kernel is a matrix of this many rows at most; larger catalogues do without it."""
+
+
+class AANMFppConfig(ModelConfig):
+    """Settings of `AANMFpp`."""
+
+    epochs: int = Field(default=8, ge=1)
+    """Passes over the training ratings."""
+    learning_rate: float = Field(default=1e-2, gt=0)
+    """Adam's step size at the start; it falls to 0 along half a cosine."""
+    members: int = Field(default=4, ge=1)
+    """Models that are averaged; they differ in seed and in the order of the parts."""
+    parts: int = Field(default=20, ge=2)
+    """Every epoch cuts the ratings into so many parts; each is fitted with the others in view."""
+    steps: int | None = Field(default=None, ge=1)
+    """Optimiser steps per part; None: 1 up to 160,000 ratings, then growing with the cube root of their number."""
+    l2: float | None = Field(default=None, ge=0)
+    """Penalty on all tables, (l2 / n ratings) * sum of squares; None: chosen on held-out training ratings."""
+    attention: bool = True
+    """False: attributes are added with weight 1."""
+    history: bool = True
+    """False: without the histories of users and the audiences of items."""
+    item_attributes: bool = True
+    """False: without the attributes of items."""
+    ridge: bool = True
+    """False: without the kernel ridge feature."""
+    ordinal: bool = True
+    """False: squared error in place of the ordinal head."""
+
+
+class Member(nn.Module):
+    """The parameters of one model; the last column of every table is a bias."""
+
+    def __init__(self, config: AANMFppConfig, context: Context, features: int, levels: Tensor) -> None:
+        super().__init__()
+        k, users, items = config.factors, context.n_users + 1, context.n_items + 1
+        self.p, self.q = embedding(users, k + 1, 0.05), embedding(items, k + 1, 0.05)
+        self.y, self.c = embedding(items, k + 1, 0.05), embedding(items, k + 1, 0.05)
+        self.w, self.d = embedding(users, k + 1, 0.05), embedding(users, k + 1, 0.05)
+        self.a = AttributeEmbedding(context.n_user_values, context.user_vector_sizes, k + 1, 0.05)
+        self.g = AttributeEmbedding(context.n_item_values, context.item_vector_sizes, k + 1, 0.05)
+        self.cell = AttentionCell(k, relu=False)
+        self.t = nn.Parameter(torch.zeros(features))
+        self.theta = nn.Parameter((levels[1:] + levels[:-1]) / 2)
+        self.log_sigma = nn.Parameter(torch.tensor(-0.1))
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What a member knows of users, items and attribute values, given the ratings in view.
+
+    Attributes:
+        x, z: (U, K), (I, K).
+        b_u, b_i: (U,), (I,), mu in b_u.
+        score: (I, V) attention scores before the softmax.
+        value: (I, V) a_v . z_i + beta_v.
+    """
+
+    x: Tensor
+    z: Tensor
+    b_u: Tensor
+    b_i: Tensor
+    score: Tensor
+    value: Tensor
+
+
+class AANMFppModule(RatingModule):
+    """See the equations on top of the file."""
+
+    scale: Tensor
+    levels: Tensor
+    trust: Tensor
+    spread: Tensor
+
+    def __init__(self, config: AANMFppConfig, context: Context) -> None:
+        super().__init__()
+        self.config, self.shape = config, (context.n_users + 1, context.n_items + 1)
+        self.sets, self.item_sets = SetsOf(context.users), SetsOf(context.items)
+        train = context.train
+        scale = SPREAD / train.rating.double().std(correction=0).clamp(min=1e-3).float()
+        self.register_buffer("scale", scale, persistent=False)
+        scaled = Ratings(train.user, train.item, train.rating * scale)
+        self.history = RatingHistory(scaled, self.shape, damping=(100.0, 40.0), power=(0.7, 0.6))
+        levels = torch.unique(scaled.rating)
+        self.ordinal = config.ordinal and 2 <= len(levels) <= MAX_LEVELS
+        self.register_buffer("levels", levels if self.ordinal else levels[[0, -1]], persistent=False)
+        self.register_buffer("trust", torch.ones(()))  # weight of the model over damped means
+        self.register_buffer("spread", torch.ones(()))  # what standard deviations are multiplied with
+        self.ridge: KernelRidge | None = None
+        if config.ridge and context.n_items <= MAX_ITEMS:
+            self.ridge = KernelRidge(self.history, self._item_matrix(context), strengths=(1.2, 2.7, 8.0))
+        features = len(self.ridge.strengths) if self.ridge else 0
+        members = [Member(config, context, features, self.levels) for _ in range(config.members)]
+        self.members = nn.ModuleList(members)
+        self._view: Seen | None = None
+        self._ready: list[Encoded] = []
+
+    def _item_matrix(self, context: Context) -> Tensor:
+        """(I, G) weights of the attribute values of items; vectors beside them, of length 1."""
+        sets, n_items = self.item_sets.all(), self.shape[1]
+        labels = torch.zeros(n_items, max(1, context.n_item_values))
+        if not self.config.item_attributes:
+            return labels
+        small = sets.value < context.n_item_values
+        labels.scatter_add_(1, sets.value * small, sets.weight * (sets.mask & small))
+        padded = [nn.functional.pad(v, (0, 0, 0, n_items - len(v))) for v in sets.vectors]
+        vectors = [nn.functional.normalize(each, dim=1) for each in padded]
+        return torch.cat([labels, *vectors], dim=1)
+
+    def l2_groups(self) -> Iterable[tuple[float, list[nn.Parameter]]]:
+        """The tables; those that say which items (users) were rated count less."""
+        l2 = self.config.l2 or 0.0
+        for member in self._members():
+            yield from member_groups(member, l2)
+
+    # ------------------------------------------------------------ one member, one view of the ratings
+
+    def encode(self, member: Member, seen: Seen) -> Encoded:
+        """x, z, biases and attention scores from the tables and the ratings in view."""
+        k = self.config.factors
+        x, z = member.p, member.q
+        if self.config.history:
+            h = self.history
+            x = x + seen.user_scale * (h.of_users(member.y, seen.weight) + h.of_users(member.c, seen.residual))
+            z = z + seen.item_scale * (h.of_items(member.w, seen.weight) + h.of_items(member.d, seen.residual))
+        if self.config.item_attributes:
+            sets = self.item_sets.all()
+            z = z + weighted_sum(member.g(sets.vectors), sets.value, sets.weight * sets.mask)
+        a = member.a(self.sets.all().vectors)
+        return Encoded(
+            x=x[:, :k],
+            z=z[:, :k],
+            b_u=seen.mean + seen.user_offset + x[:, k],
+            b_i=seen.item_offset + z[:, k],
+            score=member.cell.table(a[:, :k], z[:, :k]),
+            value=z[:, :k] @ a[:, :k].T + a[:, k],
+        )
+
+    def weights(self, encoded: Encoded, items: Tensor, sets: AttributeSets) -> Tensor:
+        """lambda (B, J)."""
+        if not self.config.attention:
+            return sets.mask.to(encoded.score.dtype)
+        cells = items[:, None] * encoded.score.shape[1] + sets.value
+        s = encoded.score.reshape(-1).index_select(0, cells.reshape(-1)).view(sets.value.shape)
+        return masked_softmax(s, sets.mask)
+
+    def latent(
+        self, member: Member, encoded: Encoded, users: Tensor, items: Tensor, sets: AttributeSets, features: Tensor
+    ) -> Tensor:
+        """f (B,), in the scaled ratings' units; `features` (B, F) of the ridge."""
+        cells = items[:, None] * encoded.value.shape[1] + sets.value
+        value = encoded.value.reshape(-1).index_select(0, cells.reshape(-1)).view(sets.value.shape)
+        attributes = (self.weights(encoded, items, sets) * sets.weight * value * sets.mask).sum(1)
+        taste = (encoded.x.index_select(0, users) * encoded.z.index_select(0, items)).sum(1)
+        bias = encoded.b_u.index_select(0, users) + encoded.b_i.index_select(0, items)
+        return bias + taste + attributes + features @ member.t
+
+    def above(self, member: Member, f: Tensor) -> Tensor:
+        """P(r > level k) (..., L - 1)."""
+        return torch.special.ndtr((f[..., None] - member.theta) / member.log_sigma.exp())
+
+    def expected(self, member: Member, f: Tensor) -> Tensor:
+        """E[r] of latent scores, in scaled units."""
+        if not self.ordinal:
+            return f
+        return self.levels[0] + self.above(member, f) @ self.levels.diff()
+
+    def loss(self, member: Member, f: Tensor, rating: Tensor) -> Tensor:
+        """Mean squared error, or the ordinal head's negative log-likelihood in about the same units."""
+        if not self.ordinal:
+            return (f - rating).square().mean()
+        level = torch.bucketize(rating, self.levels - 1e-4, right=True) - 1
+        above = nn.functional.pad(nn.functional.pad(self.above(member, f), (1, 0), value=1.0), (0, 1))
+        within = above.gather(1, level[:, None]) - above.gather(1, level[:, None] + 1)
+        return -1.7 * within.clamp(min=1e-6).log().mean()
+
+    # ------------------------------------------------------------ prediction, all ratings in view
+
+    def train(self, mode: bool = True) -> AANMFppModule:
+        """Forgets what was computed for prediction."""
+        self._view, self._ready = None, []
+        super().train(mode)
+        return self
+
+    def _prepare(self) -> tuple[Seen, list[Encoded]]:
+        """Histories of all training ratings and what the members make of them; computed once."""
+        if self._view is None:
+            with torch.no_grad():
+                self._view = self.history.see(torch.ones_like(self.history.rating))
+                self._ready = [self.encode(member, self._view) for member in self._members()]
+        return self._view, self._ready
+
+    def _members(self) -> list[Member]:
+        return list(self.members)  # type: ignore[arg-type]
+
+    def forward(self, users: Tensor, items: Tensor, sets: AttributeSets | None = None) -> Tensor:
+        """See `RatingModule.forward`: the mean of the members, as far as it is trusted over damped means."""
+        model = torch.stack(self.each(users, items, sets)).mean(0)
+        return self.blend(model, self.means(users, items)) / self.scale
+
+    def each(self, users: Tensor, items: Tensor, sets: AttributeSets | None = None) -> list[Tensor]:
+        """The members' predictions (B,), in scaled units."""
+        _, ready = self._prepare()
+        sets = self.sets.rows(users) if sets is None else sets
+        features = self._features(users, items)
+        return [
+            self.expected(member, self.latent(member, encoded, users, items, sets, features))
+            for member, encoded in zip(self._members(), ready, strict=True)
+        ]
+
+    def blend(self, model: Tensor, means: Tensor) -> Tensor:
+        """Between damped means (trust 0) and the model (trust 1)."""
+        return means + self.trust * (model - means)
+
+    def means(self, users: Tensor, items: Tensor) -> Tensor:
+        """Damped means (B,) in scaled units: the prediction that is hard to beat where ratings are few."""
+        if not hasattr(self, "_plain"):
+            self._plain = self.history.see(torch.ones_like(self.history.rating), damping=(5.0, 5.0))
+        plain = self._plain
+        return plain.mean + plain.user_offset[users] + plain.item_offset[items]
+
+    def _features(self, users: Tensor, items: Tensor) -> Tensor:
+        return self.ridge.features(users, items) if self.ridge else torch.zeros(len(users), 0, device=users.device)
+
+    def attention(self, users: Tensor, items: Tensor, sets: AttributeSets | None = None) -> Tensor:
+        """See `RatingModule.attention`: the mean over the members."""
+        _, ready = self._prepare()
+        sets = self.sets.rows(users) if sets is None else sets
+        return torch.stack([self.weights(encoded, items, sets) for encoded in ready]).mean(0)
+
+    @torch.no_grad()
+    def settle(self, rated_users: Tensor, rated_items: Tensor) -> None:
+        """Users and items without training ratings have no vector of their own: their history is empty too."""
+        for member in self._members():
+            for table in (member.p, member.w, member.d):
+                table[~rated_users] = 0
+            for table in (member.q, member.y, member.c):
+                table[~rated_items] = 0
+
+    @property
+    def n_items(self) -> int:
+        """Items known by id."""
+        return self.shape[1] - 1
+
+    def catalogue(self, users: Tensor, sets: AttributeSets | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Scores of all items; attention as two matrix products over all attribute values."""
+        _, ready = self._prepare()
+        sets = self.sets.rows(users) if sets is None else sets
+        items = torch.arange(self.n_items, device=users.device)
+        for part in torch.arange(len(users), device=users.device).split(max(1, 400_000 // max(1, self.n_items))):
+            some, own = users[part], sets.rows(part)
+            features = self.ridge.of_catalogue(some)[:, :-1] if self.ridge else None
+            total = torch.zeros(len(part), self.n_items, device=users.device)
+            for member, encoded in zip(self._members(), ready, strict=True):
+                f = encoded.b_u[some][:, None] + encoded.b_i[:-1] + encoded.x[some] @ encoded.z[:-1].T
+                f = f + self._attribute_scores(encoded, own)
+                total += self.expected(member, f if features is None else f + features @ member.t)
+            means = self.means(some[:, None], items[None])
+            yield part, self.blend(total / len(self.members), means) / self.scale
+
+    def _attribute_scores(self, encoded: Encoded, sets: AttributeSets) -> Tensor:
+        """sum_j lambda_j(i) weight_j (a_j . z_i + beta_j) (b, I): numerator and denominator of the softmax apart."""
+        n_values = encoded.value.shape[1]
+        empty = torch.zeros(len(sets.mask), n_values, device=sets.mask.device)
+        weight = empty.scatter_add(1, sets.value, sets.weight * sets.mask)
+        if not self.config.attention:
+            return weight @ encoded.value[:-1].T
+        there = empty.scatter_add(1, sets.value, sets.mask.float())
+        score = encoded.score[:-1]
+        power = (score - score.amax(dim=1, keepdim=True)).exp()
+        return (weight @ (power * encoded.value[:-1]).T) / (there @ power.T).clamp(min=1e-30)
+
+
+def member_groups(member: Member, l2: float) -> Iterable[tuple[float, list[nn.Parameter]]]:
+    """l2 of the tables of one member: which items were rated (y) and by whom (w) count less than how."""
+    yield l2, [member.p, member.q, member.c, member.d, *member.a.parameters(), *member.g.parameters()]
+    yield 0.4 * l2, [member.y]
+    yield 0.2 * l2, [member.w]

@@ -1,0 +1,100 @@
+"""The rating history of users and the audience of items, with any part of the ratings held out.
+
+What a model learns from histories must not have seen the ratings that it is fitted to: a part of the training ratings
+gets weight 0 in all sums, and the model is fitted to that part (see `training/held_out.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from aanmf.models.base import Ratings
+from aanmf.models.sparse import SparseMatrix
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The ratings that are in view, summed up: everything that depends on the history and not on parameters.
+
+    Attributes:
+        mean: mu.
+        user_offset, item_offset: b_u (U,) and b_i (I,), damped means of what mu (and b_i) leave over.
+        weight, residual: (N,) 1 or 0, and r - mu - b_u - b_i or 0, in the order of `RatingHistory`.
+        user_scale, item_scale: (U, 1), (I, 1) what sums over a history are multiplied with: about 1 / sqrt(n).
+    """
+
+    mean: Tensor
+    user_offset: Tensor
+    item_offset: Tensor
+    weight: Tensor
+    residual: Tensor
+    user_scale: Tensor
+    item_scale: Tensor
+
+
+class RatingHistory(nn.Module):
+    """Training ratings sorted by user, as sparse matrices users x items and items x users.
+
+    Args:
+        ratings: the training ratings.
+        shape: users and items, the unknown ones included.
+        damping: pseudo-counts of the user and the item offsets.
+        power: exponents of the number of ratings by which sums over a user's history and an item's audience shrink.
+    """
+
+    user: Tensor
+    item: Tensor
+    rating: Tensor
+    order: Tensor
+
+    def __init__(
+        self, ratings: Ratings, shape: tuple[int, int], damping: tuple[float, float], power: tuple[float, float]
+    ) -> None:
+        super().__init__()
+        order = torch.argsort(ratings.user, stable=True)
+        for name, part in (("user", ratings.user), ("item", ratings.item), ("rating", ratings.rating)):
+            self.register_buffer(name, part[order], persistent=False)
+        self.register_buffer("order", order, persistent=False)
+        ones = torch.ones(len(order))
+        self.by_user = SparseMatrix(self.user, self.item, ones, shape)
+        self.by_item = SparseMatrix(self.item, self.user, ones, (shape[1], shape[0]))
+        self.shape, self.damping, self.power = shape, damping, power
+
+    def __len__(self) -> int:
+        return len(self.rating)
+
+    def see(self, weight: Tensor, damping: tuple[float, float] | None = None) -> Seen:
+        """Sums up the ratings of weight 1; those of weight 0 are held out. `weight` (N,) is in sorted order."""
+        damp_user, damp_item = damping or self.damping
+        n_user = torch.bincount(self.user, weight, self.shape[0])
+        n_item = torch.bincount(self.item, weight, self.shape[1])
+        mean = (weight * self.rating).sum() / weight.sum().clamp(min=1)
+        residual = (self.rating - mean) * weight
+        item_offset = torch.bincount(self.item, residual, self.shape[1]) / (n_item + damp_item)
+        residual = residual - weight * item_offset[self.item]
+        user_offset = torch.bincount(self.user, residual, self.shape[0]) / (n_user + damp_user)
+        return Seen(
+            mean,
+            user_offset,
+            item_offset,
+            weight,
+            residual - weight * user_offset[self.user],
+            shrinkage(n_user, self.power[0]),
+            shrinkage(n_item, self.power[1]),
+        )
+
+    def of_users(self, table: Tensor, values: Tensor) -> Tensor:
+        """sum over the history of each user of value * table[item] (U, K)."""
+        return self.by_user.product(table, values)
+
+    def of_items(self, table: Tensor, values: Tensor) -> Tensor:
+        """sum over the audience of each item of value * table[user] (I, K)."""
+        return self.by_item.product(table, values[self.by_user.place_t])
+
+
+def shrinkage(count: Tensor, power: float) -> Tensor:
+    """(n, 1): (n + 1)^-power, scaled to equal n^-1/2 where n is about 50."""
+    return ((count + 1) ** -power * 50 ** (power - 0.5))[:, None]

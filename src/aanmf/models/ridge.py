@@ -1,0 +1,101 @@
+"""Kernel ridge regression of every user's ratings on a similarity of items, with honest training values.
+
+For a user u alone: targets are the residuals of damped means, the kernel between two items
+
+    G_ij = sum_v e_vi e_vj / sqrt(n_i n_j) + sum_v [v rated both] / sqrt(n_i n_j) + w cos(attributes of i and j) + w
+
+without u's own terms of both sums. The fitted value of a rating that the regression has seen is no honest feature; its
+leave-one-out value is, and has a closed form: y - alpha / diag((K + lambda)^-1).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from aanmf.models.history import RatingHistory
+
+
+class KernelRidge(nn.Module):
+    """One regression per user and strength lambda.
+
+    Args:
+        history: the training ratings.
+        attributes: (I, G) weights of the items' attribute values.
+        strengths: the lambdas; each gives one feature.
+        share: w, weight of the attribute similarity and of the constant.
+        limit: users with more ratings than this are left to the other parts of the model.
+    """
+
+    alpha: Tensor
+    similarity: Tensor
+
+    def __init__(
+        self,
+        history: RatingHistory,
+        attributes: Tensor,
+        strengths: tuple[float, ...],
+        share: float = 0.3,
+        limit: int = 3000,
+    ) -> None:
+        super().__init__()
+        self.strengths, self.limit = strengths, limit
+        self.history = history
+        n_items = history.shape[1]
+        seen = history.see(torch.ones(len(history)), damping=(15.0, 15.0))
+        scale = (torch.bincount(history.item, minlength=n_items) + 1.0).rsqrt()
+        self.rated = scale[history.item]  # (N,) a rating's entry in the normalised who-rated-what matrix
+        self.residual = seen.residual
+        self.liked = seen.residual * self.rated
+        unit = nn.functional.normalize(attributes, dim=1)
+        similarity = share * (unit @ unit.T + 1)
+        for values in (self.liked, self.rated):
+            dense = torch.zeros(history.shape).index_put_((history.user, history.item), values)
+            similarity += dense.T @ dense
+        self.register_buffer("similarity", similarity, persistent=False)
+        self.register_buffer("alpha", torch.zeros(len(strengths), len(history)))
+
+    @torch.no_grad()
+    def fit(self) -> Tensor:
+        """Solves all regressions; returns their leave-one-out values (N, F) in the order of the history."""
+        held_out = torch.zeros(len(self.strengths), len(self.history))
+        start = self.history.by_user.start.tolist()
+        for first, count in zip(start, self.history.by_user.count.tolist(), strict=True):
+            if 0 < count <= self.limit:
+                rows = slice(first, first + count)
+                self.alpha[:, rows], held_out[:, rows] = self._solve(rows)
+        return held_out.T.contiguous()
+
+    def _solve(self, rows: slice) -> tuple[Tensor, Tensor]:
+        """alpha and leave-one-out values (F, n) of the user whose ratings are `rows`."""
+        item, target = self.history.item[rows], self.residual[rows]
+        liked, rated = self.liked[rows], self.rated[rows]
+        kernel = self.similarity[item][:, item] - liked[:, None] * liked - rated[:, None] * rated
+        return ridge(kernel, target, self.strengths)
+
+    def features(self, users: Tensor, items: Tensor) -> Tensor:
+        """Predicted residuals (B, F); for pairs that are not in the history."""
+        some, row = torch.unique(users, return_inverse=True)
+        return self.of_catalogue(some)[row, items]
+
+    def of_catalogue(self, users: Tensor) -> Tensor:
+        """Predicted residuals (B, I, F) of all items."""
+        scores = [self.history.by_user(self.similarity, users, alpha) for alpha in self.alpha]
+        return torch.stack(scores, dim=-1)
+
+    def of_user(self, items: Tensor, residual: Tensor) -> Tensor:
+        """Predicted residuals (I, F) of a new user with these rated items and residuals."""
+        alpha, _ = ridge(self.similarity[items][:, items], residual, self.strengths)
+        return self.similarity[:, items] @ alpha.T
+
+
+def ridge(kernel: Tensor, target: Tensor, strengths: tuple[float, ...]) -> tuple[Tensor, Tensor]:
+    """alpha = (K + lambda)^-1 y and the leave-one-out values, (F, n) each."""
+    alphas, values = [], []
+    eye = torch.eye(len(target), device=target.device)
+    for strength in strengths:
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(kernel + strength * eye))
+        alpha = inverse @ target
+        alphas.append(alpha)
+        values.append(target - alpha / inverse.diagonal())
+    return torch.stack(alphas), torch.stack(values)
