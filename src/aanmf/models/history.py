@@ -7,12 +7,20 @@ gets weight 0 in all sums, and the model is fitted to that part (see `training/h
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from aanmf.models.base import Ratings
 from aanmf.models.sparse import SparseMatrix
+
+
+class BothWays(NamedTuple):
+    """A number per rating (N,), in the order of `RatingHistory` (by user) and once more by item."""
+
+    by_user: Tensor
+    by_item: Tensor
 
 
 @dataclass(frozen=True)
@@ -22,21 +30,21 @@ class Seen:
     Attributes:
         mean: mu.
         user_offset, item_offset: b_u (U,) and b_i (I,), damped means of what mu (and b_i) leave over.
-        weight, residual: (N,) 1 or 0, and r - mu - b_u - b_i or 0, in the order of `RatingHistory`.
+        weight, residual: 1 or 0, and r - mu - b_u - b_i or 0, of every rating.
         user_scale, item_scale: (U, 1), (I, 1) what sums over a history are multiplied with: about 1 / sqrt(n).
     """
 
     mean: Tensor
     user_offset: Tensor
     item_offset: Tensor
-    weight: Tensor
-    residual: Tensor
+    weight: BothWays
+    residual: BothWays
     user_scale: Tensor
     item_scale: Tensor
 
 
 class RatingHistory(nn.Module):
-    """Training ratings sorted by user, as sparse matrices users x items and items x users.
+    """Training ratings sorted by user, as a sparse matrix users x items.
 
     Args:
         ratings: the training ratings.
@@ -58,9 +66,7 @@ class RatingHistory(nn.Module):
         for name, part in (("user", ratings.user), ("item", ratings.item), ("rating", ratings.rating)):
             self.register_buffer(name, part[order], persistent=False)
         self.register_buffer("order", order, persistent=False)
-        ones = torch.ones(len(order))
-        self.by_user = SparseMatrix(self.user, self.item, ones, shape)
-        self.by_item = SparseMatrix(self.item, self.user, ones, (shape[1], shape[0]))
+        self.matrix = SparseMatrix(self.user, self.item, torch.ones(len(order)), shape)
         self.shape, self.damping, self.power = shape, damping, power
 
     def __len__(self) -> int:
@@ -80,19 +86,22 @@ class RatingHistory(nn.Module):
             mean,
             user_offset,
             item_offset,
-            weight,
-            residual - weight * user_offset[self.user],
+            self._both(weight),
+            self._both(residual - weight * user_offset[self.user]),
             shrinkage(n_user, self.power[0]),
             shrinkage(n_item, self.power[1]),
         )
 
-    def of_users(self, table: Tensor, values: Tensor) -> Tensor:
-        """sum over the history of each user of value * table[item] (U, K)."""
-        return self.by_user.product(table, values)
+    def _both(self, values: Tensor) -> BothWays:
+        return BothWays(values, self.matrix.turned(values))
 
-    def of_items(self, table: Tensor, values: Tensor) -> Tensor:
+    def of_users(self, table: Tensor, values: BothWays) -> Tensor:
+        """sum over the history of each user of value * table[item] (U, K)."""
+        return self.matrix.product(table, *values)
+
+    def of_items(self, table: Tensor, values: BothWays) -> Tensor:
         """sum over the audience of each item of value * table[user] (I, K)."""
-        return self.by_item.product(table, values[self.by_user.place_t])
+        return self.matrix.product_t(table, *values)
 
 
 def shrinkage(count: Tensor, power: float) -> Tensor:

@@ -120,8 +120,8 @@ class AttentionCell(nn.Module):
 
     def table(self, values: Tensor, q: Tensor) -> Tensor:
         """s(item, value) of all items and values, (M, V)."""
-        every = torch.arange(len(values), device=values.device).expand(len(q), -1)
-        return self.scores(self.value(values), every, self.item(q))
+        s = TanhTable.apply(self.value(values), self.item(q), self.out.weight[0]) + self.out.bias
+        return F.relu(s) if self.relu else s
 
     def scores(self, a: Tensor, index: Tensor, q: Tensor) -> Tensor:
         """s = ReLU(W2 tanh(a + q) + b2) (B, J), from W1a a_v (V, K), which values (B, J), and W1q q_i + b1 (B, K)."""
@@ -154,6 +154,45 @@ class TanhScore(torch.autograd.Function):
         grad_a = grad_h.new_zeros(ctx.n_values, h.shape[-1])
         grad_a.index_add_(0, index.reshape(-1), grad_h.view(-1, h.shape[-1]))
         return grad_a, None, grad_h.sum(1), grad_w
+
+
+class TanhTable(torch.autograd.Function):
+    """w . tanh(a_v + q_i) of every item i and value v, in blocks of items that stay in the cache.
+
+    The backward pass computes them anew: that is faster than to keep (M, V, K) numbers in memory.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, q: Tensor, w: Tensor) -> Tensor:
+        """(V, K), (M, K), (K,) -> (M, V)."""
+        ctx.save_for_backward(a, q, w)
+        scores = q.new_empty(len(q), len(a))
+        a2, q2 = 2 * a, 2 * q
+        for rows in blocks(q, len(a)):
+            half = (a2 + q2[rows, None]).sigmoid_()  # (1 + tanh) / 2
+            torch.matmul(half, 2 * w, out=scores[rows])
+        return scores.sub_(w.sum())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Gradients to a, q and w."""
+        a, q, w = ctx.saved_tensors
+        a2, q2, w4 = 2 * a, 2 * q, 4 * w
+        grad_a, grad_q, grad_w = torch.zeros_like(a), torch.empty_like(q), torch.zeros_like(w)
+        for rows in blocks(q, len(a)):
+            half = (a2 + q2[rows, None]).sigmoid_()
+            grad_w += grad[rows].reshape(-1) @ half.view(-1, half.shape[-1])
+            grad_h = torch.ops.aten.sigmoid_backward(grad[rows][:, :, None] * w4, half)
+            grad_a += grad_h.sum(0)
+            torch.sum(grad_h, 1, out=grad_q[rows])
+        return grad_a, grad_q, 2 * grad_w - grad.sum()
+
+
+def blocks(q: Tensor, n_values: int) -> list[slice]:
+    """Slices of the rows of `q` (M, K) so that an array (rows, n_values, K) stays in a core's cache; one on a GPU."""
+    step = len(q) if q.is_cuda else max(1, 2**18 // max(1, n_values * q.shape[1]))
+    return [slice(start, start + step) for start in range(0, len(q), max(1, step))]
 
 
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:

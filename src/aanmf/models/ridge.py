@@ -45,8 +45,8 @@ class KernelRidge(nn.Module):
         seen = history.see(torch.ones(len(history)), damping=(15.0, 15.0))
         scale = (torch.bincount(history.item, minlength=n_items) + 1.0).rsqrt()
         self.rated = scale[history.item]  # (N,) a rating's entry in the normalised who-rated-what matrix
-        self.residual = seen.residual
-        self.liked = seen.residual * self.rated
+        self.residual = seen.residual.by_user
+        self.liked = self.residual * self.rated
         unit = nn.functional.normalize(attributes, dim=1)
         similarity = share * (unit @ unit.T + 1)
         for values in (self.liked, self.rated):
@@ -59,8 +59,8 @@ class KernelRidge(nn.Module):
     def fit(self) -> Tensor:
         """Solves all regressions; returns their leave-one-out values (N, F) in the order of the history."""
         held_out = torch.zeros(len(self.strengths), len(self.history))
-        start = self.history.by_user.start.tolist()
-        for first, count in zip(start, self.history.by_user.count.tolist(), strict=True):
+        start = self.history.matrix.start.tolist()
+        for first, count in zip(start, self.history.matrix.count.tolist(), strict=True):
             if 0 < count <= self.limit:
                 rows = slice(first, first + count)
                 self.alpha[:, rows], held_out[:, rows] = self._solve(rows)
@@ -70,7 +70,9 @@ class KernelRidge(nn.Module):
         """alpha and leave-one-out values (F, n) of the user whose ratings are `rows`."""
         item, target = self.history.item[rows], self.residual[rows]
         liked, rated = self.liked[rows], self.rated[rows]
-        kernel = self.similarity[item][:, item] - liked[:, None] * liked - rated[:, None] * rated
+        cells = (item[:, None] * len(self.similarity) + item).view(-1)
+        kernel = self.similarity.view(-1).index_select(0, cells).view(len(item), -1)
+        kernel = kernel - liked[:, None] * liked - rated[:, None] * rated
         return ridge(kernel, target, self.strengths)
 
     def features(self, users: Tensor, items: Tensor) -> Tensor:
@@ -80,7 +82,7 @@ class KernelRidge(nn.Module):
 
     def of_catalogue(self, users: Tensor) -> Tensor:
         """Predicted residuals (B, I, F) of all items."""
-        scores = [self.history.by_user(self.similarity, users, alpha) for alpha in self.alpha]
+        scores = [self.history.matrix(self.similarity, users, alpha) for alpha in self.alpha]
         return torch.stack(scores, dim=-1)
 
     def of_user(self, items: Tensor, residual: Tensor) -> Tensor:

@@ -46,9 +46,19 @@ class SparseMatrix(nn.Module):
             return self._some(table, rows, value)
         return self.product(table, value).index_select(0, rows)
 
-    def product(self, table: Tensor, value: Tensor | None = None) -> Tensor:
-        """A @ table (n, K)."""
-        return _Product.apply(table, self.value if value is None else value, self)
+    def product(self, table: Tensor, value: Tensor | None = None, value_t: Tensor | None = None) -> Tensor:
+        """A @ table (n, K). Who multiplies often with other values gives them in both orders (see `turned`)."""
+        value = self.value if value is None else value
+        return _Product.apply(table, self, value, self.turned(value) if value_t is None else value_t, False)
+
+    def product_t(self, table: Tensor, value: Tensor | None = None, value_t: Tensor | None = None) -> Tensor:
+        """A^T @ table (m, K)."""
+        value = self.value if value is None else value
+        return _Product.apply(table, self, value, self.turned(value) if value_t is None else value_t, True)
+
+    def turned(self, value: Tensor) -> Tensor:
+        """Values of the entries (sorted by row) in the order of their columns."""
+        return value.index_select(0, self.place_t)
 
     def _some(self, table: Tensor, rows: Tensor, value: Tensor | None) -> Tensor:
         if len(rows) == 0:
@@ -64,18 +74,23 @@ class SparseMatrix(nn.Module):
 
 
 class _Product(torch.autograd.Function):
-    """A @ table, with gradient to the table only."""
+    """A @ table or A^T @ table, with gradient to the table only."""
 
     @staticmethod
-    def forward(ctx: Any, table: Tensor, value: Tensor, matrix: SparseMatrix) -> Tensor:
-        ctx.matrix, ctx.value = matrix, value
-        return F.embedding_bag(matrix.col, table, matrix.start, per_sample_weights=value, mode="sum")
+    def forward(
+        ctx: Any, table: Tensor, matrix: SparseMatrix, value: Tensor, value_t: Tensor, transposed: bool
+    ) -> Tensor:
+        ctx.given = matrix, value, value_t, transposed
+        return _sums(table, *ctx.given)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        matrix: SparseMatrix = ctx.matrix
-        weight = ctx.value[matrix.place_t]
-        grad = grad.contiguous()
-        sums = F.embedding_bag(matrix.row_t, grad, matrix.start_t, per_sample_weights=weight, mode="sum")
-        return sums, None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        matrix, value, value_t, transposed = ctx.given
+        return _sums(grad.contiguous(), matrix, value, value_t, not transposed), None, None, None, None
+
+
+def _sums(table: Tensor, matrix: SparseMatrix, value: Tensor, value_t: Tensor, transposed: bool) -> Tensor:
+    if transposed:
+        return F.embedding_bag(matrix.row_t, table, matrix.start_t, per_sample_weights=value_t, mode="sum")
+    return F.embedding_bag(matrix.col, table, matrix.start, per_sample_weights=value, mode="sum")
