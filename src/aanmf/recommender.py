@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import polars as pl
@@ -14,32 +15,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aanmf.data.dataset import RatingDataset, Vocabulary
-from aanmf.data.encode import AttributeEncoder, Slots
+from aanmf.data.dataset import RatingDataset
 from aanmf.data.schema import Kind
-from aanmf.errors import DataError, ModelFolderError, NotFittedError, UnknownIdError
+from aanmf.errors import ConfigError, DataError, ModelFolderError, NotFittedError, UnknownIdError
 from aanmf.evaluation.metrics import Scores, score
 from aanmf.explanation import explain_pair, mean_attention
-from aanmf.models.base import AttributeSets, BatchConfig, Context, ModelConfig, RatingModule, Ratings
+from aanmf.fitted import Fitted
+from aanmf.models.base import AttributeSets, BatchConfig, Context, ModelConfig, RatingModule
 from aanmf.storage import read_folder, write_folder
-from aanmf.training.trainer import Epoch, History, OnEpoch, fit_module, pick_device, predict_pairs
+from aanmf.training.trainer import History, OnEpoch, fit_module, pick_device, predict_pairs
 
 Ids = str | int | Sequence[str | int]
-
-
-@dataclasses.dataclass(frozen=True)
-class Fitted:
-    """What `fit` learned, beside the module: all of it is saved with the model."""
-
-    users: Vocabulary
-    items: Vocabulary
-    item_labels: tuple[str, ...] | None
-    user_encoder: AttributeEncoder
-    item_encoder: AttributeEncoder
-    context: Context
-    history: History
-    data: Mapping[str, object]
-    """Name and fingerprint of the training data, for the model's card."""
+NewRatings = Mapping[str, float] | Mapping[int, float]
+"""Ratings given since training, by item id."""
 
 
 class Recommender:
@@ -108,32 +96,9 @@ class Recommender:
             ConfigError: training diverged: the learning rate is too high.
             KeyboardInterrupt: after Ctrl-C; the model then holds what was learned so far and can be saved.
         """
-        if len(data) == 0:
-            raise DataError(f"{data.name}: no ratings to learn from")
-        user_encoder = AttributeEncoder.fit(data.users, np.unique(data.user))
-        item_encoder = AttributeEncoder.fit(data.items, np.unique(data.item))
-        context = Context(
-            users=_with_unknown(user_encoder.transform(data.users)),
-            items=_with_unknown(item_encoder.transform(data.items)),
-            n_user_values=user_encoder.n_values,
-            n_item_values=item_encoder.n_values,
-            user_vector_sizes=user_encoder.vector_sizes,
-            item_vector_sizes=item_encoder.vector_sizes,
-            scale=data.scale or (float(data.rating.min()), float(data.rating.max())),
-            train=Ratings.of(data.user, data.item, data.rating),
-        )
-        module, history = self._train(context, on_epoch)
-        self._module = module
-        self._fitted = Fitted(
-            users=data.users.ids,
-            items=data.items.ids,
-            item_labels=data.items.labels,
-            user_encoder=user_encoder,
-            item_encoder=item_encoder,
-            context=context,
-            history=history,
-            data={"name": data.name, "fingerprint": data.fingerprint, "ratings": len(data)},
-        )
+        fitted = Fitted.of(data)
+        module, history = self._train(fitted.context, on_epoch)
+        self._module, self._fitted = module, replace(fitted, history=history)
         if history.interrupted:
             raise KeyboardInterrupt
         return self
@@ -141,18 +106,19 @@ class Recommender:
     def _train(self, context: Context, on_epoch: OnEpoch | None) -> tuple[RatingModule, History]:
         """Trains the module; models with a training of their own replace this."""
         assert isinstance(self.config, BatchConfig)
-        return fit_module(self._build, context, self.config, on_epoch)
+        return fit_module(partial(self._build, self.config), context, self.config, on_epoch)
 
-    def _build(self, context: Context) -> RatingModule:
-        return type(self).module_type(self.config, context)
+    def _build(self, config: ModelConfig, context: Context) -> RatingModule:
+        return type(self).module_type(config, context)
 
     # -------------------------------------------------------------- predicting
 
-    def predict(self, users: Ids, items: Ids) -> pl.DataFrame:
+    def predict(self, users: Ids, items: Ids, interval: float | None = None) -> pl.DataFrame:
         """Predicts the ratings of pairs.
 
         Args:
             users, items: n ids each (one id goes with all of the other side).
+            interval: for instance .9: adds `low` and `high`, between which the rating lies with this probability.
 
         Returns:
             A table of n rows: `user`, `item`, `rating` (clipped to the scale), and `fallback`: null where both were
@@ -160,28 +126,33 @@ class Recommender:
 
         Raises:
             DataError: users and items differ in number.
+            ConfigError: an interval is asked of a model that has none.
         """
         user_ids, item_ids = _pairs(users, items)
         fitted = self.fitted_
-        user, item = fitted.users.index(user_ids), fitted.items.index(item_ids)
-        return pl.DataFrame(
-            {
-                "user": user_ids,
-                "item": item_ids,
-                "rating": self._score(_or_unknown(user, fitted.users), _or_unknown(item, fitted.items)),
-                "fallback": self._fallbacks(user, item),
-            },
-            schema_overrides={"user": pl.String, "item": pl.String, "fallback": pl.String},
-        )
+        user, item = fitted.user_positions(user_ids), fitted.item_positions(item_ids)
+        columns: dict[str, object] = {"user": user_ids, "item": item_ids, "rating": self._score(user, item)}
+        if interval is not None:
+            columns |= self._interval(user, item, None, interval)
+        columns["fallback"] = fitted.fallbacks(user_ids, item_ids)
+        strings = {"user": pl.String, "item": pl.String, "fallback": pl.String}
+        return pl.DataFrame(columns, schema_overrides=strings)
 
-    def predict_for(self, attributes: Mapping[str, object], items: Ids) -> pl.DataFrame:
-        """Predicts the ratings of a new user, known by attributes alone; see `predict` and `recommend_for`."""
+    def predict_for(
+        self, attributes: Mapping[str, object], items: Ids, ratings: NewRatings | None = None
+    ) -> pl.DataFrame:
+        """Predicts the ratings of a new user, known by attributes and a few ratings; see `recommend_for`."""
         _, item_ids = _pairs("", items)
-        item = self.fitted_.items.index(item_ids)
-        users = np.full(len(item), len(self.fitted_.users))
-        sets = self._new_user(attributes).rows(torch.zeros(len(item), dtype=torch.int64, device=self._device))
-        rating = self._score(users, _or_unknown(item, self.fitted_.items), sets)
-        fallback = [None if known >= 0 else "unknown item" for known in item]
+        fitted = self.fitted_
+        item, sets = fitted.item_positions(item_ids), self._new_user(attributes)
+        if ratings:
+            every = self._folded_in(len(fitted.users), sets, ratings)
+            alone = self._score(np.full(1, len(fitted.users)), np.full(1, len(fitted.items)), sets)  # an unknown item
+            rating = np.append(every.clamp(*fitted.context.scale).cpu().numpy(), alone)[item]
+        else:
+            rows = sets.rows(torch.zeros(len(item), dtype=torch.int64, device=self._device))
+            rating = self._score(np.full(len(item), len(fitted.users)), item, rows)
+        fallback = [None if known < len(fitted.items) else "unknown item" for known in item]
         return pl.DataFrame({"item": item_ids, "rating": rating, "fallback": pl.Series(fallback, dtype=pl.String)})
 
     def evaluate(self, data: RatingDataset) -> Scores:
@@ -195,7 +166,7 @@ class Recommender:
         """Predictions (n,) for the pairs of a data set, clipped to the scale; new users by their attributes."""
         fitted = self.fitted_
         known = fitted.users.index(data.users.ids.ids)[data.user]
-        item = _or_unknown(fitted.items.index(data.items.ids.ids), fitted.items)[data.item]
+        item = fitted.item_positions(data.items.ids.ids)[data.item]
         predicted = np.empty(len(data), np.float32)
         old, new = known >= 0, known < 0
         predicted[old] = self._score(known[old], item[old])
@@ -205,12 +176,23 @@ class Recommender:
             predicted[new] = self._score(np.full(int(new.sum()), len(fitted.users)), item[new], rows)
         return predicted
 
-    def recommend(self, user: str | int, n: int = 10, *, seen: bool = False, unrated: bool = False) -> pl.DataFrame:
+    def recommend(
+        self,
+        user: str | int,
+        n: int = 10,
+        *,
+        ratings: NewRatings | None = None,
+        by: Literal["rating", "low"] = "rating",
+        seen: bool = False,
+        unrated: bool = False,
+    ) -> pl.DataFrame:
         """The items that the user is predicted to rate highest.
 
         Args:
             user: id of a user of the training data.
             n: how many.
+            ratings: what the user rated since training, by item id; counts at once, without retraining.
+            by: `low` ranks by the lower end of the 90 % interval, and shows the interval.
             seen: also items that the user has rated.
             unrated: also items without any training rating (whose score is that of an average item).
 
@@ -218,7 +200,9 @@ class Recommender:
             A table of at most n rows, best first: `item`, `label` (title, if known), `rating`.
 
         Raises:
-            UnknownIdError: no such user; `recommend_for` takes new users by their attributes.
+            UnknownIdError: no such user (`recommend_for` takes new users by their attributes), or item in `ratings`.
+            DataError: a rating that is not a number on the scale.
+            ConfigError: an interval is asked of a model that has none.
         """
         position = int(self.fitted_.users.index([user])[0])
         if position < 0:
@@ -226,17 +210,31 @@ class Recommender:
                 f"user {str(user)!r} is not in the training data; for a new user give attributes (recommend_for)"
             )
         train = self.fitted_.context.train
-        rated = None if seen else train.item[train.user == position]
-        return self._best(torch.tensor([position], device=self._device), None, n, rated, unrated)
+        rated = train.item[train.user == position]
+        return self._best(position, None, n, ratings, by, rated=None if seen else rated, unrated=unrated)
 
-    def recommend_for(self, attributes: Mapping[str, object], n: int = 10, *, unrated: bool = False) -> pl.DataFrame:
-        """The items for a new user, known by attributes alone: `{"gender": "F", "age": "25-34"}`.
+    def recommend_for(
+        self,
+        attributes: Mapping[str, object],
+        n: int = 10,
+        *,
+        ratings: NewRatings | None = None,
+        by: Literal["rating", "low"] = "rating",
+        unrated: bool = False,
+    ) -> pl.DataFrame:
+        """The items for a new user, known by attributes and, if there are, a few ratings; see `recommend`.
+
+        >>> from aanmf import MF, make_synthetic
+        >>> model = MF(factors=8, epochs=5).fit(make_synthetic(n_users=200, n_items=50, n_ratings=4000, seed=0).data)
+        >>> model.recommend_for({"gender": "F"}, n=3, ratings={"1": 5, "2": 1}).height
+        3
 
         Raises:
             SchemaError: an attribute or a value that the model does not know; the message lists those it knows.
         """
-        unknown = torch.tensor([len(self.fitted_.users)], device=self._device)
-        return self._best(unknown, self._new_user(attributes), n, None, unrated)
+        none = torch.zeros(0, dtype=torch.int64)
+        sets = self._new_user(attributes)
+        return self._best(len(self.fitted_.users), sets, n, ratings, by, rated=none, unrated=unrated)
 
     def explain(self, user: str | int | Mapping[str, object], item: str | int) -> pl.DataFrame:
         """What the model looked at for one prediction.
@@ -284,8 +282,8 @@ class Recommender:
                 f"attention by {by!r}: a {data.items.attribute(by).kind} attribute has no values to group by"
             )
         fitted = self.fitted_
-        user = _or_unknown(fitted.users.index(data.users.ids.ids), fitted.users)[data.user]
-        item = _or_unknown(fitted.items.index(data.items.ids.ids), fitted.items)[data.item]
+        user = fitted.user_positions(data.users.ids.ids)[data.user]
+        item = fitted.item_positions(data.items.ids.ids)[data.item]
         mean = mean_attention(self.module_, fitted.user_encoder, fitted.context.users, user, item)
         names = fitted.user_encoder.names
         table = pl.DataFrame({by: data.items.columns[by][data.item], **dict(zip(names, mean.T, strict=True))})
@@ -300,28 +298,12 @@ class Recommender:
         Raises:
             ModelFolderError: something that is not a model stands there.
         """
-        fitted, context = self.fitted_, self.fitted_.context
-        arrays: dict[str, Tensor] = {"train.rating": context.train.rating}
-        arrays |= {"train.user": context.train.user.int(), "train.item": context.train.item.int()}
-        for side, slots in (("users", context.users), ("items", context.items)):
-            sets = AttributeSets.of(slots)
-            arrays |= {f"{side}.value": sets.value, f"{side}.weight": sets.weight, f"{side}.mask": sets.mask}
-            arrays |= {f"{side}.vectors.{m}": vectors for m, vectors in enumerate(sets.vectors)}
+        fitted = self.fitted_
         write_folder(
             path,
             about={"model": self.name, "aanmf": _version()},
-            documents={
-                "config": self.get_params(),
-                "users": {"ids": fitted.users.ids},
-                "items": {"ids": fitted.items.ids, "labels": fitted.item_labels},
-                "encoders": {
-                    "users": fitted.user_encoder.model_dump(mode="json"),
-                    "items": fitted.item_encoder.model_dump(mode="json"),
-                    "scale": context.scale,
-                },
-                "training": {"data": fitted.data, **dataclasses.asdict(fitted.history)},
-            },
-            tensors={"weights": self.module_.state_dict(), "data": arrays},
+            documents={"config": self.get_params(), **fitted.documents()},
+            tensors={"weights": self.module_.state_dict(), "data": fitted.tensors()},
         )
 
     @classmethod
@@ -340,37 +322,11 @@ class Recommender:
         if lacking := sorted(needed - set(documents) - set(tensors)):
             raise ModelFolderError(f"{path}: the manifest does not name {lacking[0]}; save the model again")
         model = cls(**documents["config"])
-        encoders, arrays = documents["encoders"], tensors["data"]
-        user_encoder = AttributeEncoder.model_validate(encoders["users"])
-        item_encoder = AttributeEncoder.model_validate(encoders["items"])
-        low, high = encoders["scale"]  # type: ignore[misc]
-        context = Context(
-            users=_slots(arrays, "users", user_encoder),
-            items=_slots(arrays, "items", item_encoder),
-            n_user_values=user_encoder.n_values,
-            n_item_values=item_encoder.n_values,
-            user_vector_sizes=user_encoder.vector_sizes,
-            item_vector_sizes=item_encoder.vector_sizes,
-            scale=(low, high),
-            train=Ratings(arrays["train.user"].long(), arrays["train.item"].long(), arrays["train.rating"]),
-        )
-        module = model._build(context)
+        model._fitted = Fitted.restored(documents, tensors["data"])
+        chosen = model.config.model_copy(update=model._fitted.history.chosen)
+        module = model._build(chosen, model._fitted.context)
         module.load_state_dict(tensors["weights"])
         model._module = module.to(pick_device(device)).eval()
-        training = dict(documents["training"])
-        data = training.pop("data")
-        training["epochs"] = [Epoch(**each) for each in training["epochs"]]  # type: ignore[attr-defined]
-        labels = documents["items"]["labels"]
-        model._fitted = Fitted(
-            users=Vocabulary(documents["users"]["ids"]),  # type: ignore[arg-type]
-            items=Vocabulary(documents["items"]["ids"]),  # type: ignore[arg-type]
-            item_labels=tuple(labels) if labels else None,  # type: ignore[arg-type]
-            user_encoder=user_encoder,
-            item_encoder=item_encoder,
-            context=context,
-            history=History(**training),  # type: ignore[arg-type]
-            data=data,  # type: ignore[arg-type]
-        )
         return model
 
     # ------------------------------------------------------------------ within
@@ -393,37 +349,77 @@ class Recommender:
     def _new_user(self, attributes: Mapping[str, object]) -> AttributeSets:
         return AttributeSets.of(self.fitted_.user_encoder.transform_one(attributes)).to(self._device)
 
+    def _interval(
+        self, user: NDArray[np.int64], item: NDArray[np.int64], sets: AttributeSets | None, coverage: float
+    ) -> dict[str, NDArray[np.float32]]:
+        """`low` and `high` of pairs of positions."""
+        if not 0 < coverage < 1:
+            raise ConfigError(f"interval={coverage}: give a probability between 0 and 1, such as 0.9")
+        with torch.no_grad():
+            bounds = self.module_.interval(self._tensor(user), self._tensor(item), coverage, sets)
+        if bounds is None:
+            raise ConfigError(f"{self.name} gives no intervals; aanmf++ does")
+        return {
+            name: bound.clamp(*self.fitted_.context.scale).cpu().numpy()
+            for name, bound in zip(("low", "high"), bounds, strict=True)
+        }
+
+    @torch.no_grad()
+    def _folded_in(self, user: int, sets: AttributeSets | None, ratings: NewRatings) -> Tensor:
+        """Scores (n_items,) for a user with new ratings."""
+        item, rating = self._new_ratings(ratings)
+        return self.module_.fold_in(user, sets, item, rating)
+
+    def _new_ratings(self, ratings: NewRatings) -> tuple[Tensor, Tensor]:
+        item = self.fitted_.items.index(list(ratings))
+        low, high = self.fitted_.context.scale
+        for (one, value), position in zip(ratings.items(), item, strict=True):
+            if position < 0:
+                raise UnknownIdError(f"ratings: item {str(one)!r} is not in the training data")
+            if not (isinstance(value, int | float) and low <= value <= high):
+                raise DataError(f"ratings: {value!r} for item {str(one)!r} is not a number from {low:g} to {high:g}")
+        return self._tensor(item), torch.tensor([float(each) for each in ratings.values()], device=self._device)
+
     @torch.no_grad()
     def _best(
-        self, users: Tensor, sets: AttributeSets | None, n: int, rated: Tensor | None, unrated: bool
+        self,
+        user: int,
+        sets: AttributeSets | None,
+        n: int,
+        ratings: NewRatings | None,
+        by: Literal["rating", "low"],
+        *,
+        rated: Tensor | None,
+        unrated: bool,
     ) -> pl.DataFrame:
+        """The n best items of one user; those in `rated` (and in `ratings`) are left out unless it is None."""
         fitted = self.fitted_
-        (_, scores), *_ = self.module_.catalogue(users, sets)
-        scores = scores[0].clamp(*fitted.context.scale).cpu()
+        if by not in ("rating", "low"):
+            raise ConfigError(f"by={by!r}: give 'rating' or 'low'")
+        if ratings:
+            scores = self._folded_in(user, sets, ratings)
+        else:
+            (_, (scores,)), *_ = self.module_.catalogue(torch.tensor([user], device=self._device), sets)
+        shown = {"rating": scores.clamp(*fitted.context.scale).cpu()}
+        if by == "low":
+            every = np.arange(len(fitted.items))
+            same = None if sets is None else sets.rows(torch.zeros(len(every), dtype=torch.int64, device=self._device))
+            alone = self._score(np.full(len(every), user), every, same)
+            bounds = self._interval(np.full(len(every), user), every, same, 0.9)
+            for name, bound in bounds.items():  # as wide as without the new ratings, around the new prediction
+                shown[name] = (shown["rating"] + torch.as_tensor(bound - alone)).clamp(*fitted.context.scale)
+        order = shown[by].clone()
         if not unrated:
-            scores[torch.bincount(fitted.context.train.item, minlength=len(fitted.items)) == 0] = -torch.inf
+            order[torch.bincount(fitted.context.train.item, minlength=len(fitted.items)) == 0] = -torch.inf
         if rated is not None:
-            scores[rated] = -torch.inf
-        top = torch.topk(scores, min(max(n, 0), int((scores > -torch.inf).sum())))
-        rows = top.indices.tolist()
-        table = pl.DataFrame({"item": [fitted.items.ids[row] for row in rows]}, schema={"item": pl.String})
+            order[rated] = -torch.inf
+            order[self._new_ratings(ratings or {})[0].cpu()] = -torch.inf
+        top = torch.topk(order, min(max(n, 0), int((order > -torch.inf).sum()))).indices
+        table = pl.DataFrame({"item": [fitted.items.ids[row] for row in top.tolist()]}, schema={"item": pl.String})
         if fitted.item_labels:
-            table = table.with_columns(pl.Series("label", [fitted.item_labels[row] for row in rows], dtype=pl.String))
-        return table.with_columns(pl.Series("rating", top.values.numpy()))
-
-    def _fallbacks(self, user: NDArray[np.int64], item: NDArray[np.int64]) -> list[str | None]:
-        """Per pair: null, or what was replaced by an average."""
-        train = self.fitted_.context.train
-        kinds = (
-            (user, torch.bincount(train.user, minlength=len(self.fitted_.users)).numpy(), "user"),
-            (item, torch.bincount(train.item, minlength=len(self.fitted_.items)).numpy(), "item"),
-        )
-        sides: list[NDArray[np.object_]] = []
-        for position, count, side in kinds:
-            unrated = count[np.maximum(position, 0)] == 0
-            words = np.where(position < 0, f"unknown {side}", np.where(unrated, f"{side} without ratings", ""))
-            sides.append(words)
-        return [", ".join(filter(None, pair)) or None for pair in zip(*sides, strict=True)]
+            labels = [fitted.item_labels[row] for row in top.tolist()]
+            table = table.with_columns(pl.Series("label", labels, dtype=pl.String))
+        return table.with_columns(pl.Series(name, values[top].numpy()) for name, values in shown.items())
 
 
 def _pairs(users: Ids, items: Ids) -> tuple[list[str], list[str]]:
@@ -438,26 +434,6 @@ def _pairs(users: Ids, items: Ids) -> tuple[list[str], list[str]]:
     if len(left) != len(right):
         raise DataError(f"predict: {len(left)} users and {len(right)} items; give as many of one as of the other")
     return left, right
-
-
-def _or_unknown(position: NDArray[np.int64], vocabulary: Vocabulary) -> NDArray[np.int64]:
-    """The last row stands for the unknown."""
-    return np.where(position < 0, len(vocabulary), position)
-
-
-def _with_unknown(slots: Slots) -> Slots:
-    """Adds the row of the unknown user (item): without attributes."""
-
-    def grown(array: NDArray[Any]) -> NDArray[Any]:
-        return np.concatenate([array, np.zeros((1, array.shape[1]), array.dtype)])
-
-    return Slots(grown(slots.value), grown(slots.weight), grown(slots.mask), slots.vectors)
-
-
-def _slots(arrays: Mapping[str, Tensor], side: str, encoder: AttributeEncoder) -> Slots:
-    vectors: Iterable[Tensor] = (arrays[f"{side}.vectors.{m}"] for m in range(len(encoder.vector_sizes)))
-    value, weight, mask = (arrays[f"{side}.{part}"].numpy() for part in ("value", "weight", "mask"))
-    return Slots(value, weight, mask, tuple(each.numpy() for each in vectors))
 
 
 def _version() -> str:

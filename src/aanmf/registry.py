@@ -16,7 +16,7 @@ from aanmf.models.aanmfpp import AANMFppConfig, AANMFppModule
 from aanmf.models.acmf import ACMFConfig, ACMFModule
 from aanmf.models.aesr import AESRConfig, AESRModule
 from aanmf.models.autorec import AutoRecConfig, AutoRecModule
-from aanmf.models.base import Context, RatingModule
+from aanmf.models.base import Context, ModelConfig, RatingModule
 from aanmf.models.fm import FMConfig, FMModule
 from aanmf.models.mf import MFConfig, MFModule
 from aanmf.models.nfm import NFMConfig, NFMModule
@@ -109,8 +109,8 @@ class AESR(Recommender):
         self._trust = None if trust is None else read_links(trust, data.users.ids)
         return super().fit(data, on_epoch)
 
-    def _build(self, context: Context) -> RatingModule:
-        return AESRModule(AESRConfig.model_validate(self.get_params()), context, self._trust)
+    def _build(self, config: ModelConfig, context: Context) -> RatingModule:
+        return AESRModule(AESRConfig.model_validate(config.model_dump()), context, self._trust)
 
 
 MODELS: dict[str, tuple[type[Recommender], dict[str, Any]]] = {

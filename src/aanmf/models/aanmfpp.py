@@ -21,7 +21,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from aanmf.models.base import AttributeSets, Context, ModelConfig, RatingModule, Ratings, embedding
-from aanmf.models.history import RatingHistory, Seen
+from aanmf.models.history import RatingHistory, Seen, shrinkage
+from aanmf.models.interval import Interval
 from aanmf.models.layers import AttentionCell, AttributeEmbedding, SetsOf, masked_softmax, weighted_sum
 from aanmf.models.ridge import KernelRidge
 
@@ -29,6 +30,8 @@ SPREAD = 1.1
 """Inside the model ratings are scaled to this standard deviation, so that one setting suits all scales."""
 MAX_LEVELS = 25
 """Up to so many distinct ratings the head is ordinal."""
+PLAIN = (5.0, 5.0)
+"""Pseudo-counts of the damped means that the model is held against."""
 MAX_ITEMS = 12_000
 """The item kernel is a matrix of this many rows at most; larger catalogues do without it."""
 
@@ -96,13 +99,32 @@ class Encoded:
     value: Tensor
 
 
+@dataclass(frozen=True)
+class View:
+    """Sums over all training ratings: as the members see them, as damped means do, and how many there are."""
+
+    seen: Seen
+    plain: Seen
+    n_user: Tensor
+    n_item: Tensor
+
+    @classmethod
+    def of(cls, history: RatingHistory) -> View:
+        """All ratings in view."""
+        ones = torch.ones_like(history.rating)
+        count = [
+            torch.bincount(side, minlength=n)
+            for side, n in zip((history.user, history.item), history.shape, strict=True)
+        ]
+        return cls(history.see(ones), history.see(ones, PLAIN), *count)
+
+
 class AANMFppModule(RatingModule):
     """See the equations on top of the file."""
 
     scale: Tensor
     levels: Tensor
     trust: Tensor
-    spread: Tensor
 
     def __init__(self, config: AANMFppConfig, context: Context) -> None:
         super().__init__()
@@ -117,14 +139,14 @@ class AANMFppModule(RatingModule):
         self.ordinal = config.ordinal and 2 <= len(levels) <= MAX_LEVELS
         self.register_buffer("levels", levels if self.ordinal else levels[[0, -1]], persistent=False)
         self.register_buffer("trust", torch.ones(()))  # weight of the model over damped means
-        self.register_buffer("spread", torch.ones(()))  # what standard deviations are multiplied with
+        self.errors = Interval()
         self.ridge: KernelRidge | None = None
         if config.ridge and context.n_items <= MAX_ITEMS:
             self.ridge = KernelRidge(self.history, self._item_matrix(context), strengths=(1.2, 2.7, 8.0))
         features = len(self.ridge.strengths) if self.ridge else 0
         members = [Member(config, context, features, self.levels) for _ in range(config.members)]
         self.members = nn.ModuleList(members)
-        self._view: Seen | None = None
+        self._view: View | None = None
         self._ready: list[Encoded] = []
 
     def _item_matrix(self, context: Context) -> Tensor:
@@ -197,6 +219,14 @@ class AANMFppModule(RatingModule):
             return f
         return self.levels[0] + self.above(member, f) @ self.levels.diff()
 
+    def variance(self, member: Member, f: Tensor) -> Tensor:
+        """Var[r] of latent scores, in scaled units; 0 without the ordinal head."""
+        if not self.ordinal:
+            return torch.zeros_like(f)
+        above = self.above(member, f)
+        second = self.levels[0].square() + above @ self.levels.square().diff()
+        return second - (self.levels[0] + above @ self.levels.diff()).square()
+
     def loss(self, member: Member, f: Tensor, rating: Tensor) -> Tensor:
         """Mean squared error, or the ordinal head's negative log-likelihood in about the same units."""
         if not self.ordinal:
@@ -214,12 +244,12 @@ class AANMFppModule(RatingModule):
         super().train(mode)
         return self
 
-    def _prepare(self) -> tuple[Seen, list[Encoded]]:
-        """Histories of all training ratings and what the members make of them; computed once."""
+    def _prepare(self) -> tuple[View, list[Encoded]]:
+        """All training ratings in view, and what the members make of them; computed once."""
         if self._view is None:
             with torch.no_grad():
-                self._view = self.history.see(torch.ones_like(self.history.rating))
-                self._ready = [self.encode(member, self._view) for member in self._members()]
+                self._view = View.of(self.history)
+                self._ready = [self.encode(member, self._view.seen) for member in self._members()]
         return self._view, self._ready
 
     def _members(self) -> list[Member]:
@@ -227,16 +257,16 @@ class AANMFppModule(RatingModule):
 
     def forward(self, users: Tensor, items: Tensor, sets: AttributeSets | None = None) -> Tensor:
         """See `RatingModule.forward`: the mean of the members, as far as it is trusted over damped means."""
-        model = torch.stack(self.each(users, items, sets)).mean(0)
+        model = torch.stack([self.expected(member, f) for member, f in self.each(users, items, sets)]).mean(0)
         return self.blend(model, self.means(users, items)) / self.scale
 
-    def each(self, users: Tensor, items: Tensor, sets: AttributeSets | None = None) -> list[Tensor]:
-        """The members' predictions (B,), in scaled units."""
+    def each(self, users: Tensor, items: Tensor, sets: AttributeSets | None = None) -> list[tuple[Member, Tensor]]:
+        """The members and their latent scores (B,), in scaled units."""
         _, ready = self._prepare()
         sets = self.sets.rows(users) if sets is None else sets
         features = self._features(users, items)
         return [
-            self.expected(member, self.latent(member, encoded, users, items, sets, features))
+            (member, self.latent(member, encoded, users, items, sets, features))
             for member, encoded in zip(self._members(), ready, strict=True)
         ]
 
@@ -246,10 +276,50 @@ class AANMFppModule(RatingModule):
 
     def means(self, users: Tensor, items: Tensor) -> Tensor:
         """Damped means (B,) in scaled units: the prediction that is hard to beat where ratings are few."""
-        if not hasattr(self, "_plain"):
-            self._plain = self.history.see(torch.ones_like(self.history.rating), damping=(5.0, 5.0))
-        plain = self._plain
+        plain = self._prepare()[0].plain
         return plain.mean + plain.user_offset[users] + plain.item_offset[items]
+
+    def interval(
+        self, users: Tensor, items: Tensor, coverage: float, sets: AttributeSets | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """See `RatingModule.interval`."""
+        each = self.each(users, items, sets)
+        model = torch.stack([self.expected(member, f) for member, f in each]).mean(0)
+        variance = torch.stack([self.variance(member, f) for member, f in each]).mean(0)
+        rating = self.blend(model, self.means(users, items))
+        width = self.errors.width(coverage) * self.errors.spread(variance, *self.counts(users, items))
+        return (rating - width) / self.scale, (rating + width) / self.scale
+
+    def counts(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+        """Training ratings of users and of items, (B,) each."""
+        view = self._prepare()[0]
+        return view.n_user[users], view.n_item[items]
+
+    def fold_in(self, user: int, sets: AttributeSets | None, items: Tensor, ratings: Tensor) -> Tensor:
+        """See `RatingModule.fold_in`: the equations on top of the file with a longer history, nothing retrained."""
+        h, (view, ready) = self.history, self._prepare()
+        old = h.rows_of(user)
+        old = old[~torch.isin(h.item[old], items)]  # a new rating replaces the old one
+        items, ratings = torch.cat([h.item[old], items]), torch.cat([h.rating[old], ratings * self.scale])
+        at = torch.tensor([user], device=items.device)
+        sets = self.sets.rows(at) if sets is None else sets
+        offset, residual = h.offset_of(view.seen, items, ratings, h.damping)
+        features = None
+        if self.ridge:
+            _, target = h.offset_of(self.ridge.seen, items, ratings, self.ridge.damping)
+            features = self.ridge.of_history(user, items, target)[:-1]
+        scale = shrinkage(torch.tensor([len(items)], device=items.device), h.power[0])[0]
+        total = torch.zeros(self.n_items, device=items.device)
+        for member, encoded in zip(self._members(), ready, strict=True):
+            x = member.p[user]
+            if self.config.history:
+                x = x + scale * (member.y[items].sum(0) + residual @ member.c[items])
+            f = view.seen.mean + offset + x[-1] + encoded.b_i[:-1] + encoded.z[:-1] @ x[:-1]
+            f = f + self._attribute_scores(encoded, sets)[0]
+            total += self.expected(member, f if features is None else f + features @ member.t)
+        plain_offset, _ = h.offset_of(view.plain, items, ratings, PLAIN)
+        means = view.plain.mean + plain_offset + view.plain.item_offset[:-1]
+        return self.blend(total / len(self.members), means) / self.scale
 
     def _features(self, users: Tensor, items: Tensor) -> Tensor:
         return self.ridge.features(users, items) if self.ridge else torch.zeros(len(users), 0, device=users.device)

@@ -17,6 +17,9 @@ from aanmf.data.encode import Slots
 from aanmf.data.schema import first_fault
 from aanmf.errors import ConfigError
 
+FOLD_IN_DAMPING = 5.0
+"""As many ratings count as much as the prior knowledge of a user's mean."""
+
 
 class ModelConfig(BaseModel):
     """Settings that every model has. Each model adds its own."""
@@ -185,6 +188,25 @@ class RatingModule(nn.Module):
     def attention(self, users: Tensor, items: Tensor, sets: AttributeSets | None = None) -> Tensor | None:
         """Lambda (B, J): how much each attribute slot of the user counts for the item; None for models without."""
         return None
+
+    def interval(
+        self, users: Tensor, items: Tensor, coverage: float, sets: AttributeSets | None = None
+    ) -> tuple[Tensor, Tensor] | None:
+        """Low and high (B,): the rating lies between them with probability `coverage`; None for models without."""
+        return None
+
+    def fold_in(self, user: int, sets: AttributeSets | None, items: Tensor, ratings: Tensor) -> Tensor:
+        """Scores of all items (n_items,) for one user who gave new ratings, without retraining.
+
+        Here: the scores without them, moved by the damped mean of what they left over.
+
+        Args:
+            user: position, that of the unknown user for a new one.
+            sets: (1, J) attributes of a new user; None: those of `user`.
+            items, ratings: (m,) what was rated since training.
+        """
+        (_, (scores,)), *_ = self.catalogue(torch.tensor([user], device=items.device), sets)
+        return scores + (ratings - scores[items]).sum() / (len(items) + FOLD_IN_DAMPING)
 
     def l2_groups(self) -> Iterable[tuple[float, list[nn.Parameter]]]:
         """(l2, parameters): adds (l2 / n ratings) * sum of their squares to the mean squared error."""

@@ -92,6 +92,19 @@ class RatingHistory(nn.Module):
             shrinkage(n_item, self.power[1]),
         )
 
+    def rows_of(self, user: int) -> Tensor:
+        """Where the ratings of one user lie."""
+        start = int(self.matrix.start[user])
+        return torch.arange(start, start + int(self.matrix.count[user]), device=self.rating.device)
+
+    def offset_of(
+        self, seen: Seen, items: Tensor, ratings: Tensor, damping: tuple[float, float]
+    ) -> tuple[Tensor, Tensor]:
+        """b_u (scalar) and residuals (n,) of a user with this history, as `see` would give them."""
+        left = ratings - seen.mean - seen.item_offset[items]
+        offset = left.sum() / (len(items) + damping[0])
+        return offset, left - offset
+
     def _both(self, values: Tensor) -> BothWays:
         return BothWays(values, self.matrix.turned(values))
 

@@ -59,3 +59,15 @@ class MFModule(RatingModule):
             part = torch.arange(start, min(start + block, len(users)), device=users.device)
             bias = self.mu + self.b_u[users[part]] + self.b_i[:-1, 0]
             yield part, torch.addmm(bias, self.p[users[part]], self.q[:-1].T)
+
+    def fold_in(self, user: int, sets: AttributeSets | None, items: Tensor, ratings: Tensor) -> Tensor:
+        """See `RatingModule.fold_in`: p_u and b_u move to the minimum of the training loss on the new ratings."""
+        (_, (scores,)), *_ = self.catalogue(torch.tensor([user], device=items.device))
+        inputs = torch.cat([self.q, torch.ones_like(self.b_i)], dim=1)  # (I, K + 1)
+        damping = torch.full((inputs.shape[1],), self.config.l2).index_fill_(
+            0, torch.tensor([self.q.shape[1]]), self.config.l2_bias
+        )
+        rated = inputs[items]
+        normal = rated.T @ rated + (damping + 1e-6).diag().to(rated.device)
+        change = torch.linalg.solve(normal, rated.T @ (ratings - scores[items]))
+        return scores + inputs[:-1] @ change

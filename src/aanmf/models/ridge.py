@@ -42,10 +42,11 @@ class KernelRidge(nn.Module):
         self.strengths, self.limit = strengths, limit
         self.history = history
         n_items = history.shape[1]
-        seen = history.see(torch.ones(len(history)), damping=(15.0, 15.0))
+        self.damping = (15.0, 15.0)
+        self.seen = history.see(torch.ones(len(history)), self.damping)
         scale = (torch.bincount(history.item, minlength=n_items) + 1.0).rsqrt()
         self.rated = scale[history.item]  # (N,) a rating's entry in the normalised who-rated-what matrix
-        self.residual = seen.residual.by_user
+        self.residual = self.seen.residual.by_user
         self.liked = self.residual * self.rated
         unit = nn.functional.normalize(attributes, dim=1)
         similarity = share * (unit @ unit.T + 1)
@@ -85,10 +86,14 @@ class KernelRidge(nn.Module):
         scores = [self.history.matrix(self.similarity, users, alpha) for alpha in self.alpha]
         return torch.stack(scores, dim=-1)
 
-    def of_user(self, items: Tensor, residual: Tensor) -> Tensor:
-        """Predicted residuals (I, F) of a new user with these rated items and residuals."""
-        alpha, _ = ridge(self.similarity[items][:, items], residual, self.strengths)
-        return self.similarity[:, items] @ alpha.T
+    def of_history(self, user: int, items: Tensor, residual: Tensor) -> Tensor:
+        """Predicted residuals (I, F) of one user with this history, in place of that in the training ratings."""
+        own = torch.zeros(2, len(self.similarity), device=items.device)
+        rows = self.history.rows_of(user)
+        own[:, self.history.item[rows]] = torch.stack([self.liked[rows], self.rated[rows]])
+        columns = self.similarity[:, items] - own.T @ own[:, items]
+        alpha, _ = ridge(columns[items], residual, self.strengths)
+        return columns @ alpha.T
 
 
 def ridge(kernel: Tensor, target: Tensor, strengths: tuple[float, ...]) -> tuple[Tensor, Tensor]:

@@ -2,144 +2,210 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from aanmf.errors import ConfigError
 from aanmf.models.aanmfpp import AANMFppConfig, AANMFppModule, Member, member_groups
 from aanmf.models.base import Context
-from aanmf.training.trainer import Epoch, History, OnEpoch, pick_device, validation_rows
+from aanmf.models.interval import Interval
+from aanmf.training.trainer import Epoch, History, OnEpoch, pick_device
 
+log = logging.getLogger(__name__)
 STRENGTHS = (30.0, 70.0, 160.0, 400.0)
 """Values of l2 to choose from on held-out training ratings."""
+HELD_OUT = 5_000
+"""Held-out ratings that a choice should rest on: small data sets are cut several times."""
+PARTS = ("attention", "history", "item_attributes", "ridge")
+"""What can be left out."""
+SMALL = 50_000
+"""Up to so many ratings it is also tried what the model does better without."""
+
+Build = Callable[[AANMFppConfig, Context], AANMFppModule]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How one setting did on held-out ratings.
+
+    Attributes:
+        config: with l2 set.
+        mse: of predictions, blended with damped means as far as `trust` says.
+        trust: weight of the model over damped means, 0 to 1.
+        errors: learned from the held-out errors.
+    """
+
+    config: AANMFppConfig
+    mse: float
+    trust: float
+    errors: Interval
 
 
 def fit_held_out(
-    build: Callable[[AANMFppConfig, Context], AANMFppModule],
-    context: Context,
-    config: AANMFppConfig,
-    on_epoch: OnEpoch | None = None,
+    build: Build, context: Context, config: AANMFppConfig, on_epoch: OnEpoch | None = None
 ) -> tuple[AANMFppModule, History]:
-    """Chooses l2 and the trust over damped means on held-out ratings, then fits all members on all ratings."""
-    history, device = History(), pick_device(config.device)
-    trust, spread, l2 = 1.0, 1.0, config.l2
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    """Chooses l2 and the trust over damped means on held-out ratings, then fits all members on all ratings.
+
+    Raises:
+        ConfigError: training diverged.
+    """
+    loop = Loop(build, config, pick_device(config.device), on_epoch)
+    with torch.random.fork_rng(devices=[loop.device] if loop.device.type == "cuda" else []):
+        best = None
         if config.validation > 0 and len(context.train) >= 20:
-            l2, trust, spread = _choose(build, context, config, device, history, on_epoch)
-        strengths = [STRENGTHS[1] if l2 is None else l2] * config.members
-        module = _fit(build, "final", context, config, strengths, device, history, on_epoch)
-        module.trust.fill_(trust)
-        module.spread.fill_(spread)
-    return module.eval(), history
+            best = choose(loop, context, config)
+        chosen = best.config if best else config
+        l2 = STRENGTHS[1] if chosen.l2 is None else chosen.l2
+        module = loop.fit("final", context, chosen, [l2] * config.members)
+        if best:
+            module.trust.fill_(best.trust)
+            module.errors.load_state_dict(best.errors.state_dict())
+            loop.history.chosen = {"l2": l2} | {part: False for part in PARTS if not getattr(chosen, part)}
+            log.info("%r: l2 %g, trust %.2f over damped means", chosen, l2, best.trust)
+    return module.eval(), loop.history
 
 
-def _choose(
-    build: Callable[[AANMFppConfig, Context], AANMFppModule],
-    context: Context,
-    config: AANMFppConfig,
-    device: torch.device,
-    history: History,
-    on_epoch: OnEpoch | None,
-) -> tuple[float, float, float]:
-    """l2, trust and spread from a validation part; one member per candidate."""
-    ratings = context.train
-    held = validation_rows(len(ratings), config.validation, config.seed)
-    kept = np.setdiff1d(np.arange(len(ratings)), held)
-    part = context.with_train(ratings.take(torch.as_tensor(kept)))
-    valid = ratings.take(torch.as_tensor(held)).to(device)
+def choose(loop: Loop, context: Context, config: AANMFppConfig) -> Trial:
+    """The best setting on held-out ratings: l2 and, where ratings are few, whether to leave a part out."""
+    cuts = validation_cuts(len(context.train), config.validation, config.seed)
     strengths = list(STRENGTHS) if config.l2 is None else [config.l2]
-    module = _fit(build, "search", part, config, strengths, device, history, on_epoch)
-    module.eval()
-    errors = []
-    with torch.no_grad():
-        truth, means = valid.rating * module.scale, module.means(valid.user, valid.item)
-        for predicted in module.each(valid.user, valid.item):
-            x, y = predicted - means, truth - means
-            trust = float((x @ y / (x @ x).clamp(min=1e-9)).clamp(0, 1))
-            errors.append((float((trust * x - y).square().mean()), trust))
-    best = int(np.argmin([error for error, _ in errors]))
-    return strengths[best], errors[best][1], 1.0
+    best = min(try_out(loop, context, config, strengths, cuts), key=lambda trial: trial.mse)
+    if len(context.train) <= SMALL:
+        for part in PARTS:
+            if getattr(best.config, part):
+                without = best.config.model_copy(update={part: False})
+                (trial,) = try_out(loop, context, without, [best.config.l2 or 0.0], cuts)
+                best = min(best, trial, key=lambda each: each.mse)
+    return best
 
 
-def _fit(
-    build: Callable[[AANMFppConfig, Context], AANMFppModule],
-    phase: str,
-    context: Context,
-    config: AANMFppConfig,
-    strengths: list[float],
-    device: torch.device,
-    history: History,
-    on_epoch: OnEpoch | None,
-) -> AANMFppModule:
-    """A module with a member per strength of l2, each trained with a seed of its own."""
-    torch.manual_seed(config.seed)
-    module = build(config.model_copy(update={"members": len(strengths)}), context).to(device)
-    module.train()
-    features = module.ridge.fit() if module.ridge else torch.zeros(len(context.train), 0, device=device)
-    for index, l2 in enumerate(strengths):
-        member = module.members[index]
+def validation_cuts(n: int, share: float, seed: int) -> list[np.ndarray]:
+    """Rows to hold out, one array per fit: enough of them in all to choose on."""
+    order = np.random.default_rng([seed, 1]).permutation(n)
+    size = max(1, round(n * share))
+    many = min(5, n // size, max(1, round(HELD_OUT / size)))
+    return [np.sort(order[n - (cut + 1) * size : n - cut * size]) for cut in range(many)]
+
+
+def try_out(
+    loop: Loop, context: Context, config: AANMFppConfig, strengths: list[float], cuts: list[np.ndarray]
+) -> list[Trial]:
+    """One member per strength of l2, trained without the held-out ratings and scored on them."""
+    ratings, seen = context.train, []
+    for held in cuts:
+        kept = np.setdiff1d(np.arange(len(ratings)), held)
+        part = context.with_train(ratings.take(torch.as_tensor(kept)))
+        valid = ratings.take(torch.as_tensor(held)).to(loop.device)
+        module = loop.fit("search", part, config, strengths).eval()
+        with torch.no_grad():
+            truth, means = valid.rating * module.scale, module.means(valid.user, valid.item)
+            count = torch.stack(module.counts(valid.user, valid.item))
+            each = module.each(valid.user, valid.item)
+            model = torch.stack([module.expected(member, f) for member, f in each])
+            variance = torch.stack([module.variance(member, f) for member, f in each])
+        seen.append((truth / module.scale, means / module.scale, count, model / module.scale, variance))
+    truth, means = (torch.cat([cut[side] for cut in seen]) for side in (0, 1))
+    count, model, variance = (torch.cat([cut[side] for cut in seen], dim=1) for side in (2, 3, 4))
+    scale = module.scale  # type: ignore[possibly-undefined]
+    trials = []
+    for l2, predicted, spread in zip(strengths, model, variance, strict=True):
+        x, y = predicted - means, truth - means
+        trust = float((x @ y / (x @ x).clamp(min=1e-9)).clamp(0, 1))
+        error = y - trust * x
+        errors = Interval().to(loop.device)
+        errors.fit(error * scale, spread, count[0].float(), count[1].float())
+        chosen = config.model_copy(update={"l2": l2})
+        trials.append(Trial(chosen, float(error.square().mean()), trust, errors))
+    return trials
+
+
+class Loop:
+    """Trains modules and keeps the history of it."""
+
+    def __init__(self, build: Build, config: AANMFppConfig, device: torch.device, on_epoch: OnEpoch | None) -> None:
+        self.build, self.seed, self.device, self.on_epoch = build, config.seed, device, on_epoch
+        self.history = History()
+
+    def fit(self, phase: str, context: Context, config: AANMFppConfig, strengths: list[float]) -> AANMFppModule:
+        """A module with a member per strength of l2, each trained with a seed of its own."""
+        torch.manual_seed(self.seed)
+        module = self.build(config.model_copy(update={"members": len(strengths)}), context).to(self.device)
+        module.train()
+        n = len(context.train)
+        features = module.ridge.fit() if module.ridge else torch.zeros(n, 0, device=self.device)
+        for index, l2 in enumerate(strengths):
+            self._fit_member(phase, module, config, index, l2, features)
+        rated_users = torch.bincount(context.train.user, minlength=context.n_users + 1) > 0
+        rated_items = torch.bincount(context.train.item, minlength=context.n_items + 1) > 0
+        module.settle(rated_users.to(self.device), rated_items.to(self.device))
+        return module
+
+    def _fit_member(
+        self, phase: str, module: AANMFppModule, config: AANMFppConfig, index: int, l2: float, features: Tensor
+    ) -> None:
+        """Adam over parts: a fresh cut in every epoch, `steps` steps on each part with its ratings held out."""
+        member, ratings = module.members[index], module.history
         assert isinstance(member, Member)
-        generator = torch.Generator(device).manual_seed(config.seed + index)
-        _fit_member(module, member, features, l2, config, generator, phase, index, history, on_epoch)
-    rated_users = torch.bincount(context.train.user, minlength=context.n_users + 1) > 0
-    rated_items = torch.bincount(context.train.item, minlength=context.n_items + 1) > 0
-    module.settle(rated_users.to(device), rated_items.to(device))
-    return module
+        n = len(ratings)
+        steps = config.steps or max(1, round((n / 160_000) ** (1 / 3)))
+        optimizer = _optimizer(member, l2, n, config.learning_rate)
+        generator = torch.Generator(self.device).manual_seed(self.seed + index)
+        total, done = config.epochs * min(config.parts, n) * steps, 0
+        for epoch in range(1, config.epochs + 1):
+            start, error = time.perf_counter(), torch.zeros((), dtype=torch.float64, device=self.device)
+            for rows in torch.randperm(n, generator=generator, device=self.device).chunk(config.parts):
+                seen = ratings.see(torch.ones_like(ratings.rating).index_fill_(0, rows, 0.0))
+                user, item, rating = ratings.user[rows], ratings.item[rows], ratings.rating[rows]
+                sets, given = module.sets.rows(user), features[rows]
+                f = rating
+                for _ in range(steps):
+                    for group in optimizer.param_groups:
+                        group["lr"] = config.learning_rate * 0.5 * (1 + math.cos(math.pi * done / total))
+                    f = module.latent(member, module.encode(member, seen), user, item, sets, given)
+                    optimizer.zero_grad()
+                    module.loss(member, f, rating).backward()
+                    optimizer.step()
+                    done += 1
+                with torch.no_grad():
+                    error += (module.expected(member, f) - rating).double().square().sum()
+            mse = float(error) / n / float(module.scale) ** 2
+            self._record(phase, module, config, index, epoch, mse, time.perf_counter() - start)
+
+    def _record(
+        self,
+        phase: str,
+        module: AANMFppModule,
+        config: AANMFppConfig,
+        index: int,
+        epoch: int,
+        mse: float,
+        seconds: float,
+    ) -> None:
+        if not math.isfinite(mse):
+            raise ConfigError(
+                f"training diverged in epoch {epoch} (error {mse}): give a learning_rate below {config.learning_rate:g}"
+            )
+        of = config.epochs * len(module.members)
+        record = Epoch(phase, index * config.epochs + epoch, of, mse, None, seconds, len(module.history) / seconds)
+        self.history.epochs.append(record)
+        self.history.best_epoch = epoch
+        if self.on_epoch:
+            self.on_epoch(record)
 
 
-def _fit_member(
-    module: AANMFppModule,
-    member: Member,
-    features: Tensor,
-    l2: float,
-    config: AANMFppConfig,
-    generator: torch.Generator,
-    phase: str,
-    index: int,
-    history: History,
-    on_epoch: OnEpoch | None,
-) -> None:
-    """Adam over parts: a fresh cut in every epoch, `steps` steps on each part with its ratings held out."""
-    ratings = module.history
-    n = len(ratings)
-    steps = config.steps or max(1, round((n / 160_000) ** (1 / 3)))
+def _optimizer(member: Member, l2: float, n: int, learning_rate: float) -> torch.optim.Optimizer:
     groups = list(member_groups(member, l2))
-    named = {id(p) for _, params in groups for p in params}
-    groups.append((0.0, [p for p in member.parameters() if id(p) not in named]))
-    optimizer = torch.optim.Adam(
+    named = {id(each) for _, params in groups for each in params}
+    groups.append((0.0, [each for each in member.parameters() if id(each) not in named]))
+    return torch.optim.Adam(
         [{"params": params, "weight_decay": 2 * strength / n} for strength, params in groups],
-        lr=config.learning_rate,
+        lr=learning_rate,
         fused=True,
     )
-    total, done = config.epochs * min(config.parts, n) * steps, 0
-    for epoch in range(1, config.epochs + 1):
-        start, error = time.perf_counter(), torch.zeros((), dtype=torch.float64)
-        for rows in torch.randperm(n, generator=generator, device=ratings.rating.device).chunk(config.parts):
-            seen = ratings.see(torch.ones_like(ratings.rating).index_fill_(0, rows, 0.0))
-            user, item, rating = ratings.user[rows], ratings.item[rows], ratings.rating[rows]
-            sets, given = module.sets.rows(user), features[rows]
-            f = rating
-            for _ in range(steps):
-                rate = config.learning_rate * 0.5 * (1 + math.cos(math.pi * done / total))
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                f = module.latent(member, module.encode(member, seen), user, item, sets, given)
-                loss = module.loss(member, f, rating)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                done += 1
-            with torch.no_grad():
-                error += (module.expected(member, f) - rating).double().square().sum().cpu()
-        seconds = time.perf_counter() - start
-        mse = float(error / n / module.scale.double() ** 2)
-        number = index * config.epochs + epoch
-        record = Epoch(phase, number, config.epochs * len(module.members), mse, None, seconds, n / seconds)
-        history.epochs.append(record)
-        history.best_epoch = epoch
-        if on_epoch:
-            on_epoch(record)

@@ -44,6 +44,8 @@ class History:
     best_epoch: int = 0
     """The number of epochs the final weights were trained for."""
     interrupted: bool = False
+    chosen: dict[str, float] = field(default_factory=dict)
+    """Settings that were chosen on held-out ratings, where the model does so."""
 
 
 OnEpoch = Callable[[Epoch], None]
