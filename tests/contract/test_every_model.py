@@ -26,6 +26,7 @@ CHANGED: dict[str, object] = {
     "learning_rate": 0.03,
     "l2": 500.0,
     "steps": 3,
+    "parts": 7,
     "validation": 0.3,
     "batch_size": 50,
     "dropout": 0.6,

@@ -45,8 +45,8 @@ class AANMFppConfig(ModelConfig):
     """Adam's step size at the start; it falls to 0 along half a cosine."""
     members: int = Field(default=4, ge=1)
     """Models that are averaged; they differ in seed and in the order of the parts."""
-    parts: int = Field(default=20, ge=2)
-    """Every epoch cuts the ratings into so many parts; each is fitted with the others in view."""
+    parts: int | None = Field(default=None, ge=2)
+    """Every epoch cuts the ratings into so many parts, each fitted with the others in view; None: n / 1000, 5 to 20."""
     steps: int | None = Field(default=None, ge=1)
     """Optimiser steps per part; None: 1 up to 160,000 ratings, then growing with the cube root of their number."""
     l2: float | None = Field(default=None, ge=0)
@@ -55,6 +55,8 @@ class AANMFppConfig(ModelConfig):
     """False: attributes are added with weight 1."""
     history: bool = True
     """False: without the histories of users and the audiences of items."""
+    user_attributes: bool = True
+    """False: without the attributes of users."""
     item_attributes: bool = True
     """False: without the attributes of items."""
     ridge: bool = True
@@ -130,6 +132,7 @@ class AANMFppModule(RatingModule):
         super().__init__()
         self.config, self.shape = config, (context.n_users + 1, context.n_items + 1)
         self.sets, self.item_sets = SetsOf(context.users), SetsOf(context.items)
+        self.attend = config.user_attributes and context.users.mask.shape[1] > 0
         train = context.train
         scale = SPREAD / train.rating.double().std(correction=0).clamp(min=1e-3).float()
         self.register_buffer("scale", scale, persistent=False)
@@ -202,12 +205,14 @@ class AANMFppModule(RatingModule):
         self, member: Member, encoded: Encoded, users: Tensor, items: Tensor, sets: AttributeSets, features: Tensor
     ) -> Tensor:
         """f (B,), in the scaled ratings' units; `features` (B, F) of the ridge."""
-        cells = items[:, None] * encoded.value.shape[1] + sets.value
-        value = encoded.value.reshape(-1).index_select(0, cells.reshape(-1)).view(sets.value.shape)
-        attributes = (self.weights(encoded, items, sets) * sets.weight * value * sets.mask).sum(1)
         taste = (encoded.x.index_select(0, users) * encoded.z.index_select(0, items)).sum(1)
         bias = encoded.b_u.index_select(0, users) + encoded.b_i.index_select(0, items)
-        return bias + taste + attributes + features @ member.t
+        f = bias + taste + features @ member.t
+        if not self.attend:
+            return f
+        cells = items[:, None] * encoded.value.shape[1] + sets.value
+        value = encoded.value.reshape(-1).index_select(0, cells.reshape(-1)).view(sets.value.shape)
+        return f + (self.weights(encoded, items, sets) * sets.weight * value * sets.mask).sum(1)
 
     def above(self, member: Member, f: Tensor) -> Tensor:
         """P(r > level k) (..., L - 1)."""
@@ -362,6 +367,8 @@ class AANMFppModule(RatingModule):
 
     def _attribute_scores(self, encoded: Encoded, sets: AttributeSets) -> Tensor:
         """sum_j lambda_j(i) weight_j (a_j . z_i + beta_j) (b, I): numerator and denominator of the softmax apart."""
+        if not self.attend:
+            return torch.zeros(len(sets.mask), self.n_items, device=sets.mask.device)
         n_values = encoded.value.shape[1]
         empty = torch.zeros(len(sets.mask), n_values, device=sets.mask.device)
         weight = empty.scatter_add(1, sets.value, sets.weight * sets.mask)

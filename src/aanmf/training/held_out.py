@@ -23,10 +23,13 @@ STRENGTHS = (30.0, 70.0, 160.0, 400.0)
 """Values of l2 to choose from on held-out training ratings."""
 HELD_OUT = 5_000
 """Held-out ratings that a choice should rest on: small data sets are cut several times."""
-PARTS = ("attention", "history", "item_attributes", "ridge")
-"""What can be left out."""
+LESS = (
+    {"user_attributes": False, "item_attributes": False},
+    {"user_attributes": False, "item_attributes": False, "history": False, "ridge": False},
+)
+"""What may do better where ratings are few: no attributes; ids alone."""
 SMALL = 50_000
-"""Up to so many ratings it is also tried what the model does better without."""
+"""Up to so many ratings it is also tried whether the model does better with less."""
 
 Build = Callable[[AANMFppConfig, Context], AANMFppModule]
 
@@ -67,7 +70,8 @@ def fit_held_out(
         if best:
             module.trust.fill_(best.trust)
             module.errors.load_state_dict(best.errors.state_dict())
-            loop.history.chosen = {"l2": l2} | {part: False for part in PARTS if not getattr(chosen, part)}
+            changed = {name for less in LESS for name in less if getattr(chosen, name) != getattr(config, name)}
+            loop.history.chosen = {"l2": l2, **dict.fromkeys(sorted(changed), False)}
             log.info("%r: l2 %g, trust %.2f over damped means", chosen, l2, best.trust)
     return module.eval(), loop.history
 
@@ -78,11 +82,10 @@ def choose(loop: Loop, context: Context, config: AANMFppConfig) -> Trial:
     strengths = list(STRENGTHS) if config.l2 is None else [config.l2]
     best = min(try_out(loop, context, config, strengths, cuts), key=lambda trial: trial.mse)
     if len(context.train) <= SMALL:
-        for part in PARTS:
-            if getattr(best.config, part):
-                without = best.config.model_copy(update={part: False})
-                (trial,) = try_out(loop, context, without, [best.config.l2 or 0.0], cuts)
-                best = min(best, trial, key=lambda each: each.mse)
+        for less in LESS:
+            smaller = best.config.model_copy(update=less)
+            (trial,) = try_out(loop, context, smaller, [smaller.l2 or 0.0], cuts)
+            best = min(best, trial, key=lambda each: each.mse)
     return best
 
 
@@ -155,12 +158,13 @@ class Loop:
         assert isinstance(member, Member)
         n = len(ratings)
         steps = config.steps or max(1, round((n / 160_000) ** (1 / 3)))
+        parts = min(n, config.parts or min(max(n // 1000, 5), 20))
         optimizer = _optimizer(member, l2, n, config.learning_rate)
         generator = torch.Generator(self.device).manual_seed(self.seed + index)
-        total, done = config.epochs * min(config.parts, n) * steps, 0
+        total, done = config.epochs * parts * steps, 0
         for epoch in range(1, config.epochs + 1):
             start, error = time.perf_counter(), torch.zeros((), dtype=torch.float64, device=self.device)
-            for rows in torch.randperm(n, generator=generator, device=self.device).chunk(config.parts):
+            for rows in torch.randperm(n, generator=generator, device=self.device).chunk(parts):
                 seen = ratings.see(torch.ones_like(ratings.rating).index_fill_(0, rows, 0.0))
                 user, item, rating = ratings.user[rows], ratings.item[rows], ratings.rating[rows]
                 sets, given = module.sets.rows(user), features[rows]

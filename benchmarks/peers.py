@@ -1,0 +1,109 @@
+"""Other libraries on our data sets: each takes training and test ratings and returns predictions of the test pairs.
+
+myFM gets what an expert would give it: ids, attributes of both sides, and histories both ways, every kind in a group of
+its own. Nothing is learned from the test part; its pairs are needed because myFM predicts while it samples.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from aanmf import RatingDataset
+from aanmf.data.encode import AttributeEncoder, Slots
+
+Predictions = NDArray[np.float64]
+MYFM_RANK, MYFM_ITERATIONS = 32, 300
+
+
+def damped_means(train: RatingDataset, test: RatingDataset, damping: float = 5.0) -> Predictions:
+    """mu + b_i + b_u with pseudo-counts: hard to beat where ratings are few."""
+    mu = train.rating.astype(np.float64).mean()
+    left = train.rating - mu
+    n_item, n_user = (
+        np.bincount(train.item, minlength=len(train.items)),
+        np.bincount(train.user, minlength=len(train.users)),
+    )
+    b_i = np.bincount(train.item, left, len(train.items)) / (n_item + damping)
+    b_u = np.bincount(train.user, left - b_i[train.item], len(train.users)) / (n_user + damping)
+    return mu + b_u[test.user] + b_i[test.item]
+
+
+def surprise_svdpp(train: RatingDataset, test: RatingDataset, seed: int) -> Predictions:
+    """Surprise's SVD++ (Cython) with its defaults: 20 factors, 20 epochs."""
+    import pandas as pd
+    from surprise import Dataset, Reader, SVDpp
+
+    low, high = train.scale or (float(train.rating.min()), float(train.rating.max()))
+    frame = pd.DataFrame({"u": train.user, "i": train.item, "r": train.rating})
+    ratings = Dataset.load_from_df(frame, Reader(rating_scale=(low, high))).build_full_trainset()
+    model = SVDpp(random_state=seed, cache_ratings=True).fit(ratings)
+    return np.array([model.predict(u, i).est for u, i in zip(test.user.tolist(), test.item.tolist(), strict=True)])
+
+
+def myfm_regression(train: RatingDataset, test: RatingDataset, seed: int, attributes: bool = True) -> Predictions:
+    """myFM's Gibbs sampler for squared error."""
+    import myfm
+
+    design = Design(train, attributes)
+    model = myfm.MyFMRegressor(rank=MYFM_RANK, random_seed=seed)
+    relations = design.relations(train)
+    shapes = design.group_shapes
+    model.fit(design.none(train), train.rating, relations, n_iter=MYFM_ITERATIONS, group_shapes=shapes)
+    return np.asarray(model.predict(design.none(test), design.relations(test)))
+
+
+def myfm_ordered(train: RatingDataset, test: RatingDataset, seed: int, attributes: bool = True) -> Predictions:
+    """myFM's ordered probit: the expected rating over the levels that occur."""
+    import myfm
+
+    design = Design(train, attributes)
+    levels, code = np.unique(train.rating, return_inverse=True)
+    model = myfm.MyFMOrderedProbit(rank=MYFM_RANK, random_seed=seed)
+    relations = design.relations(train)
+    model.fit(design.none(train), code, relations, n_iter=MYFM_ITERATIONS, group_shapes=design.group_shapes)
+    return model.predict_proba(design.none(test), design.relations(test)) @ levels
+
+
+class Design:
+    """Features of users and of items as relation blocks, from training ratings only."""
+
+    def __init__(self, train: RatingDataset, attributes: bool) -> None:
+        n_users, n_items = len(train.users), len(train.items)
+        rated = sp.csr_matrix((np.ones(len(train)), (train.user, train.item)), shape=(n_users, n_items))
+        self.user = [sp.identity(n_users, format="csr")]
+        self.item = [sp.identity(n_items, format="csr")]
+        if attributes:
+            user_encoder = AttributeEncoder.fit(train.users, np.unique(train.user))
+            item_encoder = AttributeEncoder.fit(train.items, np.unique(train.item))
+            self.user += [_by_length(rated), *_attributes(user_encoder, user_encoder.transform(train.users))]
+            self.item += [_by_length(rated.T.tocsr()), *_attributes(item_encoder, item_encoder.transform(train.items))]
+        self.group_shapes = [part.shape[1] for part in (*self.user, *self.item)]
+
+    def relations(self, data: RatingDataset) -> list[object]:
+        """One block per side."""
+        from myfm import RelationBlock
+
+        sides = ((data.user, self.user), (data.item, self.item))
+        return [RelationBlock(np.asarray(index), sp.hstack(parts, format="csr")) for index, parts in sides]
+
+    def none(self, data: RatingDataset) -> sp.csr_matrix:
+        """No features beside the blocks."""
+        return sp.csr_matrix((len(data), 0), dtype=np.float64)
+
+
+def _by_length(rated: sp.csr_matrix) -> sp.csr_matrix:
+    """Rows divided by the square root of their length."""
+    count = np.maximum(np.diff(rated.indptr), 1)
+    return sp.diags(count**-0.5) @ rated
+
+
+def _attributes(encoder: AttributeEncoder, slots: Slots) -> list[sp.csr_matrix]:
+    """One block per attribute, its values weighted as our models see them."""
+    small = slots.mask & (slots.value < encoder.n_values)
+    row = np.broadcast_to(np.arange(len(slots))[:, None], slots.value.shape)[small]
+    shape = (len(slots), encoder.n_values)
+    every = sp.csr_matrix((slots.weight[small].astype(np.float64), (row, slots.value[small])), shape=shape)
+    owner = encoder.attribute_of_value()
+    return [every[:, owner == j] for j in range(len(encoder.names)) if (owner == j).any()]
