@@ -1,0 +1,154 @@
+"""AANMF++ against its equations in plain loops; its fast paths against the slow one; folding in; small data."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import norm
+
+from aanmf import RatingDataset
+from aanmf.models.aanmfpp import AANMFppModule, Member
+from aanmf.registry import AANMFpp
+from tests.conftest import small_dataset
+
+DATA = replace(small_dataset(), rating=small_dataset().rating.round())
+
+
+def fit(data: RatingDataset = DATA, **settings: object) -> AANMFpp:
+    return AANMFpp(**{"factors": 4, "epochs": 3, "members": 2, "validation": 0, "l2": 5.0, **settings}).fit(data)
+
+
+@pytest.fixture(scope="module")
+def model() -> AANMFpp:
+    return fit()
+
+
+def module_of(model: AANMFpp) -> AANMFppModule:
+    module = model.module_
+    assert isinstance(module, AANMFppModule)
+    return module
+
+
+def naive_score(module: AANMFppModule, member: Member, u: int, i: int) -> float:
+    """The expected rating from the equations on top of aanmfpp.py, one number at a time."""
+    h, k = module.history, module.config.factors
+    with torch.no_grad():
+        seen = h.see(torch.ones_like(h.rating))
+        mu, b_u, b_i = float(seen.mean), seen.user_offset.tolist(), seen.item_offset.tolist()
+        x, z = member.p[u].double().clone(), member.q[i].double().clone()
+        n_u, n_i = int((h.user == u).sum()), int((h.item == i).sum())
+        s_u, s_i = (n_u + 1) ** -0.7 * 50**0.2, (n_i + 1) ** -0.6 * 50**0.1
+        for e in range(len(h)):
+            v, j = int(h.user[e]), int(h.item[e])
+            left = float(h.rating[e]) - mu - b_u[v] - b_i[j]
+            if v == u:
+                x += s_u * (member.y[j] + left * member.c[j])
+            if j == i:
+                z += s_i * (member.w[v] + left * member.d[v])
+        items = module.item_sets.all()
+        g = member.g(items.vectors)
+        for value, weight, there in zip(items.value[i], items.weight[i], items.mask[i], strict=True):
+            if there:
+                z += weight * g[value]
+        users = module.sets.all()
+        a = member.a(users.vectors).double()
+        cell = member.cell
+        scores, values = [], []
+        for value, weight, there in zip(users.value[u], users.weight[u], users.mask[u], strict=True):
+            if there:
+                joint = torch.tanh(cell.value(a[value, :k].float()) + cell.item(z[:k].float()))
+                scores.append(float(cell.out.weight[0] @ joint))
+                values.append(float(weight * (a[value, :k] @ z[:k] + a[value, k])))
+        total = sum(math.exp(s) for s in scores)
+        f = mu + b_u[u] + x[k] + b_i[i] + z[k] + x[:k] @ z[:k]
+        f = float(f) + sum(math.exp(s) / total * v for s, v in zip(scores, values, strict=True))
+        if module.ridge:
+            f += float(module.ridge.features(torch.tensor([u]), torch.tensor([i]))[0] @ member.t)
+        levels, sigma = module.levels.tolist(), math.exp(float(member.log_sigma))
+        steps = zip(levels, levels[1:], member.theta.tolist(), strict=False)
+        return levels[0] + sum((b - a) * float(norm.cdf((f - theta) / sigma)) for a, b, theta in steps)
+
+
+def test_predictions_are_those_of_plain_loops(model: AANMFpp) -> None:
+    module = module_of(model)
+    users, items = torch.tensor([1, 5, 41, 12, 0]), torch.tensor([2, 0, 3, 20, 7])
+    with torch.no_grad():
+        got = module(users, items)
+    for row, (u, i) in enumerate(zip(users.tolist(), items.tolist(), strict=True)):
+        each = [naive_score(module, member, u, i) for member in module._members()]
+        assert float(got[row]) == pytest.approx(np.mean(each) / float(module.scale), abs=2e-4)
+
+
+@pytest.mark.parametrize("settings", [{}, {"attention": False}, {"user_attributes": False}, {"ridge": False}])
+def test_the_catalogue_is_scored_as_pairs_are(settings: dict[str, object]) -> None:
+    module = module_of(fit(**settings))
+    users = torch.tensor([3, 5, 9])
+    for part, scores in module.catalogue(users):
+        for row, position in enumerate(part.tolist()):
+            pairs = module(users[position].expand(module.n_items), torch.arange(module.n_items))
+            torch.testing.assert_close(scores[row], pairs, atol=1e-4, rtol=1e-4)
+
+
+def test_folding_in_the_ratings_of_training_changes_nothing(model: AANMFpp) -> None:
+    module = module_of(model)
+    module.trust.fill_(0.8)
+    try:
+        rows = module.history.rows_of(4)
+        items, ratings = module.history.item[rows], module.history.rating[rows] / module.scale
+        with torch.no_grad():
+            folded = module.fold_in(4, None, items, ratings)
+            ((_, (scores,)),) = module.catalogue(torch.tensor([4]))
+        unrated = [i for i in range(module.n_items) if i not in items.tolist()]
+        torch.testing.assert_close(folded[unrated], scores[unrated], atol=1e-4, rtol=1e-4)
+    finally:
+        module.trust.fill_(1.0)
+
+
+def test_a_new_user_who_likes_everything_is_predicted_higher(model: AANMFpp) -> None:
+    items = [str(each) for each in DATA.items.ids.ids[:6]]
+    other = [str(each) for each in DATA.items.ids.ids[6:12]]
+    best = model.predict_for({}, other, ratings=dict.fromkeys(items, 5.0))["rating"].to_numpy()
+    worst = model.predict_for({}, other, ratings=dict.fromkeys(items, 1.0))["rating"].to_numpy()
+    assert (best > worst).all()
+
+
+def test_new_ratings_of_a_known_user_count_at_once(model: AANMFpp) -> None:
+    before = model.recommend("u1", n=30)
+    rated = before["item"][0]
+    after = model.recommend("u1", n=30, ratings={rated: 1.0})
+    assert rated not in after["item"].to_list()
+    assert after["rating"].mean() < before["rating"].mean()  # type: ignore[operator]
+
+
+def test_where_ratings_are_noise_it_is_no_worse_than_damped_means() -> None:
+    generator = np.random.default_rng(0)
+    noise = replace(DATA, rating=generator.integers(1, 6, len(DATA)).astype(np.float32))
+    train, test = noise.split(test=0.3, seed=0)
+    model = fit(train, validation=0.4, l2=None, epochs=8)
+    module = module_of(model)
+    means = module.means(torch.as_tensor(test.user), torch.as_tensor(test.item)) / module.scale
+    rmse_of_means = float((means - torch.as_tensor(test.rating)).square().mean().sqrt())
+    assert model.evaluate(test).rmse <= rmse_of_means + 0.01
+
+
+def test_intervals_widen_with_coverage_and_hold_the_prediction(model: AANMFpp) -> None:
+    narrow = model.predict(["u1", "u2"], ["i3", "i4"], interval=0.5)
+    wide = model.predict(["u1", "u2"], ["i3", "i4"], interval=0.95)
+    assert (wide["high"] - wide["low"] >= narrow["high"] - narrow["low"]).all()
+    assert (narrow["low"] <= narrow["rating"]).all()
+    assert (narrow["rating"] <= narrow["high"]).all()
+
+
+def test_ranking_by_the_lower_bound_is_ordered_by_it(model: AANMFpp) -> None:
+    low = model.recommend("u3", n=8, by="low")["low"].to_list()
+    assert low == sorted(low, reverse=True)
+
+
+def test_continuous_ratings_are_fitted_by_squared_error() -> None:
+    model = fit(small_dataset())
+    assert not module_of(model).ordinal
+    assert np.isfinite(model.predict_data(DATA)).all()
