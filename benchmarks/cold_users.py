@@ -54,6 +54,7 @@ def main() -> None:
     parser.add_argument("--given", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--models", nargs="+", default=["mf", "aanmf", "aanmf++"])
+    parser.add_argument("--set", default="{}", help="settings of all models, as JSON")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     data = load(options.source)
@@ -61,7 +62,7 @@ def main() -> None:
     train, test = fold.of(data)
     contenders = {"item mean + bias": item_means(train)}
     for name in options.models:
-        contenders[name] = of_model(make_model(name, seed=options.seed).fit(train))
+        contenders[name] = of_model(make_model(name, seed=options.seed, **json.loads(options.set)).fit(train))
     generator = np.random.default_rng(options.seed)
     errors: dict[tuple[str, str], list[np.ndarray]] = {}
     ids = np.array(data.items.ids.ids)

@@ -21,6 +21,7 @@ WITHOUT_EFFECT = {
     "device": "one machine",
     "patience": "three epochs do not run out of patience",
     "epochs": "tested apart",
+    "cold": "for newcomers only; tested apart",
 }
 CHANGED: dict[str, object] = {
     "learning_rate": 0.03,

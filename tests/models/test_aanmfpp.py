@@ -79,7 +79,9 @@ def test_predictions_are_those_of_plain_loops(model: AANMFpp) -> None:
     with torch.no_grad():
         got = module(users, items)
     for row, (u, i) in enumerate(zip(users.tolist(), items.tolist(), strict=True)):
-        each = [naive_score(module, member, u, i) for member in module._members()]
+        *known, newcomer = module._members()
+        rated = (module.history.user == u).any() and (module.history.item == i).any()
+        each = [naive_score(module, member, u, i) for member in (known if rated else [newcomer])]
         assert float(got[row]) == pytest.approx(np.mean(each) / float(module.scale), abs=2e-4)
 
 
@@ -91,6 +93,15 @@ def test_the_catalogue_is_scored_as_pairs_are(settings: dict[str, object]) -> No
         for row, position in enumerate(part.tolist()):
             pairs = module(users[position].expand(module.n_items), torch.arange(module.n_items))
             torch.testing.assert_close(scores[row], pairs, atol=1e-4, rtol=1e-4)
+
+
+def test_newcomers_have_a_member_of_their_own(model: AANMFpp) -> None:
+    without = fit(cold=0.0)
+    known, new = ["u1", "u2"], {"gender": "F"}
+    assert model.predict(known, ["i1", "i2"])["rating"].equals(without.predict(known, ["i1", "i2"])["rating"])
+    assert not np.allclose(
+        model.predict_for(new, ["i1", "i2"])["rating"], without.predict_for(new, ["i1", "i2"])["rating"], atol=1e-4
+    )
 
 
 def test_folding_in_the_ratings_of_training_changes_nothing(model: AANMFpp) -> None:

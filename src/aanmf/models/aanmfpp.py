@@ -59,6 +59,8 @@ class AANMFppConfig(ModelConfig):
     """False: without the attributes of users."""
     item_attributes: bool = True
     """False: without the attributes of items."""
+    cold: float = Field(default=0.15, ge=0, lt=1)
+    """One more member, for users and items without ratings, learns with this share of them treated as new; 0: none."""
     ridge: bool = True
     """False: without the kernel ridge feature."""
     ordinal: bool = True
@@ -103,22 +105,16 @@ class Encoded:
 
 @dataclass(frozen=True)
 class View:
-    """Sums over all training ratings: as the members see them, as damped means do, and how many there are."""
+    """Sums over all training ratings: as the members see them, and as damped means do."""
 
     seen: Seen
     plain: Seen
-    n_user: Tensor
-    n_item: Tensor
 
     @classmethod
     def of(cls, history: RatingHistory) -> View:
         """All ratings in view."""
         ones = torch.ones_like(history.rating)
-        count = [
-            torch.bincount(side, minlength=n)
-            for side, n in zip((history.user, history.item), history.shape, strict=True)
-        ]
-        return cls(history.see(ones), history.see(ones, PLAIN), *count)
+        return cls(history.see(ones), history.see(ones, PLAIN))
 
 
 class AANMFppModule(RatingModule):
@@ -147,7 +143,8 @@ class AANMFppModule(RatingModule):
         if config.ridge and context.n_items <= MAX_ITEMS:
             self.ridge = KernelRidge(self.history, self._item_matrix(context), strengths=(1.2, 2.7, 8.0))
         features = len(self.ridge.strengths) if self.ridge else 0
-        members = [Member(config, context, features, self.levels) for _ in range(config.members)]
+        count = config.members + (config.cold > 0)
+        members = [Member(config, context, features, self.levels) for _ in range(count)]
         self.members = nn.ModuleList(members)
         self._view: View | None = None
         self._ready: list[Encoded] = []
@@ -175,7 +172,7 @@ class AANMFppModule(RatingModule):
     def encode(self, member: Member, seen: Seen) -> Encoded:
         """x, z, biases and attention scores from the tables and the ratings in view."""
         k = self.config.factors
-        x, z = member.p, member.q
+        x, z = member.p * (seen.n_user > 0)[:, None], member.q * (seen.n_item > 0)[:, None]
         if self.config.history:
             h = self.history
             x = x + seen.user_scale * (h.of_users(member.y, seen.weight) + h.of_users(member.c, seen.residual))
@@ -244,8 +241,9 @@ class AANMFppModule(RatingModule):
     # ------------------------------------------------------------ prediction, all ratings in view
 
     def train(self, mode: bool = True) -> AANMFppModule:
-        """Forgets what was computed for prediction."""
-        self._view, self._ready = None, []
+        """Forgets what was computed for prediction when it goes back to training."""
+        if mode:
+            self._view, self._ready = None, []
         super().train(mode)
         return self
 
@@ -262,8 +260,20 @@ class AANMFppModule(RatingModule):
 
     def forward(self, users: Tensor, items: Tensor, sets: AttributeSets | None = None) -> Tensor:
         """See `RatingModule.forward`: the mean of the members, as far as it is trusted over damped means."""
-        model = torch.stack([self.expected(member, f) for member, f in self.each(users, items, sets)]).mean(0)
-        return self.blend(model, self.means(users, items)) / self.scale
+        each = [self.expected(member, f) for member, f in self.each(users, items, sets)]
+        return self.blend(self.mean_of(each, self.is_new(users, items)), self.means(users, items)) / self.scale
+
+    def is_new(self, users: Tensor, items: Tensor) -> Tensor:
+        """Whether the user or the item has no training rating."""
+        n_user, n_item = self.counts(users, items)
+        return (n_user == 0) | (n_item == 0)
+
+    def mean_of(self, each: list[Tensor], new: Tensor) -> Tensor:
+        """The mean of the members' figures; for new users and items that of the member who learned for them."""
+        if self.config.cold == 0:
+            return torch.stack(each).mean(0)
+        *known, newcomer = each
+        return torch.where(new, newcomer, torch.stack(known).mean(0))
 
     def each(self, users: Tensor, items: Tensor, sets: AttributeSets | None = None) -> list[tuple[Member, Tensor]]:
         """The members and their latent scores (B,), in scaled units."""
@@ -288,17 +298,17 @@ class AANMFppModule(RatingModule):
         self, users: Tensor, items: Tensor, coverage: float, sets: AttributeSets | None = None
     ) -> tuple[Tensor, Tensor]:
         """See `RatingModule.interval`."""
-        each = self.each(users, items, sets)
-        model = torch.stack([self.expected(member, f) for member, f in each]).mean(0)
-        variance = torch.stack([self.variance(member, f) for member, f in each]).mean(0)
+        each, new = self.each(users, items, sets), self.is_new(users, items)
+        model = self.mean_of([self.expected(member, f) for member, f in each], new)
+        variance = self.mean_of([self.variance(member, f) for member, f in each], new)
         rating = self.blend(model, self.means(users, items))
         width = self.errors.width(coverage) * self.errors.spread(variance, *self.counts(users, items))
         return (rating - width) / self.scale, (rating + width) / self.scale
 
     def counts(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
         """Training ratings of users and of items, (B,) each."""
-        view = self._prepare()[0]
-        return view.n_user[users], view.n_item[items]
+        seen = self._prepare()[0].seen
+        return seen.n_user[users], seen.n_item[items]
 
     def fold_in(self, user: int, sets: AttributeSets | None, items: Tensor, ratings: Tensor) -> Tensor:
         """See `RatingModule.fold_in`: the equations on top of the file with a longer history, nothing retrained."""
@@ -314,17 +324,18 @@ class AANMFppModule(RatingModule):
             _, target = h.offset_of(self.ridge.seen, items, ratings, self.ridge.damping)
             features = self.ridge.of_history(user, items, target)[:-1]
         scale = shrinkage(torch.tensor([len(items)], device=items.device), h.power[0])[0]
-        total = torch.zeros(self.n_items, device=items.device)
+        each = []
         for member, encoded in zip(self._members(), ready, strict=True):
             x = member.p[user]
             if self.config.history:
                 x = x + scale * (member.y[items].sum(0) + residual @ member.c[items])
             f = view.seen.mean + offset + x[-1] + encoded.b_i[:-1] + encoded.z[:-1] @ x[:-1]
             f = f + self._attribute_scores(encoded, sets)[0]
-            total += self.expected(member, f if features is None else f + features @ member.t)
+            each.append(self.expected(member, f if features is None else f + features @ member.t))
+        new = (view.seen.n_item[:-1] == 0) | (len(items) == 0)
         plain_offset, _ = h.offset_of(view.plain, items, ratings, PLAIN)
         means = view.plain.mean + plain_offset + view.plain.item_offset[:-1]
-        return self.blend(total / len(self.members), means) / self.scale
+        return self.blend(self.mean_of(each, new), means) / self.scale
 
     def _features(self, users: Tensor, items: Tensor) -> Tensor:
         return self.ridge.features(users, items) if self.ridge else torch.zeros(len(users), 0, device=users.device)
@@ -333,7 +344,8 @@ class AANMFppModule(RatingModule):
         """See `RatingModule.attention`: the mean over the members."""
         _, ready = self._prepare()
         sets = self.sets.rows(users) if sets is None else sets
-        return torch.stack([self.weights(encoded, items, sets) for encoded in ready]).mean(0)
+        each = [self.weights(encoded, items, sets) for encoded in ready]
+        return self.mean_of(each, self.is_new(users, items)[:, None])
 
     @torch.no_grad()
     def settle(self, rated_users: Tensor, rated_items: Tensor) -> None:
@@ -357,13 +369,13 @@ class AANMFppModule(RatingModule):
         for part in torch.arange(len(users), device=users.device).split(max(1, 400_000 // max(1, self.n_items))):
             some, own = users[part], sets.rows(part)
             features = self.ridge.of_catalogue(some)[:, :-1] if self.ridge else None
-            total = torch.zeros(len(part), self.n_items, device=users.device)
+            each = []
             for member, encoded in zip(self._members(), ready, strict=True):
                 f = encoded.b_u[some][:, None] + encoded.b_i[:-1] + encoded.x[some] @ encoded.z[:-1].T
                 f = f + self._attribute_scores(encoded, own)
-                total += self.expected(member, f if features is None else f + features @ member.t)
-            means = self.means(some[:, None], items[None])
-            yield part, self.blend(total / len(self.members), means) / self.scale
+                each.append(self.expected(member, f if features is None else f + features @ member.t))
+            pairs = some[:, None], items[None]
+            yield part, self.blend(self.mean_of(each, self.is_new(*pairs)), self.means(*pairs)) / self.scale
 
     def _attribute_scores(self, encoded: Encoded, sets: AttributeSets) -> Tensor:
         """sum_j lambda_j(i) weight_j (a_j . z_i + beta_j) (b, I): numerator and denominator of the softmax apart."""

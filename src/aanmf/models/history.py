@@ -31,6 +31,7 @@ class Seen:
         mean: mu.
         user_offset, item_offset: b_u (U,) and b_i (I,), damped means of what mu (and b_i) leave over.
         weight, residual: 1 or 0, and r - mu - b_u - b_i or 0, of every rating.
+        n_user, n_item: (U,), (I,) how many ratings are in view.
         user_scale, item_scale: (U, 1), (I, 1) what sums over a history are multiplied with: about 1 / sqrt(n).
     """
 
@@ -39,6 +40,8 @@ class Seen:
     item_offset: Tensor
     weight: BothWays
     residual: BothWays
+    n_user: Tensor
+    n_item: Tensor
     user_scale: Tensor
     item_scale: Tensor
 
@@ -88,6 +91,8 @@ class RatingHistory(nn.Module):
             item_offset,
             self._both(weight),
             self._both(residual - weight * user_offset[self.user]),
+            n_user,
+            n_item,
             shrinkage(n_user, self.power[0]),
             shrinkage(n_item, self.power[1]),
         )

@@ -66,7 +66,7 @@ def fit_held_out(
             best = choose(loop, context, config)
         chosen = best.config if best else config
         l2 = STRENGTHS[1] if chosen.l2 is None else chosen.l2
-        module = loop.fit("final", context, chosen, [l2] * config.members)
+        module = loop.fit("final", context, chosen, [l2] * config.members)  # and one for newcomers
         if best:
             module.trust.fill_(best.trust)
             module.errors.load_state_dict(best.errors.state_dict())
@@ -106,7 +106,7 @@ def try_out(
         kept = np.setdiff1d(np.arange(len(ratings)), held)
         part = context.with_train(ratings.take(torch.as_tensor(kept)))
         valid = ratings.take(torch.as_tensor(held)).to(loop.device)
-        module = loop.fit("search", part, config, strengths).eval()
+        module = loop.fit("search", part, config.model_copy(update={"cold": 0.0}), strengths).eval()
         with torch.no_grad():
             truth, means = valid.rating * module.scale, module.means(valid.user, valid.item)
             count = torch.stack(module.counts(valid.user, valid.item))
@@ -137,14 +137,15 @@ class Loop:
         self.history = History()
 
     def fit(self, phase: str, context: Context, config: AANMFppConfig, strengths: list[float]) -> AANMFppModule:
-        """A module with a member per strength of l2, each trained with a seed of its own."""
+        """A module with a member per strength of l2 (and one for newcomers), each with a seed of its own."""
         torch.manual_seed(self.seed)
         module = self.build(config.model_copy(update={"members": len(strengths)}), context).to(self.device)
         module.train()
         n = len(context.train)
         features = module.ridge.fit() if module.ridge else torch.zeros(n, 0, device=self.device)
-        for index, l2 in enumerate(strengths):
-            self._fit_member(phase, module, config, index, l2, features)
+        members = [(l2, 0.0) for l2 in strengths] + [(strengths[0], config.cold)] * (config.cold > 0)
+        for index, (l2, cold) in enumerate(members):
+            self._fit_member(phase, module, config.model_copy(update={"cold": cold}), index, l2, features)
         rated_users = torch.bincount(context.train.user, minlength=context.n_users + 1) > 0
         rated_items = torch.bincount(context.train.item, minlength=context.n_items + 1) > 0
         module.settle(rated_users.to(self.device), rated_items.to(self.device))
@@ -165,9 +166,13 @@ class Loop:
         for epoch in range(1, config.epochs + 1):
             start, error = time.perf_counter(), torch.zeros((), dtype=torch.float64, device=self.device)
             for rows in torch.randperm(n, generator=generator, device=self.device).chunk(parts):
-                seen = ratings.see(torch.ones_like(ratings.rating).index_fill_(0, rows, 0.0))
+                known_user, known_item = (
+                    torch.rand(size, generator=generator, device=self.device) >= config.cold for size in module.shape
+                )
+                in_view = (known_user[ratings.user] & known_item[ratings.item]).index_fill_(0, rows, False)
+                seen = ratings.see(in_view.to(ratings.rating.dtype))
                 user, item, rating = ratings.user[rows], ratings.item[rows], ratings.rating[rows]
-                sets, given = module.sets.rows(user), features[rows]
+                sets, given = module.sets.rows(user), features[rows] * (known_user[user] & known_item[item])[:, None]
                 f = rating
                 for _ in range(steps):
                     for group in optimizer.param_groups:
