@@ -1,4 +1,4 @@
-"""A PostgreSQL server for the tests that need one: started from Debian's package on a socket of its own, then removed."""
+"""A PostgreSQL server for the tests that need one: Debian's package, started on a port of its own, then removed."""
 
 from __future__ import annotations
 

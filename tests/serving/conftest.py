@@ -17,7 +17,7 @@ from tests.conftest import small_dataset
 pytest.importorskip("fastapi", reason="the service's tests need aanmf[serve]")
 httpx = pytest.importorskip("httpx", reason="the service's tests need httpx")
 
-LABELS = tuple(f"Film No. {i}, The" for i in range(20)) + ("Żółw <b>&amp;",)
+LABELS = (*(f"Film No. {i}, The" for i in range(20)), "Żółw <b>&amp;")
 Start = Callable[..., Any]
 
 

@@ -188,8 +188,7 @@ class ServedModel:
         for part, scores in self.model.module_.catalogue(torch.tensor(positions, device=self.device)):
             scores = scores.clamp(*self.scale).cpu()
             for at, row in zip(part.tolist(), scores, strict=True):
-                rated = self._rated[self._start[positions[at]] : self._start[positions[at] + 1]]
-                lists[at] = self.best(row, wishes[at].n, rated)
+                lists[at] = self.best(row, wishes[at].n, self.rated_by(positions[at]))
         return lists
 
     def best(self, scores: Tensor, n: int, rated: NDArray[np.int64] | None = None) -> list[Row]:
@@ -204,6 +203,10 @@ class ServedModel:
             for at, rating in found
             if rating > -torch.inf
         ]
+
+    def rated_by(self, at: int) -> NDArray[np.int64]:
+        """Positions of the items that the user at this position has rated."""
+        return self._rated[self._start[at] : self._start[at + 1]]
 
     def _rows(self, table: pl.DataFrame) -> list[Row]:
         labels = table["label"].to_list() if "label" in table.columns else [None] * len(table)
