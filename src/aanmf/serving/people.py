@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 import numpy as np
@@ -18,21 +18,11 @@ from aanmf.models.base import AttributeSets
 from aanmf.serving.schemas import allowed_labels
 from aanmf.serving.served import Row, ServedModel
 
+if TYPE_CHECKING:
+    from starlette.datastructures import QueryParams
+
 PREFIX = "a."
 """Stands before an attribute's name in the page's queries: `/?a.gender=F&a.age=25-34`."""
-
-
-class Query(Protocol):
-    """What is asked for in an address."""
-
-    def get(self, key: str) -> str | None:
-        """The (last) value of a name."""
-
-    def getlist(self, key: str) -> list[str]:
-        """All values of a name."""
-
-    def keys(self) -> object:
-        """All names."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +59,7 @@ class Person:
         return pairs
 
 
-def read_person(query: Query, served: ServedModel, attribute_model: type[BaseModel]) -> Person | None:
+def read_person(query: QueryParams, served: ServedModel, attribute_model: type[BaseModel]) -> Person | None:
     """Whom an address speaks of; None if it says nothing.
 
     Raises:
@@ -82,7 +72,7 @@ def read_person(query: Query, served: ServedModel, attribute_model: type[BaseMod
         return Person(user, {})
     if query.get("new") is None:
         return None
-    named = [key for key in dict.fromkeys(query.keys()) if str(key).startswith(PREFIX)]  # type: ignore[call-overload]
+    named = [key for key in query if key.startswith(PREFIX)]
     kinds = {each.attribute.name: each.attribute.kind for each in served.model.fitted_.user_encoder.fitted}
     given: dict[str, object] = {}
     for key in named:
