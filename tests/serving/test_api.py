@@ -33,6 +33,19 @@ def test_predict(client: Any, model: Recommender) -> None:
     assert answer["fallbacks"][3] == "unknown user, unknown item"
 
 
+def test_a_model_too_large_for_a_matrix_says_the_same(
+    start: Start, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aanmf.serving.served.MATRIX_BYTES", 0)
+    other = start()
+    pairs = [[f"u{n % 43}", f"i{n % 22}"] for n in range(100)]  # u42 and i21 are not known
+    both = [each.post("/v1/predict", json={"pairs": pairs}).json() for each in (client, other)]
+    assert both[0]["ratings"] == pytest.approx(both[1]["ratings"], abs=2e-4)
+    assert both[0]["fallbacks"] == both[1]["fallbacks"]
+    lists = [each.post("/v1/recommend", json={"user": "u3", "n": 9}).json()["items"] for each in (client, other)]
+    assert [row["item"] for row in lists[0]] == [row["item"] for row in lists[1]]
+
+
 def test_numbers_are_ids(client: Any) -> None:
     answer = client.post("/v1/predict", json={"pairs": [[7, "i0"]]}).json()
     assert answer["fallbacks"] == ["unknown user"]

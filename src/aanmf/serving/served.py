@@ -23,6 +23,9 @@ from aanmf.storage import read_manifest
 
 Row = dict[str, object]
 CACHED_LISTS = 20_000
+MATRIX_BYTES = 256 << 20
+"""Where the predictions of all users for all items fit in here, they are computed once, when the model is loaded."""
+BLOCK = 256
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,10 @@ class ServedModel:
         self._lists: OrderedDict[tuple[object, ...], list[Row]] = OrderedDict()
         model.module_.eval()
         self.device = next(model.module_.parameters()).device
-        self.score(np.array([n_users]), np.array([n_items]))
+        self._matrix: NDArray[np.float32] | None = None
+        if 4 * (n_users + 1) * n_items <= MATRIX_BYTES:
+            self._matrix = self._every_prediction(n_users + 1, n_items)
+        self._directly(np.array([n_users]), np.array([n_items]))
         self.has_interval = self._knows_intervals()
 
     @classmethod
@@ -99,12 +105,32 @@ class ServedModel:
         item = np.array([i.get(pair[1], no_item) for pair in pairs], np.int64)
         return user, item
 
-    @torch.inference_mode()
     def score(self, user: NDArray[np.int64], item: NDArray[np.int64]) -> NDArray[np.float64]:
         """Predictions of positions, clipped to the scale, to four digits."""
+        if self._matrix is None:
+            return self._directly(user, item)
+        known = item < len(self.items)
+        if known.all():
+            return self._matrix[user, item].astype(np.float64).round(4)
+        rating = np.empty(len(user))
+        rating[known] = self._matrix[user[known], item[known]].astype(np.float64).round(4)
+        rating[~known] = self._directly(user[~known], item[~known])
+        return rating
+
+    @torch.inference_mode()
+    def _directly(self, user: NDArray[np.int64], item: NDArray[np.int64]) -> NDArray[np.float64]:
         users, items = (torch.as_tensor(side, device=self.device) for side in (user, item))
         predicted = self.model.module_(users, items).clamp(*self.scale)
         return predicted.double().cpu().numpy().round(4)
+
+    @torch.inference_mode()
+    def _every_prediction(self, n_users: int, n_items: int) -> NDArray[np.float32]:
+        """(n_users, n_items) clipped predictions; the last row is the unknown user's."""
+        matrix = np.empty((n_users, n_items), np.float32)
+        for users in torch.arange(n_users, device=self.device).split(BLOCK):
+            for part, scores in self.model.module_.catalogue(users):
+                matrix[users[part].cpu().numpy()] = scores.clamp(*self.scale).cpu().numpy()
+        return matrix
 
     def fallbacks(self, user: NDArray[np.int64], item: NDArray[np.int64]) -> list[str | None]:
         """Per pair: null, or what an average one stood in for; the words of `Recommender.predict`."""
@@ -185,10 +211,13 @@ class ServedModel:
         if not wishes:
             return lists
         positions = [self.users.position[wish.user or ""] for wish in wishes]
-        for part, scores in self.model.module_.catalogue(torch.tensor(positions, device=self.device)):
-            scores = scores.clamp(*self.scale).cpu()
-            for at, row in zip(part.tolist(), scores, strict=True):
-                lists[at] = self.best(row, wishes[at].n, self.rated_by(positions[at]))
+        if self._matrix is not None:
+            rows = [(at, torch.from_numpy(self._matrix[position])) for at, position in enumerate(positions)]
+        else:
+            blocks = self.model.module_.catalogue(torch.tensor(positions, device=self.device))
+            rows = [(at, row) for part, scores in blocks for at, row in zip(part.tolist(), scores.cpu(), strict=True)]
+        for at, row in rows:
+            lists[at] = self.best(row.clamp(*self.scale), wishes[at].n, self.rated_by(positions[at]))
         return lists
 
     def best(self, scores: Tensor, n: int, rated: NDArray[np.int64] | None = None) -> list[Row]:
