@@ -49,6 +49,7 @@ def serve(
 
     A new model in the folder (aanmf update, or train --out) is taken up at once. SIGTERM ends it when all is answered.
     """
+    from aanmf.data.sql import without_password
     from aanmf.serving.limits import Limits
     from aanmf.serving.run import Options, default_store, run
 
@@ -69,7 +70,14 @@ def serve(
     )
     where = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     if as_json:
-        emit({"url": where, "model": str(folder), "store": without_password(options.store), "workers": workers})
+        emit(
+            {
+                "url": where,
+                "model": str(folder),
+                "store": options.store and without_password(options.store),
+                "workers": workers,
+            }
+        )
     else:
         out().print(f"Serving {folder} at [bold]{where}/[/] (routes: {where}/docs). Ctrl-C ends it.")
     run(options)
@@ -88,6 +96,7 @@ def update(
     Same model, same settings, same attributes; a running service takes the new model up at once.
     """
     from aanmf.cli.train import figures
+    from aanmf.data.sql import without_password
     from aanmf.serving.run import default_store
     from aanmf.serving.update import retrain
 
@@ -133,12 +142,3 @@ def check_log_level(level: str) -> None:
     levels = ("debug", "info", "warning", "error")
     if level not in levels:
         raise ConfigError(f"--log-level {level}: choose one of {', '.join(levels)}")
-
-
-def without_password(url: str | None) -> str | None:
-    """The URL as it may be shown."""
-    if url is None:
-        return None
-    scheme, slashes, rest = url.partition("://")
-    user, at, place = rest.rpartition("@")
-    return f"{scheme}{slashes}{user.partition(':')[0]}{at}{place}"

@@ -6,8 +6,9 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from aanmf.data.sql import open_engine, without_password
 from aanmf.errors import AanmfError, ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class RatingStore:
             StoreError: the database cannot be opened.
         """
         sql = _sqlalchemy()
-        self._sql, self._engine = sql, open_engine(url)
+        self._sql, self._engine = sql, store_engine(url)
         self.url = self._engine.url.render_as_string(hide_password=True)
         text = sql.String().with_variant(sql.Text(), "postgresql")
         self._table = sql.Table(
@@ -116,7 +117,7 @@ class RatingStore:
             raise StoreError(f"the ratings in {self.url} cannot be used: {reason}") from None
 
 
-def open_engine(url: str) -> Engine:
+def store_engine(url: str) -> Engine:
     """A SQLAlchemy engine for `sqlite:///FILE` or `postgresql://...`.
 
     SQLite runs with a write-ahead log and waits for the disk at every commit.
@@ -126,31 +127,21 @@ def open_engine(url: str) -> Engine:
         MissingExtraError: the driver is not installed.
     """
     sql = _sqlalchemy()
-    try:
-        parsed = sql.make_url(url)
-    except sql.exc.ArgumentError:
+    kind, memory = url.partition(":")[0].partition("+")[0], url in ("sqlite://", "sqlite:///:memory:")
+    if kind in ("postgresql", "postgres"):
+        return open_engine(url, pool_pre_ping=True, pool_size=4)
+    if kind != "sqlite":
         raise ConfigError(
-            f"{url!r} is not a database URL: write sqlite:///FILE or postgresql://USER@HOST/NAME"
-        ) from None
-    kind = parsed.get_backend_name()
-    if kind not in ("sqlite", "postgresql"):
-        raise ConfigError(f"{kind}: ratings are kept in sqlite:///FILE or postgresql://USER@HOST/NAME")
-    if kind == "postgresql":
-        if parsed.drivername == "postgresql":
-            parsed = parsed.set(drivername="postgresql+psycopg")
-        try:
-            return sql.create_engine(parsed, pool_pre_ping=True, pool_size=4)
-        except ModuleNotFoundError as error:
-            raise MissingExtraError(f"PostgreSQL needs {error.name}: pip install 'aanmf[sql]'") from None
-    if parsed.database not in (None, "", ":memory:"):
-        Path(str(parsed.database)).absolute().parent.mkdir(parents=True, exist_ok=True)
-        engine = sql.create_engine(parsed, connect_args={"timeout": 10})
-    else:  # one connection, or every thread would see a database of its own
-        engine = sql.create_engine(parsed, connect_args={"check_same_thread": False}, poolclass=sql.pool.StaticPool)
+            f"{without_password(url)!r}: ratings are kept in sqlite:///FILE or postgresql://USER@HOST/NAME"
+        )
+    if memory:  # one connection, or every thread would see a database of its own
+        return open_engine(url, connect_args={"check_same_thread": False}, poolclass=sql.pool.StaticPool)
+    engine = open_engine(url, connect_args={"timeout": 10})
+    Path(str(engine.url.database)).absolute().parent.mkdir(parents=True, exist_ok=True)
 
     @sql.event.listens_for(engine, "connect")
-    def _settings(connection: object, _: object) -> None:
-        cursor = connection.cursor()  # type: ignore[attr-defined]
+    def _settings(connection: Any, _: object) -> None:
+        cursor = connection.cursor()
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = FULL")
         cursor.close()
