@@ -84,6 +84,7 @@ def make_api(served: ServedModel, desk: Desk, limits: Limits) -> FastAPI:
         docs_url=None,  # FastAPI's page loads its scripts from elsewhere; ours is in `page`
         redoc_url=None,
         responses=REFUSALS,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # asked for on every request otherwise
     )
     api.router.route_class = JsonRoute
     _handle_faults(api, served.model.fitted_.user_encoder.names)

@@ -21,7 +21,7 @@ try:
     from aanmf.serving.api import make_api
     from aanmf.serving.desk import Desk
     from aanmf.serving.guard import Guard
-    from aanmf.serving.logs import logger
+    from aanmf.serving.logs import flush_logs, logger
     from aanmf.serving.metrics import Metrics
     from aanmf.serving.page import add_page
 except ModuleNotFoundError as error:
@@ -96,6 +96,7 @@ class Service:
             if self.store is not None:
                 self.store.close()
             logger.info("stopped")
+            flush_logs()
 
     def _routes(self, served: ServedModel) -> FastAPI:
         api = make_api(served, self.desk, self.limits)
@@ -109,6 +110,7 @@ class Service:
     async def _watch(self) -> None:
         """Looks at the folder; where its manifest is another one, takes up the model in it."""
         while True:
+            flush_logs()
             await asyncio.sleep(LOOK_EVERY)
             stamp = await asyncio.to_thread(_stamp, self.folder)
             if stamp is None or stamp == self._seen:  # None: the old folder is gone and the new one not there yet

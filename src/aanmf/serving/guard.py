@@ -6,6 +6,7 @@ import asyncio
 import base64
 import binascii
 import hmac
+import itertools
 import secrets
 import time
 from typing import TYPE_CHECKING
@@ -45,6 +46,7 @@ class Guard:
     def __init__(self, app: ASGIApp, limits: Limits, token: str | None, metrics: Metrics) -> None:
         self.app, self.limits, self.metrics = app, limits, metrics
         self._token = token.encode() if token else None
+        self._run, self._number = secrets.token_hex(4).encode(), itertools.count(1)
         self._rate = RateLimit(limits.rate) if limits.rate else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,7 +55,7 @@ class Guard:
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1008})
             return
-        start, request, status = time.perf_counter(), secrets.token_hex(8).encode(), 0
+        start, request, status = time.perf_counter(), b"%s-%x" % (self._run, next(self._number)), 0
 
         async def sending(message: Message) -> None:
             nonlocal status

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from datetime import UTC, datetime
+from typing import TextIO
 
 from pydantic_core import to_json
 
@@ -24,9 +25,31 @@ class JsonLines(logging.Formatter):
         return to_json(line, fallback=str).decode()
 
 
+class Gathered(logging.StreamHandler[TextIO]):
+    """Writes many lines at once: at a warning, and otherwise twice a second (see `flush_logs`)."""
+
+    def __init__(self) -> None:
+        super().__init__(open(sys.stderr.fileno(), "w", buffering=1 << 16, encoding="utf-8", closefd=False))  # noqa: SIM115
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes one line, without a system call in most cases."""
+        try:
+            self.stream.write(self.format(record) + "\n")
+            if record.levelno >= logging.WARNING:
+                self.stream.flush()
+        except Exception:  # a log that cannot be written must not fail a request
+            self.handleError(record)
+
+
+def flush_logs() -> None:
+    """Writes what has gathered."""
+    for handler in logging.getLogger("aanmf.serving").handlers:
+        handler.flush()
+
+
 def log_to_stderr(level: str = "info") -> None:
     """Sends the logs of the service and of uvicorn to stderr as JSON."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = Gathered()
     handler.setFormatter(JsonLines())
     for name in ("aanmf.serving", "uvicorn", "uvicorn.error"):
         each = logging.getLogger(name)

@@ -105,7 +105,7 @@ class Site:
         person, item = self._person(request), request.query_params.get("item", "")
         found = await self.desk.call(lambda: self.served.explain(person.who, item))
         rows = sorted(found["attributes"], key=lambda each: -abs(each["contribution"]))  # type: ignore[call-overload]
-        widest = max((abs(each["contribution"]) for each in rows), default=0.0) or 1.0
+        widest = max([0.05, *(abs(each["contribution"]) for each in rows)])  # next to nothing shall look like it
         return "why.html", {"person": person, "found": found, "rows": rows, "widest": widest}
 
     async def what_if(self, request: Request) -> tuple[str, dict[str, object]]:
