@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from aanmf import AANMFpp
 from aanmf.recommender import Recommender
 from aanmf.registry import load_model
+from tests.conftest import small_dataset
 from tests.serving.conftest import Start
 
 
@@ -150,6 +152,25 @@ def test_intervals_are_refused_where_there_are_none(client: Any) -> None:
     message = told(client.post("/v1/predict", json={"pairs": [["u1", "i1"]], "interval": 0.9}), 422)
     assert "interval" in message
     assert client.get("/v1/model").json()["has_interval"] is False
+
+
+def test_intervals_of_a_model_that_has_them(start: Start, tmp_path: Path) -> None:
+    model = AANMFpp(factors=4, epochs=1, members=1).fit(small_dataset())
+    model.save(tmp_path / "m")
+    client = start(tmp_path / "m", store="sqlite://")
+    pairs = [["u0", "i3"], ["u7", "i0"]]
+    answer = client.post("/v1/predict", json={"pairs": pairs, "interval": 0.8}).json()
+    expected = model.predict(["u0", "u7"], ["i3", "i0"], interval=0.8)
+    assert answer["low"] == pytest.approx(expected["low"].to_list(), abs=1e-4)
+    assert answer["high"] == pytest.approx(expected["high"].to_list(), abs=1e-4)
+    items = client.post("/v1/recommend", json={"user": "u0", "interval": 0.9}).json()["items"]
+    assert all(each["low"] <= each["rating"] <= each["high"] for each in items)
+    assert "90 % between" in client.get("/?user=u0").text
+    client.post("/v1/ratings", json={"ratings": [{"user": "u0", "item": items[0]["item"], "rating": 2}]})
+    answer = client.post("/v1/recommend", json={"user": "u0", "interval": 0.9}).json()
+    assert answer["new_ratings"] == 1
+    assert "low" not in answer["items"][0]
+    assert client.get("/?user=u0").status_code == 200
 
 
 def test_health_and_metrics(start: Start) -> None:

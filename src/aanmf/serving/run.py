@@ -100,11 +100,11 @@ def build(options: Options):
     from aanmf.serving.app import create_app
     from aanmf.serving.logs import log_to_stderr
 
-    log_to_stderr(options.log_level)
     torch.set_num_threads(1)  # batches are small: threads of their own would only wait for each other
     sys.setswitchinterval(0.0005)  # the event loop and the model's thread take turns more often
     token = read_token(options.token_file)
     app = create_app(options.model_dir, token=token, store=options.store, limits=options.limits)
+    log_to_stderr(options.log_level)
     gc.collect()
     gc.freeze()  # the model is not looked through again
     return app

@@ -54,6 +54,7 @@ class RecommendedItem(BaseModel):
     label: str | None
     rating: float
     low: float | None = None
+    """Where an interval was asked for, of a known user without ratings since training."""
     high: float | None = None
 
 

@@ -158,7 +158,8 @@ class ServedModel:
         if not self.has_interval:
             raise ConfigError(f"interval: {type(self.model).__name__} has no intervals; AANMF++ has")
         table = self.model.predict([user for user, _ in pairs], [item for _, item in pairs], interval=share)
-        return table["low"].round(4).to_list(), table["high"].round(4).to_list()
+        low, high = (table[side].cast(pl.Float64).round(4).to_list() for side in ("low", "high"))
+        return low, high
 
     # ------------------------------------------------------------ recommending
 
@@ -193,13 +194,13 @@ class ServedModel:
         return answers  # type: ignore[return-value]
 
     def _folded_in(self, wish: Wish, new: Mapping[str, float]) -> list[Row]:
-        """A list for a new user, or for one with ratings since training."""
+        """A list for a new user, or for one with ratings since training; without intervals, which are of training."""
         if wish.user in self.users.position:
             if wish.attributes is not None:
                 raise ConfigError(
                     f"user {wish.user!r} is known to the model with attributes of its own: leave them out"
                 )
-            return self._with_intervals(wish, self._rows(self.model.recommend(wish.user, wish.n, ratings=new or None)))
+            return self._rows(self.model.recommend(str(wish.user), wish.n, ratings=new or None))
         if wish.user is not None and wish.attributes is None and not new:
             raise UnknownIdError(f"user {wish.user!r} is not in the training data and has no ratings; give attributes")
         return self._rows(self.model.recommend_for(wish.attributes or {}, wish.n, ratings=new or None))
