@@ -4,15 +4,16 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
-# add serve, sql, export here once their modules and tests exist
-EXTRAS := test,arrow,tune,report
+# add export here once its module and tests exist
+EXTRAS := test,arrow,tune,report,serve,sql,test-serve
 
-.PHONY: help demo test test-all check format bench docs peers clean
+.PHONY: help demo test test-all test-browser check format bench docs peers clean
 
 help:
 	@echo "make demo      train on MovieLens 100K (or the synthetic set), show figures, heat map, recommendations"
 	@echo "make test      the quick tests, under 5 minutes on two cores"
 	@echo "make test-all  every test, the slow ones too"
+	@echo "make test-browser  the page in a real Chromium (apt-get install chromium)"
 	@echo "make check     ruff, pyright, import-linter"
 	@echo "make format    let ruff format and fix"
 	@echo "make bench     the benchmarks, against the peers"
@@ -47,10 +48,14 @@ demo: $(VENV)/.installed
 	$(BIN)/aanmf demo $(DEMO)
 
 test: $(VENV)/.installed-test
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m "not slow" $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m "not slow and not browser" $(TESTS)
 
 test-all: $(VENV)/.installed-test
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m "not browser" $(TESTS)
+
+# Debian's chromium: apt-get install chromium
+test-browser: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -m browser tests/serving/test_browser.py
 
 check: $(VENV)/.installed-check
 	$(BIN)/ruff check .

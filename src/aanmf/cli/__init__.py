@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from aanmf.cli import data, demo, doctor, train, use, validate
+from aanmf.cli import data, demo, doctor, serve, train, use, validate
 from aanmf.cli.output import emit_error
 from aanmf.errors import AanmfError
 
@@ -23,6 +23,7 @@ _LISTED = {
     "Learn": [("data", data.data), ("train", train.train)],
     "Measure": [("evaluate", validate.evaluate), ("cross-validate", validate.cross_validate)],
     "Use": [("predict", use.predict), ("recommend", use.recommend), ("explain", use.explain)],
+    "Serve": [("serve", serve.serve), ("update", serve.update)],
 }
 
 

@@ -21,7 +21,7 @@ _NEEDED = (
     "typer",
     "rich",
 )
-_FOR_DEVELOPERS = {"test", "check", "peers", "docs"}
+_FOR_DEVELOPERS = {"test", "test-serve", "check", "peers", "docs"}
 
 
 def doctor(as_json: AsJson = False) -> None:

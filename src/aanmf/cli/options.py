@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from aanmf.data.dataset import RatingDataset
     from aanmf.data.schema import Schema
 
-_TABLES, _COLUMNS = "Tables of users and items", "How to read"
+_TABLES, _COLUMNS, _DATABASE = "Tables of users and items", "How to read", "From a database"
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document in place of a table.")]
 ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL", help="Folder written by `aanmf train --out`.")]
@@ -39,7 +39,8 @@ class Source:
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="ml-100k, ml-1m, synthetic, synthetic:N (ratings), or a file: CSV, TSV, Parquet.",
+            help="ml-100k, ml-1m, synthetic, synthetic:N (ratings), a file (CSV, TSV, Parquet), or a database: "
+            "sqlite:///FILE, postgresql://USER@HOST/NAME.",
         ),
     ]
     users: Annotated[
@@ -58,6 +59,33 @@ class Source:
             metavar="FILE",
             help="Table of items, one row per id. Repeatable.",
             rich_help_panel=_TABLES,
+        ),
+    ] = None
+    ratings_query: Annotated[
+        str | None,
+        typer.Option(
+            "--ratings-query",
+            metavar="SQL",
+            help="One row per rating. [default: SELECT * FROM ratings]",
+            rich_help_panel=_DATABASE,
+        ),
+    ] = None
+    users_query: Annotated[
+        str | None,
+        typer.Option(
+            "--users-query",
+            metavar="SQL",
+            help="One row per user.",
+            rich_help_panel=_DATABASE,
+        ),
+    ] = None
+    items_query: Annotated[
+        str | None,
+        typer.Option(
+            "--items-query",
+            metavar="SQL",
+            help="One row per item.",
+            rich_help_panel=_DATABASE,
         ),
     ] = None
     attribute: Annotated[
@@ -132,6 +160,7 @@ class Source:
         from aanmf.cli.output import err, notice
         from aanmf.data.infer import MISSING
         from aanmf.data.sources import load
+        from aanmf.data.sql import without_password
 
         given: dict[str, Any] = {
             "user": self.user_column,
@@ -144,7 +173,10 @@ class Source:
             "missing": (*MISSING, *self.missing) if self.missing else None,
         }
         options = {name: value for name, value in given.items() if value is not None}
-        with err().status(f"reading {self.source}"):
+        queries = {"ratings": self.ratings_query, "users": self.users_query, "items": self.items_query}
+        if asked := {side: query for side, query in queries.items() if query is not None}:
+            options["queries"] = asked
+        with err().status(f"reading {without_password(self.source)}"):
             data = load(self.source, users=self.users, items=self.items, schema=self._schema(), **options)
         for side, table in (("users", data.users), ("items", data.items)):
             for text in table.notices:

@@ -1,14 +1,15 @@
-"""Data sets by name: `ml-100k`, `ml-1m`, `synthetic`, `synthetic:200000`, or the path of a ratings table."""
+"""Data sets by name (`ml-100k`, `ml-1m`, `synthetic`, `synthetic:200000`), by path, or by URL of a database."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING
 
 from aanmf.data.dataset import RatingDataset
 from aanmf.data.movielens import load_movielens
 from aanmf.data.read import read_dataset
+from aanmf.data.sql import is_url, read_sql, without_password
 from aanmf.data.synthetic import make_synthetic
 from aanmf.errors import DataError
 
@@ -26,17 +27,29 @@ def load(
     users: Tables = None,
     items: Tables = None,
     schema: Schema | None = None,
+    queries: Mapping[str, str] | None = None,
     **options: object,
 ) -> RatingDataset:
-    """A data set by name or path.
+    """A data set by name, path or URL.
 
     Args:
-        source: `ml-100k`, `ml-1m`, `synthetic` (100,000 ratings), `synthetic:N` (N ratings), or a ratings file.
-        users, items, schema, **options: for files only; see `read_dataset`.
+        source: `ml-100k`, `ml-1m`, `synthetic` (100,000 ratings), `synthetic:N` (N ratings), a ratings file, or the
+            URL of a database.
+        users, items: for files only; see `read_dataset`.
+        queries: for databases only: `ratings`, `users`, `items`; see `read_sql`.
+        schema, **options: for files and databases.
 
     Raises:
         DataError: tables or options given for a source that comes with its own, or a file that cannot be used.
     """
+    if is_url(source):
+        if users is not None or items is not None or "separator" in options:
+            raise DataError(
+                f"{without_password(source)} is a database: give --users-query and --items-query, not files"
+            )
+        return read_sql(source, schema=schema, **{**options, **(queries or {})})  # type: ignore[arg-type]
+    if queries:
+        raise DataError(f"{source} is not a database: {sorted(queries)[0]}_query cannot be given for it")
     name, _, size = source.partition(":")
     if name not in NAMES:
         return read_dataset(source, users=users, items=items, schema=schema, **options)  # type: ignore[arg-type]

@@ -1,0 +1,144 @@
+"""`aanmf serve` and `aanmf update`: a model for others to use, and what they say about it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from aanmf.cli.options import AsJson, ModelFolder
+from aanmf.cli.output import emit, epochs, facts, notice, out
+
+StoreUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="URL",
+        help="Database of new ratings: sqlite:///FILE or postgresql://USER@HOST/NAME; `none` takes none. "
+        "[default: MODEL-ratings.sqlite beside the model]",
+    ),
+]
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def serve(
+    folder: ModelFolder,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on; the default is this machine only.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes any free one.")] = 8000,
+    token_file: Annotated[
+        Path | None,
+        typer.Option("--token-file", metavar="FILE", help="File with the token that every request must show."),
+    ] = None,
+    workers: Annotated[int, typer.Option("--workers", min=1, max=64, help="Processes.")] = 1,
+    store: StoreUrl = None,
+    rate: Annotated[
+        float | None,
+        typer.Option("--rate", min=0, help="Requests per second and client; 0: any. [default: 0; 100 beyond loopback]"),
+    ] = None,
+    body: Annotated[int, typer.Option("--max-body", metavar="BYTES", min=1024, help="Largest body.")] = 2 << 20,
+    pairs: Annotated[int, typer.Option("--max-pairs", min=1, help="Most pairs or ratings of one request.")] = 10_000,
+    seconds: Annotated[float, typer.Option("--timeout", min=0.1, help="Most seconds for one answer.")] = 30.0,
+    log_level: Annotated[str, typer.Option("--log-level", help="debug, info, warning or error.")] = "info",
+    as_json: AsJson = False,
+) -> None:
+    """Serve a model over HTTP: predictions, recommendations, new ratings, and a page to look at.
+
+    A new model in the folder (aanmf update, or train --out) is taken up at once. SIGTERM ends it when all is answered.
+    """
+    from aanmf.data.sql import without_password
+    from aanmf.serving.limits import Limits
+    from aanmf.serving.run import Options, default_store, run
+
+    check_log_level(log_level)
+    open_to_all = host not in LOOPBACK
+    rate = (100.0 if open_to_all else 0.0) if rate is None else rate
+    if open_to_all and token_file is None:
+        notice(f"{host}: whoever reaches this address may use the service; --token-file asks for a token")
+    options = Options(
+        model_dir=folder,
+        host=host,
+        port=port,
+        token_file=token_file,
+        workers=workers,
+        store=None if store == "none" else store or default_store(folder),
+        limits=Limits(body=body, pairs=pairs, rate=rate or None, seconds=seconds),
+        log_level=log_level,
+    )
+    where = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    if as_json:
+        emit(
+            {
+                "url": where,
+                "model": str(folder),
+                "store": options.store and without_password(options.store),
+                "workers": workers,
+            }
+        )
+    else:
+        out().print(f"Serving {folder} at [bold]{where}/[/] (routes: {where}/docs). Ctrl-C ends it.")
+    run(options)
+
+
+def update(
+    folder: ModelFolder,
+    source: Annotated[
+        str | None,
+        typer.Option("--from", metavar="URL", help="Database of new ratings. [default: that of `aanmf serve`]"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train again with the ratings given since, and put the new model in the place of the old one.
+
+    Same model, same settings, same attributes; a running service takes the new model up at once.
+    """
+    from aanmf.cli.train import figures
+    from aanmf.data.sql import without_password
+    from aanmf.serving.run import default_store
+    from aanmf.serving.update import retrain
+
+    url = source or default_store(folder)
+    start = time.perf_counter()
+    with epochs(folder.name) as on_epoch:
+        model, added = retrain(folder, url, on_epoch)
+    if model is None:
+        found: dict[str, Any] = {"updated": False, "new_ratings": 0, "out": str(folder)}
+    else:
+        model.save(folder)
+        found = {
+            "updated": True,
+            "new_ratings": added,
+            **figures(model, time.perf_counter() - start),
+            "out": str(folder),
+        }
+    if as_json:
+        emit(found)
+    elif model is None:
+        out().print(f"No ratings in {without_password(url)} that {folder} has not learned from; it stays as it is.")
+    else:
+        lines = [
+            ("model", found["model"]),
+            ("learned from", f"{found['ratings']:,} ratings, {added:,} of them new or changed"),
+            ("epochs", found["epochs"]),
+            ("RMSE, training", found["train_rmse"]),
+            ("RMSE, validation", found["validation_rmse"]),
+            ("time", f"{found['fit_seconds']:.1f} s"),
+            ("saved in", found["out"]),
+        ]
+        out().print(facts(None, lines))
+
+
+def check_log_level(level: str) -> None:
+    """Refuses what is no level.
+
+    Raises:
+        ConfigError: naming those there are.
+    """
+    from aanmf.errors import ConfigError
+
+    levels = ("debug", "info", "warning", "error")
+    if level not in levels:
+        raise ConfigError(f"--log-level {level}: choose one of {', '.join(levels)}")

@@ -1,0 +1,141 @@
+"""Ratings, users and items from a database: SQL queries through SQLAlchemy into polars."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from aanmf.data.read import dataset_from_frames
+from aanmf.errors import ConfigError, DataError, MissingExtraError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+
+    from aanmf.data.dataset import RatingDataset
+    from aanmf.data.schema import Schema
+
+RATINGS_QUERY = "SELECT * FROM ratings"
+
+
+def is_url(source: str) -> bool:
+    """Whether a source is a database rather than a file."""
+    return "://" in source
+
+
+def read_sql(
+    url: str,
+    *,
+    ratings: str = RATINGS_QUERY,
+    users: str | None = None,
+    items: str | None = None,
+    schema: Schema | None = None,
+    name: str | None = None,
+    **options: object,
+) -> RatingDataset:
+    """Reads ratings, and what is known of users and items, from a database.
+
+    Args:
+        url: `sqlite:///FILE`, `postgresql://USER@HOST/NAME`, or another one that SQLAlchemy has a driver for.
+        ratings: a query with a row per rating.
+        users, items: queries with a row per user (item), as for `read_dataset`.
+        schema: attributes stated; the others are inferred.
+        name: for messages and reports; default: the database's name.
+        **options: see `dataset_from_frames`.
+
+    Raises:
+        ConfigError: not a database URL.
+        MissingExtraError: SQLAlchemy or the database's driver is not installed.
+        DataError: the database cannot be reached, a query fails, or its rows cannot be used.
+    """
+    engine = open_engine(url)
+    if engine.dialect.name == "sqlite" and not Path(str(engine.url.database)).is_file():
+        raise DataError(f"{engine.url.database}: no such file")
+    place = engine.url.render_as_string(hide_password=True)
+    queries = {"ratings": ratings, "users": users, "items": items}
+    try:
+        with _connection(engine, place) as connection:
+            frames = {side: _frame(connection, side, query) for side, query in queries.items() if query is not None}
+    finally:
+        engine.dispose()
+    return dataset_from_frames(
+        frames["ratings"],
+        frames.get("users"),
+        frames.get("items"),
+        schema=schema,
+        name=name or Path(str(engine.url.database)).stem,
+        where={side: f"--{side}-query" for side in frames},
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def open_engine(url: str, **options: Any) -> Engine:
+    """A SQLAlchemy engine; PostgreSQL is reached through psycopg.
+
+    Raises:
+        ConfigError: not a database URL.
+        MissingExtraError: SQLAlchemy or the database's driver is not installed.
+    """
+    try:
+        import sqlalchemy
+        import sqlalchemy.exc
+    except ModuleNotFoundError:
+        raise MissingExtraError("databases need SQLAlchemy: pip install 'aanmf[sql]'") from None
+    try:
+        parsed = sqlalchemy.make_url(url)
+        if parsed.drivername in ("postgresql", "postgres"):
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        return sqlalchemy.create_engine(parsed, **options)
+    except (sqlalchemy.exc.ArgumentError, ValueError):  # ValueError: a port that is no number
+        raise ConfigError(
+            f"{without_password(url)!r} is not a database URL: write sqlite:///FILE or postgresql://USER@HOST/NAME"
+        ) from None
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"{without_password(url)} needs the driver {error.name}: pip install 'aanmf[sql]' for PostgreSQL"
+        ) from None
+
+
+def _connection(engine: Engine, place: str) -> Connection:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        return engine.connect()
+    except SQLAlchemyError as error:
+        raise DataError(f"{place} cannot be reached: {_reason(error)}") from None
+
+
+def _frame(connection: Connection, side: str, query: str) -> pl.DataFrame:
+    from sqlalchemy import text
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        result = connection.execute(text(query))
+        if not result.returns_rows:
+            raise DataError(f"--{side}-query returns no rows: write a SELECT")
+        names = list(result.keys())
+        rows = result.fetchall()
+    except SQLAlchemyError as error:
+        raise DataError(f"--{side}-query failed: {_reason(error)}") from None
+    if not names:
+        raise DataError(f"--{side}-query returns no columns: name some, or write SELECT *")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataError(f"--{side}-query returns two columns {twice!r}: name them apart with AS")
+    try:
+        frame = pl.DataFrame([tuple(row) for row in rows], schema=names, orient="row", infer_schema_length=None)
+    except (pl.exceptions.PolarsError, TypeError) as error:
+        raise DataError(f"--{side}-query: a column mixes types ({_reason(error)}); CAST it to one") from None
+    return frame.with_columns(pl.selectors.decimal().cast(pl.Float64))
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+
+
+def without_password(url: str) -> str:
+    """The URL as it may be shown."""
+    scheme, slashes, rest = url.partition("://")
+    user, at, place = rest.rpartition("@")
+    return f"{scheme}{slashes}{user.partition(':')[0]}{at}{place}"

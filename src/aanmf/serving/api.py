@@ -1,0 +1,214 @@
+"""The routes under `/v1`, and the service's own: made anew for every model, so that they know its attributes."""
+
+# without `from __future__ import annotations`: FastAPI has to see request types that are made at run time
+# pyright: reportInvalidTypeForm=false
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any, get_type_hints
+
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import to_json
+from starlette.exceptions import HTTPException
+
+from aanmf.errors import AanmfError, ConfigError, DataError, UnknownIdError
+from aanmf.serving.batcher import OverloadedError
+from aanmf.serving.card import model_card
+from aanmf.serving.desk import Desk
+from aanmf.serving.limits import Limits
+from aanmf.serving.schemas import (
+    ErrorAnswer,
+    Explanation,
+    Found,
+    Predictions,
+    Recommendations,
+    Stored,
+    fault_of,
+    request_models,
+)
+from aanmf.serving.served import ServedModel, Wish, known_items
+from aanmf.serving.store import StoredRating, StoreError
+
+STATUS: list[tuple[type[Exception], int]] = [
+    (UnknownIdError, 404),
+    (OverloadedError, 503),
+    (StoreError, 503),
+    (DataError, 422),
+    (ConfigError, 422),
+]
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    401: {"model": ErrorAnswer, "description": "The token is missing or wrong"},
+    404: {"model": ErrorAnswer, "description": "An id that the model does not know"},
+    408: {"model": ErrorAnswer, "description": "The body took too long"},
+    413: {"model": ErrorAnswer, "description": "The body is too large"},
+    415: {"model": ErrorAnswer, "description": "The body is not application/json"},
+    422: {"model": ErrorAnswer, "description": "A value that is not allowed; the message says which are"},
+    429: {"model": ErrorAnswer, "description": "Too many requests of one client"},
+    503: {"model": ErrorAnswer, "description": "Overloaded, or the ratings' database does not answer"},
+}
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+class JsonRoute(APIRoute):
+    """A route whose `body` is checked straight from the bytes, and whose answer is written straight to them.
+
+    What FastAPI does between (dependencies, a second check of the answer) costs more than a prediction.
+    """
+
+    def get_route_handler(self) -> Handler:
+        """The handler; for routes without a `body` it is FastAPI's own."""
+        body_type = get_type_hints(self.endpoint).get("body")
+        if body_type is None:
+            return super().get_route_handler()
+        check, endpoint = TypeAdapter(body_type).validate_json, self.endpoint
+
+        async def handle(request: Request) -> Response:
+            kind = request.headers.get("content-type", "")
+            if kind.partition(";")[0].strip().lower() != "application/json":
+                raise HTTPException(415, "send the body as application/json")
+            answer = await endpoint(body=check(await request.body()))
+            return Response(to_json(answer), media_type="application/json")
+
+        return handle
+
+
+def make_api(served: ServedModel, desk: Desk, limits: Limits) -> FastAPI:
+    """The routes for one model."""
+    api = FastAPI(
+        title="aanmf",
+        version="1",
+        description="Rating prediction that knows its users and items.",
+        docs_url=None,  # FastAPI's page loads its scripts from elsewhere; ours is in `page`
+        redoc_url=None,
+        responses=REFUSALS,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # asked for on every request otherwise
+    )
+    api.router.route_class = JsonRoute
+    _handle_faults(api, served.model.fitted_.user_encoder.names)
+    _model_routes(api, served, desk, limits)
+    _search_routes(api, served, limits)
+    if desk.store is not None:
+        _rating_routes(api, served, desk, limits)
+    _own_routes(api, served, desk)
+    return api
+
+
+def _model_routes(api: FastAPI, served: ServedModel, desk: Desk, limits: Limits) -> None:
+    known = request_models(served.model.fitted_.user_encoder, served.scale, limits)
+
+    @api.post("/v1/predict", response_model=Predictions, tags=["model"])
+    async def predict(body: known.predict) -> object:
+        """Predicted ratings of pairs; unknown users and items count as average ones, and are marked."""
+        return await desk.predict(served, body.pairs, body.interval)
+
+    @api.post("/v1/recommend", response_model=Recommendations, tags=["model"])
+    async def recommend(body: known.recommend) -> object:
+        """The items that a user is predicted to rate highest; what the user has rated is left out.
+
+        A known user by id; a new one by `attributes`, `ratings` or both. Ratings stored under the id count at once.
+        """
+        if body.user is None and body.attributes is None and not body.ratings:
+            raise ConfigError("give a user's id, or the attributes or ratings of a new one")
+        known_items(served, body.ratings)
+        wish = Wish(body.user, _plain(body.attributes), body.ratings, body.n, body.interval)
+        listed = await desk.recommend(served, wish)
+        return {"items": listed.items, "new_ratings": listed.new_ratings}
+
+    @api.post("/v1/explain", response_model=Explanation, tags=["model"])
+    async def explain(body: known.explain) -> object:
+        """What one prediction looked at: attention on each attribute, and what each added to the rating."""
+        if (body.user is None) == (body.attributes is None):
+            raise ConfigError("give either a user's id or the attributes of a new one")
+        user = body.user if body.attributes is None else _plain(body.attributes)
+        return await desk.call(lambda: served.explain(user or {}, body.item))
+
+    @api.get("/v1/model", tags=["model"])
+    async def model() -> dict[str, object]:
+        """The model card: data, splits, figures, settings, attributes with their values."""
+        return model_card(served)
+
+
+def _search_routes(api: FastAPI, served: ServedModel, limits: Limits) -> None:
+    Text = Annotated[str, Query(max_length=200, description="Part of an id or title; empty: any.")]
+    Many = Annotated[int, Query(ge=1, le=limits.found)]
+
+    @api.get("/v1/users", response_model=Found, tags=["search"])
+    async def users(query: Text = "", n: Many = 20) -> dict[str, object]:
+        """Users whose id holds the query."""
+        found, more = await asyncio.to_thread(served.users.search, query, n)
+        return {"found": found, "more": more}
+
+    @api.get("/v1/items", response_model=Found, tags=["search"])
+    async def items(query: Text = "", n: Many = 20) -> dict[str, object]:
+        """Items whose id or title holds the query."""
+        found, more = await asyncio.to_thread(served.items.search, query, n)
+        return {"found": found, "more": more}
+
+
+def _rating_routes(api: FastAPI, served: ServedModel, desk: Desk, limits: Limits) -> None:
+    known = request_models(served.model.fitted_.user_encoder, served.scale, limits)
+
+    @api.post("/v1/ratings", response_model=Stored, tags=["ratings"])
+    async def ratings(body: known.ratings) -> object:
+        """Keeps ratings: when this has answered they are on disk, and count in the user's next recommendation."""
+        known_items(served, [each.item for each in body.ratings])
+        rows = [StoredRating(each.user, each.item, each.rating) for each in body.ratings]
+        return {"stored": await desk.store_ratings(rows)}
+
+
+def _own_routes(api: FastAPI, served: ServedModel, desk: Desk) -> None:
+    @api.get("/healthz", tags=["service"])
+    async def healthz() -> dict[str, str]:
+        """The process answers."""
+        return {"status": "ok"}
+
+    @api.get("/readyz", tags=["service"])
+    async def readyz() -> dict[str, str]:
+        """The model and the ratings' database answer."""
+        if desk.store is not None:
+            await asyncio.to_thread(desk.store.check)
+        await desk.call(lambda: None)
+        return {"status": "ready", "version": served.version}
+
+    @api.get("/metrics", tags=["service"], response_class=Response)
+    async def metrics() -> Response:
+        """For Prometheus."""
+        return Response(desk.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _plain(attributes: BaseModel | None) -> dict[str, object] | None:
+    """Attributes that were given, by their own names."""
+    return None if attributes is None else attributes.model_dump(by_alias=True, exclude_none=True)
+
+
+def _handle_faults(api: FastAPI, names: list[str]) -> None:
+    def answer(status: int, kind: str, message: str) -> Response:
+        headers = {"retry-after": "1"} if status == 503 else None
+        body = to_json({"error": {"kind": kind, "message": message}})
+        return Response(body, status, headers, "application/json")
+
+    @api.exception_handler(ValidationError)
+    async def invalid(_: Request, error: ValidationError) -> Response:
+        return answer(422, "InvalidRequest", fault_of(error, names))
+
+    @api.exception_handler(RequestValidationError)
+    async def invalid_query(_: Request, error: RequestValidationError) -> Response:
+        fault = error.errors()[0]
+        return answer(422, "InvalidRequest", f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}")
+
+    @api.exception_handler(AanmfError)
+    async def refused(_: Request, error: AanmfError) -> Response:
+        status = next((status for kind, status in STATUS if isinstance(error, kind)), 500)
+        return answer(status, type(error).__name__, str(error))
+
+    @api.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        message = (
+            f"there is no {request.url.path[:100]!r} here; see /docs" if error.status_code == 404 else error.detail
+        )
+        response = answer(error.status_code, "Refused", str(message))
+        response.headers.update(error.headers or {})
+        return response

@@ -1,0 +1,175 @@
+"""What stands in front of every route: who may ask, how much, how long; and what is noted of it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hmac
+import itertools
+import secrets
+import time
+from typing import TYPE_CHECKING
+
+from pydantic_core import to_json
+
+from aanmf.serving.limits import Limits, RateLimit
+from aanmf.serving.logs import logger
+from aanmf.serving.metrics import Metrics
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+OPEN = ("/healthz", "/readyz", "/static/")
+"""Paths that need no token and are not counted against a client's rate."""
+HEADERS = [
+    (
+        b"content-security-policy",
+        b"default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'",
+    ),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+]
+
+
+class RefusedError(Exception):
+    """A request that goes no further."""
+
+    def __init__(self, status: int, message: str, headers: list[tuple[bytes, bytes]] | None = None) -> None:
+        super().__init__(message)
+        self.status, self.message, self.headers = status, message, headers or []
+
+
+class Guard:
+    """ASGI middleware: rate, token, size and time limits; security headers; one log line and metrics per request."""
+
+    def __init__(self, app: ASGIApp, limits: Limits, token: str | None, metrics: Metrics) -> None:
+        self.app, self.limits, self.metrics = app, limits, metrics
+        self._token = token.encode() if token else None
+        self._run, self._number = secrets.token_hex(4).encode(), itertools.count(1)
+        self._rate = RateLimit(limits.rate) if limits.rate else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1008})
+            return
+        start, request, status = time.perf_counter(), b"%s-%x" % (self._run, next(self._number)), 0
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], *HEADERS, (b"x-request-id", request)]
+            await send(message)
+
+        try:
+            self._admit(scope)
+            body = await self._body(scope, receive)
+            async with asyncio.timeout(self.limits.seconds):
+                await self.app(scope, body, sending)
+        except RefusedError as refused:
+            await _refuse(sending, refused)
+        except TimeoutError:
+            if not status:
+                late = f"no answer within {self.limits.seconds:g} s; ask for less, or again later"
+                await _refuse(sending, RefusedError(503, late, [(b"retry-after", b"5")]))
+        except Exception:
+            logger.exception("fault", extra={"fields": {"request": request.decode()}})
+            if not status:
+                await _refuse(sending, RefusedError(500, "this is a fault of the service; its log says more"))
+        finally:
+            self._note(scope, status, time.perf_counter() - start, request)
+
+    def _admit(self, scope: Scope) -> None:
+        if scope["path"].startswith(OPEN):
+            return
+        if self._rate and (wait := self._rate.wait(scope["client"][0] if scope.get("client") else "")):
+            seconds = str(int(wait) + 1).encode()
+            raise RefusedError(429, f"more than {self._rate.rate:g} requests per second", [(b"retry-after", seconds)])
+        if self._token and not hmac.compare_digest(_given_token(scope), self._token):
+            ask = (
+                b'Bearer realm="aanmf"' if scope["path"].startswith("/v1/") else b'Basic realm="aanmf", charset="UTF-8"'
+            )
+            raise RefusedError(
+                401,
+                "give the service's token: Authorization: Bearer TOKEN (a browser: any name, the token as password)",
+                [(b"www-authenticate", ask)],
+            )
+
+    async def _body(self, scope: Scope, receive: Receive) -> Receive:
+        """Reads the body, so that no route waits for a slow client or holds more than allowed."""
+        if scope["method"] in ("GET", "HEAD"):
+            return receive
+        try:
+            async with asyncio.timeout(self.limits.body_seconds):
+                body = await _read(receive, self.limits.body)
+        except TimeoutError:
+            late = f"the body did not arrive within {self.limits.body_seconds:g} s"
+            raise RefusedError(408, late, [(b"connection", b"close")]) from None
+        pending = True
+
+        async def replay() -> Message:
+            nonlocal pending
+            if pending:
+                pending = False
+                return {"type": "http.request", "body": body, "more_body": False}
+            return await receive()
+
+        return replay
+
+    def _note(self, scope: Scope, status: int, seconds: float, request: bytes) -> None:
+        route = getattr(scope.get("route"), "path", "other")
+        method = scope["method"] if scope["method"] in ("GET", "HEAD", "POST") else "other"
+        self.metrics.requests.labels(method, route, status).inc()
+        self.metrics.seconds.labels(route).observe(seconds)
+        fields = {"request": request.decode(), "method": method, "route": route, "status": status}
+        logger.info("request", extra={"fields": fields | {"ms": round(1000 * seconds, 2)}})
+
+
+async def _read(receive: Receive, most: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        RefusedError: it is too large. What follows is read and dropped, within reason, so that the client sees why.
+    """
+    parts: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise RefusedError(400, "the client has gone")
+        more, part = message.get("more_body", False), message.get("body", b"")
+        size += len(part)
+        if size <= most:
+            parts.append(part)
+        elif size > 32 * most:
+            break
+    if size > most:
+        raise RefusedError(
+            413, f"the body is larger than {most:,} bytes: send less at once", [(b"connection", b"close")]
+        )
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _given_token(scope: Scope) -> bytes:
+    """The token of a Bearer header, or the password of a Basic one; empty if there is none."""
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            kind, _, rest = value.partition(b" ")
+            if kind.lower() == b"bearer":
+                return rest.strip()
+            if kind.lower() == b"basic":
+                try:
+                    return base64.b64decode(rest.strip(), validate=True).partition(b":")[2]
+                except binascii.Error:
+                    return b""
+    return b""
+
+
+async def _refuse(send: Send, refused: RefusedError) -> None:
+    body = to_json({"error": {"kind": "Refused", "message": refused.message}})
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *refused.headers]
+    await send({"type": "http.response.start", "status": refused.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,50 @@
+"""How much one request, and one client, may ask for."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Limits(BaseModel):
+    """Bounds of the service; a request beyond them is refused with a 4xx that names the bound."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    body: int = Field(default=2 << 20, ge=1024)
+    """Bytes of a request's body."""
+    pairs: int = Field(default=10_000, ge=1)
+    """Pairs of one predict request, and ratings of one request."""
+    items: int = Field(default=1_000, ge=1)
+    """Items of one recommendation list."""
+    found: int = Field(default=100, ge=1)
+    """Users or items of one search."""
+    rate: float | None = Field(default=None, gt=0)
+    """Requests per second and client; None: any number."""
+    body_seconds: float = Field(default=10.0, gt=0)
+    """How long a client may take to send a body."""
+    seconds: float = Field(default=30.0, gt=0)
+    """How long an answer may take."""
+    waiting: int = Field(default=1_000, ge=1)
+    """Requests that may wait for the model; further ones are told to come back."""
+
+
+class RateLimit:
+    """A token bucket per client, which holds up to two seconds' worth of requests."""
+
+    def __init__(self, rate: float, most_clients: int = 10_000) -> None:
+        self.rate, self.size, self.most_clients = rate, max(1.0, 2 * rate), most_clients
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def wait(self, client: str, now: float | None = None) -> float:
+        """Takes one request; 0 if it may pass, else the seconds after which to try again."""
+        now = time.monotonic() if now is None else now
+        left, since = self._buckets.pop(client, (self.size, now))
+        left = min(self.size, left + (now - since) * self.rate)
+        allowed = left >= 1.0
+        self._buckets[client] = (left - 1.0 if allowed else left, now)
+        if len(self._buckets) > self.most_clients:  # the client that was quiet for longest is forgotten
+            self._buckets.popitem(last=False)
+        return 0.0 if allowed else (1.0 - left) / self.rate

@@ -1,0 +1,142 @@
+"""Whom the page speaks of: a known user, or one described by attributes; and what if they were another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+import numpy as np
+import torch
+from pydantic import BaseModel
+
+from aanmf.data.encode import FittedAttribute
+from aanmf.data.schema import Kind
+from aanmf.errors import SchemaError, UnknownIdError
+from aanmf.models.base import AttributeSets
+from aanmf.serving.schemas import allowed_labels
+from aanmf.serving.served import Row, ServedModel
+
+if TYPE_CHECKING:
+    from starlette.datastructures import QueryParams
+
+PREFIX = "a."
+"""Stands before an attribute's name in the page's queries: `/?a.gender=F&a.age=25-34`."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """A user of the training data by id, or a new one by attributes."""
+
+    user: str | None
+    attributes: Mapping[str, object]
+
+    @property
+    def who(self) -> str | Mapping[str, object]:
+        """As the model takes it."""
+        return self.attributes if self.user is None else self.user
+
+    @property
+    def title(self) -> str:
+        """As a person reads it."""
+        if self.user is not None:
+            return f"user {self.user}"
+        parts = [f"{name} {_words(value)}" for name, value in self.attributes.items()]
+        return f"a new user ({', '.join(parts)})" if parts else "a new user, of whom nothing is known"
+
+    def address(self, path: str, **more: str) -> str:
+        """The address of a page about this person."""
+        return f"{path}?{urlencode([*self.fields(), *more.items()])}"
+
+    def fields(self) -> list[tuple[str, str]]:
+        """Name and value of every field that says who it is, for links and forms."""
+        if self.user is not None:
+            return [("user", self.user)]
+        pairs = [("new", "1")]
+        for name, value in self.attributes.items():
+            pairs += [(PREFIX + name, str(each)) for each in (value if isinstance(value, list) else [value])]
+        return pairs
+
+
+def read_person(query: QueryParams, served: ServedModel, attribute_model: type[BaseModel]) -> Person | None:
+    """Whom an address speaks of; None if it says nothing.
+
+    Raises:
+        UnknownIdError: no such user.
+        ValidationError: an attribute or value that the model does not know.
+    """
+    if user := (query.get("user") or "").strip():
+        if user not in served.users.position:
+            raise UnknownIdError(f"user {user!r} is not in the training data; describe a new one instead")
+        return Person(user, {})
+    if query.get("new") is None:
+        return None
+    named = [key for key in query if key.startswith(PREFIX)]
+    kinds = {each.attribute.name: each.attribute.kind for each in served.model.fitted_.user_encoder.fitted}
+    given: dict[str, object] = {}
+    for key in named:
+        name, values = key.removeprefix(PREFIX), [value for value in query.getlist(key) if value.strip()]
+        if values:
+            given[name] = values if kinds.get(name) in (Kind.MULTIVALUED, Kind.VECTOR) else values[-1]
+    checked = attribute_model.model_validate(given)
+    return Person(None, checked.model_dump(by_alias=True, exclude_none=True))
+
+
+def choices(each: FittedAttribute) -> list[str]:
+    """What a form offers for an attribute; empty for numbers."""
+    return allowed_labels(each) if each.attribute.kind in (Kind.CATEGORICAL, Kind.MULTIVALUED) else []
+
+
+def known_of(served: ServedModel, sets: AttributeSets) -> list[tuple[str, str]]:
+    """Attribute and value, as a person reads them, of one user's attribute set (1, J)."""
+    encoder = served.model.fitted_.user_encoder
+    owner = encoder.slot_attributes(sets.slots())[0]
+    labels = encoder.value_labels
+    rows: list[tuple[str, str]] = []
+    for j, each in enumerate(encoder.fitted):
+        places = np.flatnonzero(owner == j)
+        if not len(places):
+            continue
+        if each.attribute.kind is Kind.VECTOR:
+            text = f"{len(each.center)} numbers"
+        elif each.attribute.kind is Kind.NUMERIC and each.cuts is None:
+            text = f"{float(sets.weight[0, places[0]]) * each.spread + each.center[0]:g}"
+        else:
+            text = ", ".join(labels[int(sets.value[0, at])][1] for at in places)
+        rows.append((each.attribute.name, text))
+    return rows
+
+
+def changed(served: ServedModel, sets: AttributeSets, name: str, value: object) -> AttributeSets:
+    """The set (1, J') with another value of one attribute, the others as they are.
+
+    Raises:
+        SchemaError: an attribute or value that the model does not know.
+    """
+    encoder = served.model.fitted_.user_encoder
+    slots = encoder.transform_one({name: value})
+    j = encoder.names.index(name)
+    if encoder.fitted[j].attribute.kind is Kind.VECTOR:
+        raise SchemaError(f"attribute {name!r}: vectors cannot be changed here")
+    new = AttributeSets.of(slots).to(served.device)
+    kept = torch.as_tensor(encoder.slot_attributes(sets.slots())[0] != j, device=served.device)
+    fresh = torch.as_tensor(encoder.slot_attributes(slots)[0] == j, device=served.device)
+    value_, weight, mask = (
+        torch.cat([old[:, kept], one[:, fresh]], dim=1) for old, one in zip(sets[:3], new[:3], strict=True)
+    )
+    return AttributeSets(value_, weight, mask, sets.vectors)
+
+
+@torch.inference_mode()
+def ranked(served: ServedModel, user: str | None, at: int, sets: AttributeSets, n: int) -> list[Row]:
+    """The n items for a user with these attributes; what a known user has rated is left out."""
+    (_, scores), *_ = served.model.module_.catalogue(torch.tensor([at], device=served.device), sets)
+    rated = None if user is None else served.rated_by(at)
+    return served.best(scores[0].clamp(*served.scale).cpu(), n, rated)
+
+
+def _words(value: object) -> str:
+    if isinstance(value, list):
+        return " and ".join(map(str, value)) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,159 @@
+"""Ratings given since training, in a database: acknowledged when committed, never before."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aanmf.data.sql import open_engine, without_password
+from aanmf.errors import AanmfError, ConfigError, MissingExtraError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+
+class StoreError(AanmfError):
+    """The database of ratings cannot be used, or does not answer."""
+
+
+class StoredRating(NamedTuple):
+    """One rating given since training."""
+
+    user: str
+    item: str
+    rating: float
+
+
+class RatingStore:
+    """A table `ratings` with one row per user and item: SQLite, or PostgreSQL.
+
+    >>> store = RatingStore("sqlite://")
+    >>> store.add([StoredRating("1", "50", 4.0), StoredRating("1", "50", 5.0)])
+    >>> store.of_users(["1", "2"])
+    {'1': {'50': 5.0}}
+    """
+
+    def __init__(self, url: str) -> None:
+        """Connects, and makes the table if it is not there.
+
+        Raises:
+            ConfigError: the URL is not one of SQLite or PostgreSQL.
+            StoreError: the database cannot be opened.
+        """
+        sql = _sqlalchemy()
+        self._sql, self._engine = sql, store_engine(url)
+        self.url = self._engine.url.render_as_string(hide_password=True)
+        text = sql.String().with_variant(sql.Text(), "postgresql")
+        self._table = sql.Table(
+            "ratings",
+            sql.MetaData(),
+            sql.Column("user", text, primary_key=True),
+            sql.Column("item", text, primary_key=True),
+            sql.Column("rating", sql.Float(53), nullable=False),
+            sql.Column("time", sql.BigInteger, nullable=False),
+        )
+        with self._faults(), self._engine.begin() as connection:
+            connection.execute(sql.schema.CreateTable(self._table, if_not_exists=True))
+
+    def add(self, ratings: Sequence[StoredRating]) -> None:
+        """Stores ratings in one transaction; they are on disk when this returns.
+
+        Raises:
+            StoreError: the database does not answer or refuses; then none of them is stored.
+        """
+        last = {(each.user, each.item): each.rating for each in ratings}  # an upsert may touch a row once
+        if not last:
+            return
+        now = int(time.time())
+        rows = [{"user": u, "item": i, "rating": rating, "time": now} for (u, i), rating in sorted(last.items())]
+        if self._engine.dialect.name == "postgresql":
+            from sqlalchemy.dialects.postgresql import insert
+        else:
+            from sqlalchemy.dialects.sqlite import insert
+        new = insert(self._table)
+        newer = {"rating": new.excluded.rating, "time": new.excluded.time}
+        with self._faults(), self._engine.begin() as connection:
+            connection.execute(new.on_conflict_do_update(index_elements=["user", "item"], set_=newer), rows)
+
+    def of_users(self, users: Collection[str]) -> dict[str, dict[str, float]]:
+        """Item id -> rating of each of these users who has any."""
+        table = self._table.c
+        found: dict[str, dict[str, float]] = {}
+        asked = self._sql.select(table.user, table.item, table.rating).where(table.user.in_(users))
+        with self._faults(), self._engine.connect() as connection:
+            for row in connection.execute(asked.order_by(table.time, table.item)):
+                found.setdefault(row.user, {})[row.item] = row.rating
+        return found
+
+    def all(self) -> list[StoredRating]:
+        """Every rating, oldest first."""
+        table = self._table.c
+        asked = self._sql.select(table.user, table.item, table.rating).order_by(table.time, table.user, table.item)
+        with self._faults(), self._engine.connect() as connection:
+            return [StoredRating(*row) for row in connection.execute(asked)]
+
+    def check(self) -> None:
+        """Asks the database for a sign of life.
+
+        Raises:
+            StoreError: there is none.
+        """
+        with self._faults(), self._engine.connect() as connection:
+            connection.execute(self._sql.text("SELECT 1"))
+
+    def close(self) -> None:
+        """Closes all connections."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        try:
+            yield
+        except self._sql.exc.SQLAlchemyError as error:
+            reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+            raise StoreError(f"the ratings in {self.url} cannot be used: {reason}") from None
+
+
+def store_engine(url: str) -> Engine:
+    """A SQLAlchemy engine for `sqlite:///FILE` or `postgresql://...`.
+
+    SQLite runs with a write-ahead log and waits for the disk at every commit.
+
+    Raises:
+        ConfigError: another database, or a URL that is none.
+        MissingExtraError: the driver is not installed.
+    """
+    sql = _sqlalchemy()
+    kind, memory = url.partition(":")[0].partition("+")[0], url in ("sqlite://", "sqlite:///:memory:")
+    if kind in ("postgresql", "postgres"):
+        return open_engine(url, pool_pre_ping=True, pool_size=4)
+    if kind != "sqlite":
+        raise ConfigError(
+            f"{without_password(url)!r}: ratings are kept in sqlite:///FILE or postgresql://USER@HOST/NAME"
+        )
+    if memory:  # one connection, or every thread would see a database of its own
+        return open_engine(url, connect_args={"check_same_thread": False}, poolclass=sql.pool.StaticPool)
+    engine = open_engine(url, connect_args={"timeout": 10})
+    Path(str(engine.url.database)).absolute().parent.mkdir(parents=True, exist_ok=True)
+
+    @sql.event.listens_for(engine, "connect")
+    def _settings(connection: Any, _: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.close()
+
+    return engine
+
+
+def _sqlalchemy():
+    try:
+        import sqlalchemy
+        import sqlalchemy.event
+        import sqlalchemy.exc
+    except ModuleNotFoundError:
+        raise MissingExtraError("ratings in a database need SQLAlchemy: pip install 'aanmf[serve]'") from None
+    return sqlalchemy

@@ -1,0 +1,244 @@
+"""Ratings that were acknowledged are there, whatever happened to the process; a model is swapped without a failure."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aanmf.cli import main
+from aanmf.errors import ConfigError
+from aanmf.registry import load_model
+from aanmf.serving.store import RatingStore, StoredRating, StoreError
+from aanmf.serving.update import with_stored
+from tests.postgres import postgres_url
+from tests.serving.conftest import Start
+
+httpx = pytest.importorskip("httpx")
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    with postgres_url() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'r.sqlite'}" if request.param == "sqlite" else request.getfixturevalue("postgres")
+
+
+def test_the_last_rating_counts(url: str) -> None:
+    store = RatingStore(url)
+    store.add([StoredRating("a", "i", 1.0), StoredRating("a", "j", 2.0), StoredRating("a", "i", 3.0)])
+    store.add([StoredRating("a", "j", 4.5), StoredRating("Ünï'; --", "i", 5.0)])
+    assert store.of_users(["a", "b"]) == {"a": {"i": 3.0, "j": 4.5}}
+    assert sorted(store.all()) == [("a", "i", 3.0), ("a", "j", 4.5), ("Ünï'; --", "i", 5.0)]
+    store.close()
+    again = RatingStore(url)  # the table is there already
+    assert again.of_users(["a"]) == {"a": {"i": 3.0, "j": 4.5}}
+    again.close()
+
+
+def test_databases_that_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "no.sqlite").write_bytes(b"this is no database, and long enough to tell" * 100)
+    with pytest.raises(StoreError, match="not a database"):
+        RatingStore(f"sqlite:///{tmp_path / 'no.sqlite'}")
+    for url in ("mysql://localhost/x", "nonsense", ""):
+        with pytest.raises(ConfigError, match="sqlite:///FILE"):
+            RatingStore(url)
+    with pytest.raises(StoreError) as told:
+        RatingStore("postgresql://somebody:secret@127.0.0.1:1/x")
+    assert "secret" not in str(told.value)
+
+
+@contextmanager
+def process(folder: Path, store: str, log: Path) -> Iterator[tuple[subprocess.Popen[bytes], Any]]:
+    """`aanmf serve` as a process of its own, and a client."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "aanmf", "serve", str(folder), "--port", str(port), "--store", store]
+    with log.open("wb") as out:
+        server = subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    try:
+        deadline = time.monotonic() + 60
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            while True:
+                with suppress(httpx.TransportError):
+                    client.get("/healthz")
+                    break
+                assert server.poll() is None and time.monotonic() < deadline, log.read_text()
+                time.sleep(0.05)
+            yield server, client
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.mark.slow
+def test_no_acknowledged_rating_is_lost_when_the_process_is_killed(folder: Path, url: str, tmp_path: Path) -> None:
+    acknowledged: list[tuple[str, str, float]] = []
+    with process(folder, url, tmp_path / "log") as (server, client):
+
+        def post(n: int) -> None:
+            row = {"user": f"v{n}", "item": f"i{n % 21}", "rating": 1 + n % 9 / 2}
+            with suppress(httpx.TransportError):
+                if client.post("/v1/ratings", json={"ratings": [row]}).json() == {"stored": 1}:
+                    acknowledged.append((row["user"], row["item"], row["rating"]))
+                    if len(acknowledged) == 300:
+                        server.send_signal(signal.SIGKILL)
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(post, range(1000)))
+        assert server.wait(10) == -signal.SIGKILL
+    assert 300 <= len(acknowledged) < 1000
+    with process(folder, url, tmp_path / "log") as (_, client):  # after a restart they also count
+        user = acknowledged[-1][0]
+        assert client.post("/v1/recommend", json={"user": user}).json()["new_ratings"] == 1
+    store = RatingStore(url)
+    assert set(acknowledged) <= set(store.all())
+    store.close()
+
+
+@pytest.mark.slow
+def test_sigterm_answers_what_has_begun(folder: Path, tmp_path: Path) -> None:
+    with process(folder, f"sqlite:///{tmp_path / 'r.sqlite'}", tmp_path / "log") as (server, client):
+        with ThreadPoolExecutor(4) as pool:
+            body = {"pairs": [["u1", "i1"]] * 10_000}
+            asked = [pool.submit(client.post, "/v1/predict", json=body) for _ in range(4)]
+            time.sleep(0.05)
+            server.terminate()
+            outcomes = [each.exception() or each.result().status_code for each in asked]
+        assert server.wait(30) in (0, -signal.SIGTERM)
+    # a request was answered in full, or never taken: its connection was refused or closed before a byte came back
+    assert set(map(str, outcomes)) <= {"200"} | {str(each) for each in outcomes if isinstance(each, httpx.ConnectError)}
+    assert '"event":"stopped"' in (tmp_path / "log").read_text()
+
+
+def test_a_new_model_is_taken_up_without_a_failed_request(start: Start, folder: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "model"
+    shutil.copytree(folder, mine)
+    client = start(mine)
+    model, statuses, versions, done = load_model(mine), [], set(), threading.Event()
+
+    def ask() -> None:
+        while not done.is_set():
+            answer = client.post("/v1/recommend", json={"user": "u1"})
+            statuses.append(answer.status_code)
+            versions.add(client.get("/readyz").json()["version"])
+
+    with ThreadPoolExecutor(2) as pool:
+        running = [pool.submit(ask) for _ in range(2)]
+        for turn in range(2):
+            model._fitted = replace(model.fitted_, data={**model.fitted_.data, "turn": turn})
+            model.save(mine)
+            deadline = time.monotonic() + 20
+            while len(versions) < turn + 2 and time.monotonic() < deadline:
+                time.sleep(0.02)
+        done.set()
+        for each in running:
+            each.result()
+    assert len(versions) == 3 - (len(versions) == 2)  # the first one may be gone before the first look
+    assert set(statuses) == {200}
+    assert client.get("/v1/model").json()["data"]["turn"] == 1
+
+
+def test_a_broken_folder_leaves_the_old_model_at_work(start: Start, folder: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "model"
+    shutil.copytree(folder, mine)
+    client = start(mine)
+    version = client.get("/readyz").json()["version"]
+    manifest = json.loads((mine / "manifest.json").read_text())
+    manifest["sha256"]["weights.safetensors"] = "0" * 64
+    (mine / "manifest.json").write_text(json.dumps(manifest))
+    deadline = time.monotonic() + 20
+    while 'outcome="failed"' not in client.get("/metrics").text and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert 'aanmf_model_loads_total{outcome="failed"} 1.0' in client.get("/metrics").text
+    assert client.get("/readyz").json()["version"] == version
+    assert client.post("/v1/predict", json={"pairs": [["u1", "i1"]]}).status_code == 200
+
+
+# -------------------- update
+
+
+def test_training_data_with_stored_ratings(folder: Path) -> None:
+    """What a model was trained on can be had back from it, attributes of every kind too."""
+    model = load_model(folder)
+    fitted, train = model.fitted_, model.fitted_.context.train
+    u, i, r = train.user[0].item(), train.item[0].item(), train.rating[0].item()
+    stored = [
+        StoredRating(fitted.users.ids[u], fitted.items.ids[i], 1.0 if r > 2 else 5.0),  # changed
+        StoredRating(fitted.users.ids[train.user[1]], fitted.items.ids[train.item[1]], train.rating[1].item()),  # known
+        StoredRating("newcomer", "i0", 4.0),
+    ]
+    data, added = with_stored(model, stored)
+    assert (added, len(data), len(data.users)) == (2, 601, 43)
+    assert data.rating[0] == (1.0 if r > 2 else 5.0)
+    assert data.users.ids.ids[data.user[-1]] == "newcomer"
+    slots = fitted.user_encoder.transform(data.users)
+    names = fitted.user_encoder.names
+    assert names == data.users.names
+    for name in names:  # the same groups, labels and vectors as those the model has learned
+        assert data.users.columns[name][-1] is None
+    taken = fitted.context.users.mask[:-1]
+    assert (slots.mask[:42] == taken).all()
+    assert (slots.value[:42][taken] < fitted.context.n_user_values).any()
+    small = taken & (fitted.context.users.value[:-1] < fitted.context.n_user_values)
+    assert (slots.value[:42][small] == fitted.context.users.value[:-1][small]).all()
+    assert slots.weight[:42][small] == pytest.approx(fitted.context.users.weight[:-1][small])
+    assert slots.vectors[0][:42] == pytest.approx(fitted.context.users.vectors[0][:42], abs=1e-5)
+
+
+def test_update(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine, url = tmp_path / "model", f"sqlite:///{tmp_path / 'r.sqlite'}"
+    shutil.copytree(folder, mine)
+    assert main(["update", str(mine), "--from", url, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"updated": False, "new_ratings": 0, "out": str(mine)}
+    store = RatingStore(url)
+    store.add([StoredRating("newcomer", f"i{n}", 5.0) for n in range(5)])
+    store.close()
+    assert main(["update", str(mine), "--from", url, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["updated"], found["new_ratings"], found["ratings"], found["users"]) == (True, 5, 605, 43)
+    new, old = load_model(mine), load_model(folder)
+    assert new.get_params() == old.get_params()
+    assert new.fitted_.item_labels == old.fitted_.item_labels
+    assert not set(new.recommend("newcomer", n=21)["item"]) & {f"i{n}" for n in range(5)}
+    assert main(["update", str(mine), "--from", url]) == 0  # all of them are learned
+    assert "stays as it is" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["serve", "nowhere"], "no such folder"),
+        (["serve", "MODEL", "--token-file", "nowhere"], "nowhere"),
+        (["serve", "MODEL", "--token-file", "SHORT"], "at least 16"),
+        (["serve", "MODEL", "--log-level", "loud"], "choose one of"),
+        (["serve", "MODEL", "--store", "mysql://x"], "sqlite:///FILE"),
+        (["update", "nowhere"], "no such folder"),
+        (["update", "MODEL", "--from", "ftp://x"], "sqlite:///FILE"),
+    ],
+)
+def test_commands_that_cannot_start(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], args: list[str], words: str
+) -> None:
+    (tmp_path / "short").write_text("abc")
+    names = {"MODEL": str(folder), "SHORT": str(tmp_path / "short")}
+    assert main([names.get(each, each) for each in args]) == 1
+    assert words in capsys.readouterr().err
