@@ -78,6 +78,7 @@ class Case:
 SUITES = {
     "ml-100k": [Case("ml-100k", "u1-u5", 0, f"u{k}") for k in range(1, 6)]
     + [Case("ml-100k", "holdout:0.1", seed, "holdout:0.1") for seed in range(5)],
+    "holdout": [Case("ml-100k", "holdout:0.1", seed, "holdout:0.1") for seed in range(5)],
     "u1-u5": [Case("ml-100k", "u1-u5", seed, f"u{k}") for seed in range(3) for k in range(1, 6)],
     "ml-1m": [Case("ml-1m", "holdout:0.1", 0, "holdout:0.1")],
     "small": [

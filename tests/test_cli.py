@@ -252,6 +252,23 @@ def test_recommend(aanmf: Run, ask: Callable[..., Any], model: Path, tables: Pat
     assert "For user 1" in out
 
 
+@pytest.mark.parametrize("name", ["lists.parquet", "lists.csv"])
+def test_recommend_to_everyone(ask: Callable[..., Any], model: Path, tmp_path: Path, name: str) -> None:
+    found = ask("recommend", model, "--all", "-n", 2, "--out", tmp_path / name)
+    lists = pl.read_parquet(tmp_path / name) if name.endswith("parquet") else pl.read_csv(tmp_path / name)
+    assert found["rows"] == len(lists) == 60
+    assert lists.columns == ["user", "item", "rating"]
+    assert not (tmp_path / f".{name}.part").exists()
+
+
+def test_recommend_counts_new_ratings_at_once(ask: Callable[..., Any], model: Path) -> None:
+    before = ask("recommend", model, "--user", 1, "-n", 3)["items"]
+    best = before[0]["item"]
+    found = ask("recommend", model, "--user", 1, "-n", 3, "--rating", f"{best}=1")
+    assert found["ratings"] == {best: 1.0}
+    assert best not in [row["item"] for row in found["items"]]
+
+
 def test_recommend_to_a_new_user(ask: Callable[..., Any], model: Path) -> None:
     found = ask("recommend", model, "--attributes", 'gender=F,age=under 18,job="retired, happy"', "-n", 2)
     assert found["attributes"] == {"gender": "F", "age": "under 18", "job": "retired, happy"}
@@ -276,7 +293,7 @@ def test_explain(aanmf: Run, ask: Callable[..., Any], model: Path) -> None:
 
 def test_quick_demo(ask: Callable[..., Any], tmp_path: Path) -> None:
     found = ask("demo", "--quick", "--out", tmp_path / "demo")
-    assert [each["model"] for each in found["results"]] == ["mf", "aanmf", "aanmf+p"]
+    assert [each["model"] for each in found["results"]] == ["mf", "aanmf", "aanmf+p", "aanmf++"]
     assert json.loads((tmp_path / "demo" / "results.json").read_text()) == found
     assert -1 <= found["attention_correlation"] <= 1
     for name in ("mf", "aanmf", "aanmf+p"):
@@ -362,6 +379,9 @@ def test_doctor(aanmf: Run, ask: Callable[..., Any]) -> None:
         (["predict", "MODEL", "--user", "1", "--item", "2", "--pairs", "x.csv"], "either"),
         (["predict", "MODEL", "--pairs", "nowhere.csv"], "no such file"),
         (["recommend", "MODEL"], "--attributes"),
+        (["recommend", "MODEL", "--all"], "--out"),
+        (["recommend", "MODEL", "--user", "1", "--rating", "x"], "ITEM=NUMBER"),
+        (["recommend", "MODEL", "--user", "1", "--by-low"], "aanmf++"),
         (["recommend", "MODEL", "--user", "nobody"], "'nobody'"),
         (["recommend", "MODEL", "--attributes", "gender=X"], "allowed: 'F', 'M'"),
         (["recommend", "MODEL", "--attributes", "shoe=42"], "shoe"),

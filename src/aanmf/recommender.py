@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -22,6 +22,7 @@ from aanmf.evaluation.metrics import Scores, score
 from aanmf.explanation import explain_pair, mean_attention
 from aanmf.fitted import Fitted
 from aanmf.models.base import AttributeSets, BatchConfig, Context, ModelConfig, RatingModule
+from aanmf.ranking import top_items, top_items_of_all
 from aanmf.storage import read_folder, write_folder
 from aanmf.training.trainer import History, OnEpoch, fit_module, pick_device, predict_pairs
 
@@ -236,6 +237,14 @@ class Recommender:
         sets = self._new_user(attributes)
         return self._best(len(self.fitted_.users), sets, n, ratings, by, rated=none, unrated=unrated)
 
+    def recommend_all(self, n: int = 10, *, seen: bool = False, unrated: bool = False) -> Iterator[pl.DataFrame]:
+        """The n best items of every user of the training data, in blocks of users: `user`, `item`, `rating`.
+
+        Args:
+            n, seen, unrated: as for `recommend`.
+        """
+        return top_items_of_all(self.fitted_, self.module_, n, seen=seen, unrated=unrated)
+
     def explain(self, user: str | int | Mapping[str, object], item: str | int) -> pl.DataFrame:
         """What the model looked at for one prediction.
 
@@ -408,18 +417,8 @@ class Recommender:
             bounds = self._interval(np.full(len(every), user), every, same, 0.9)
             for name, bound in bounds.items():  # as wide as without the new ratings, around the new prediction
                 shown[name] = (shown["rating"] + torch.as_tensor(bound - alone)).clamp(*fitted.context.scale)
-        order = shown[by].clone()
-        if not unrated:
-            order[torch.bincount(fitted.context.train.item, minlength=len(fitted.items)) == 0] = -torch.inf
-        if rated is not None:
-            order[rated] = -torch.inf
-            order[self._new_ratings(ratings or {})[0].cpu()] = -torch.inf
-        top = torch.topk(order, min(max(n, 0), int((order > -torch.inf).sum()))).indices
-        table = pl.DataFrame({"item": [fitted.items.ids[row] for row in top.tolist()]}, schema={"item": pl.String})
-        if fitted.item_labels:
-            labels = [fitted.item_labels[row] for row in top.tolist()]
-            table = table.with_columns(pl.Series("label", labels, dtype=pl.String))
-        return table.with_columns(pl.Series(name, values[top].numpy()) for name, values in shown.items())
+        hidden = [] if rated is None else [rated, self._new_ratings(ratings or {})[0].cpu()]
+        return top_items(fitted, shown, by, n, hidden, unrated)
 
 
 def _pairs(users: Ids, items: Ids) -> tuple[list[str], list[str]]:

@@ -204,6 +204,42 @@ def test_recommend(name: str) -> None:
         model.recommend("nobody")
 
 
+def test_recommend_to_everyone_is_recommend_to_each(name: str) -> None:
+    model = fitted(name)
+    lists = pl.concat(model.recommend_all(n=3))
+    assert set(lists["user"]) == set(DATA.users.ids.ids)
+    for user in ("u1", "u17"):
+        own = lists.filter(pl.col("user") == user)
+        alone = model.recommend(user, n=3)
+        assert own["item"].to_list() == alone["item"].to_list()
+        np.testing.assert_allclose(own["rating"], alone["rating"], atol=1e-5)
+
+
+def test_new_ratings_count_without_retraining(name: str) -> None:
+    model, asked = fitted(name), ["i10", "i11", "i12"]
+    likes, dislikes = (dict.fromkeys(["i1", "i2", "i3", "i4"], rating) for rating in (5.0, 1.0))
+    high = model.predict_for({"gender": "F"}, asked, ratings=likes)["rating"].to_numpy()
+    low = model.predict_for({"gender": "F"}, asked, ratings=dislikes)["rating"].to_numpy()
+    assert high.mean() > low.mean()
+    listed = model.recommend_for({"gender": "F"}, n=30, ratings=likes)
+    assert not set(likes) & set(listed["item"])
+    with pytest.raises(UnknownIdError, match="'nothing'"):
+        model.recommend("u1", ratings={"nothing": 3.0})
+    with pytest.raises(DataError, match="99"):
+        model.recommend("u1", ratings={"i1": 99.0})
+
+
+def test_intervals_or_a_clear_refusal(name: str) -> None:
+    model = fitted(name)
+    if name != "aanmf++":
+        with pytest.raises(ConfigError, match=r"aanmf\+\+"):
+            model.predict("u1", "i1", interval=0.9)
+        return
+    with pytest.raises(ConfigError, match="between 0 and 1"):
+        model.predict("u1", "i1", interval=90)
+    assert model.predict("u1", "i1", interval=0.9).columns == ["user", "item", "rating", "low", "high", "fallback"]
+
+
 def test_recommend_for_a_new_user(name: str) -> None:
     model = fitted(name)
     table = model.recommend_for({"gender": "F", "hobbies": "chess|go", "age": 30}, n=4)

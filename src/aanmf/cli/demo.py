@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from aanmf.data.dataset import RatingDataset
     from aanmf.recommender import Recommender
 
-MODELS = ("mf", "aanmf", "aanmf+p")
+MODELS = ("mf", "aanmf", "aanmf+p", "aanmf++")
 """What the demo trains, in this order."""
 SHOWN = "aanmf"
 """The model whose attention is drawn and which recommends and explains."""
@@ -45,7 +45,7 @@ def demo(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train MF, AANMF and AANMF+P on MovieLens 100K, compare them, and see what AANMF looks at.
+    """Train MF, AANMF, AANMF+P and AANMF++ on MovieLens 100K, compare them, and see what AANMF looks at.
 
     Where MovieLens is not at hand and cannot be downloaded, ratings are made up (and the demo says so).
     """
@@ -155,7 +155,9 @@ def compare(
     for name in MODELS:
         start = time.perf_counter()
         with epochs(name) as on_epoch:
-            models[name] = make_model(name, **settings).fit(train, on_epoch=on_epoch)
+            there = make_model(name).get_params()
+            own = {setting: value for setting, value in settings.items() if setting in there}
+            models[name] = make_model(name, **own).fit(train, on_epoch=on_epoch)
         seconds = time.perf_counter() - start
         scores = models[name].evaluate(test)
         models[name].save(folder / name)

@@ -86,6 +86,24 @@ def read_attributes(text: str) -> dict[str, str]:
     return values
 
 
+def read_ratings(given: list[str]) -> dict[str, float]:
+    """`["50=5", "172=3.5"]` as ratings by item id.
+
+    Raises:
+        ConfigError: a part that is not ITEM=NUMBER.
+    """
+    ratings: dict[str, float] = {}
+    for part in given:
+        item, equals, value = part.rpartition("=")
+        try:
+            ratings[item.strip()] = float(value)
+        except ValueError:
+            equals = ""
+        if not equals or not item.strip():
+            raise ConfigError(f"--rating: {part!r} is not ITEM=NUMBER; write for instance --rating 50=5")
+    return ratings
+
+
 def _split_quoted(text: str) -> list[str]:
     """Cuts at commas outside of double quotes, and drops the quotes."""
     parts, quoted = [""], False

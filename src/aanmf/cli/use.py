@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +11,7 @@ import typer
 
 from aanmf.cli.options import AsJson, ModelFolder
 from aanmf.cli.output import emit, notice, out, table
-from aanmf.cli.parse import read_attributes
+from aanmf.cli.parse import read_attributes, read_ratings
 from aanmf.errors import AanmfError, ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -33,6 +35,9 @@ def predict(
         Path | None,
         typer.Option("--out", metavar="OUT.csv", help="Where the predictions go (CSV or Parquet)."),
     ] = None,
+    interval: Annotated[
+        float | None, typer.Option("--interval", metavar="P", help="Show where the rating lies with probability P.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Predict the rating of one pair, or of a file of pairs.
@@ -43,7 +48,7 @@ def predict(
 
     users, items = _asked_pairs(user, item, pairs)
     model = load_model(folder)
-    predicted = model.predict(users=users, items=items)
+    predicted = model.predict(users=users, items=items, interval=interval)
     if out_file:
         write_table(predicted, out_file)
     flagged = predicted["fallback"].drop_nulls()
@@ -61,8 +66,8 @@ def predict(
     if out_file:
         out().print(f"{len(predicted):,} predictions written to {out_file}")
     else:
-        rows = [(u, i, r, f or "") for u, i, r, f in predicted.iter_rows()]
-        out().print(table(None, ("user", "item", "rating", "fallback"), rows))
+        rows = [tuple("" if cell is None else cell for cell in row) for row in predicted.iter_rows()]
+        out().print(table(None, tuple(predicted.columns), rows))
     for reason, count in flagged.value_counts(sort=True).iter_rows():
         notice(f"{count:,} of {len(predicted):,} predicted for an average one: {reason}")
 
@@ -87,18 +92,42 @@ def recommend(
         ),
     ] = None,
     n: Annotated[int, typer.Option("-n", min=1, help="How many items.")] = 10,
+    rated: Annotated[
+        list[str] | None,
+        typer.Option("--rating", metavar="ITEM=R", help="A rating given since training; counts at once. Repeatable."),
+    ] = None,
+    by_low: Annotated[
+        bool, typer.Option("--by-low", help="Rank by the lower end of the 90 % interval: the safe choices first.")
+    ] = False,
+    everyone: Annotated[bool, typer.Option("--all", help="Lists for all users, written to --out.")] = False,
+    out_file: Annotated[
+        Path | None, typer.Option("--out", metavar="OUT.parquet", help="Where the lists of --all go.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Recommend items to a user, or to a new one known by attributes alone. Rated items are left out."""
+    """Recommend items to a user, or to a new one known by attributes and a few ratings. Rated items are left out."""
     from aanmf.registry import load_model
 
-    if (user is None) == (attributes is None):
-        raise ConfigError("recommend needs either --user ID or --attributes NAME=VALUE,...")
+    if (user is not None) + (attributes is not None) + everyone != 1:
+        raise ConfigError("recommend needs one of --user ID, --attributes NAME=VALUE,... and --all")
+    if everyone != (out_file is not None):
+        raise ConfigError("--all and --out FILE go together")
     model = load_model(folder)
+    if everyone and out_file is not None:
+        rows = write_tables(model.recommend_all(n), out_file)
+        if as_json:
+            emit({"rows": rows, "out": str(out_file)})
+        else:
+            out().print(f"{rows:,} recommendations written to {out_file}")
+        return
     known = read_attributes(attributes) if attributes is not None else None
-    found = model.recommend(str(user), n=n) if known is None else model.recommend_for(known, n=n)
+    ratings, by = read_ratings(rated or []), "low" if by_low else "rating"
+    if known is None:
+        found = model.recommend(str(user), n=n, ratings=ratings, by=by)
+    else:
+        found = model.recommend_for(known, n=n, ratings=ratings, by=by)
     if as_json:
-        emit({"user": user, "attributes": known, "items": found.to_dicts()})
+        emit({"user": user, "attributes": known, "ratings": ratings, "items": found.to_dicts()})
         return
     who = f"user {user}" if known is None else "a new user (" + ", ".join(f"{k} {v}" for k, v in known.items()) + ")"
     out().print(recommendation_table(f"For {who}", found))
@@ -152,7 +181,7 @@ def explanation_table(found: dict[str, Any]) -> RenderableType:
 
 def recommendation_table(title: str, found: pl.DataFrame) -> RenderableType:
     """Recommended items to read."""
-    names = [name for name in ("item", "label", "rating") if name in found.columns]
+    names = [name for name in ("item", "label", "rating", "low", "high") if name in found.columns]
     rows = [(str(place), *row) for place, row in enumerate(found.select(names).iter_rows(), start=1)]
     if not rows:
         return f"{title}: nothing left to recommend"
@@ -182,21 +211,45 @@ def read_pairs(path: Path) -> tuple[list[str], list[str]]:
 
 
 def write_table(frame: pl.DataFrame, path: Path) -> None:
-    """Writes CSV (or Parquet, by the name's ending) beside the target and renames it into place.
+    """Writes one table; see `write_tables`."""
+    write_tables(iter([frame]), path)
+
+
+def write_tables(frames: Iterator[pl.DataFrame], path: Path) -> int:
+    """Writes tables below each other as CSV (or Parquet, by the name's ending), one in memory at a time.
+
+    The file is written beside the target and renamed into place.
+
+    Returns:
+        How many rows.
 
     Raises:
         AanmfError: the place cannot be written to.
     """
+    import polars as pl
+    from polars.io.plugins import register_io_source
+
+    first = next(frames)
+    rows = 0
+
+    def each(*_: object) -> Iterator[pl.DataFrame]:
+        nonlocal rows
+        for frame in itertools.chain([first], frames):
+            rows += len(frame)
+            yield frame
+
     part = path.with_name(f".{path.name}.part")
     try:
+        lazy = register_io_source(each, schema=first.schema)
         if path.suffix.lower() in (".parquet", ".pq"):
-            frame.write_parquet(part)
+            lazy.sink_parquet(part)
         else:
-            frame.write_csv(part)
+            lazy.sink_csv(part)
         part.replace(path)
-    except OSError as error:
+    except (OSError, pl.exceptions.ComputeError) as error:
         part.unlink(missing_ok=True)
         raise AanmfError(f"--out {path}: cannot be written ({error})") from None
+    return rows
 
 
 def _bar(share: float, width: int = 12) -> str:
