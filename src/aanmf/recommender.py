@@ -23,11 +23,14 @@ from aanmf.explanation import explain_pair, mean_attention
 from aanmf.fitted import Fitted
 from aanmf.models.base import AttributeSets, BatchConfig, Context, ModelConfig, RatingModule
 from aanmf.storage import read_folder, write_folder
+from aanmf.training.checkpoint import Checkpoints
+from aanmf.training.distributed import Ranks
 from aanmf.training.trainer import History, OnEpoch, fit_module, pick_device, predict_pairs
 
 Ids = str | int | Sequence[str | int]
 NewRatings = Mapping[str, float] | Mapping[int, float]
 """Ratings given since training, by item id."""
+PER_RATING = "it looks at other ratings beside the one to predict; those that do not: mf, aanmf, aanmf+p, fm"
 
 
 class Recommender:
@@ -44,6 +47,9 @@ class Recommender:
     name: ClassVar[str]
     config_type: ClassVar[type[ModelConfig]]
     module_type: ClassVar[Callable[[Any, Context], RatingModule]]
+    per_rating: ClassVar[bool] = False
+    """Whether a rating is predicted from its user, its item and what is known of them, never from other ratings, so
+    that a batch can be parted and ratings can be streamed."""
 
     def __init__(self, **settings: Any) -> None:
         """Settings by name; the fields of `config_type` tell which there are.
@@ -84,29 +90,49 @@ class Recommender:
 
     # ---------------------------------------------------------------- learning
 
-    def fit(self, data: RatingDataset, on_epoch: OnEpoch | None = None) -> Self:
+    def fit(
+        self,
+        data: RatingDataset,
+        on_epoch: OnEpoch | None = None,
+        *,
+        checkpoints: Checkpoints | None = None,
+        spread_rows: int | None = None,
+    ) -> Self:
         """Learns from training ratings.
 
         Args:
             data: the training part; users and items without a rating in it may be there with their attributes.
             on_epoch: called after every epoch, for progress.
+            checkpoints: where to write them, and whether to go on from the last one; None: nowhere.
+            spread_rows: where several processes train together (`docs/distributed.md`), tables of users with at least
+                so many rows are spread over them; None: each holds them whole.
 
         Raises:
             DataError: there is no rating.
-            ConfigError: training diverged: the learning rate is too high.
+            ConfigError: training diverged: the learning rate is too high; or the model does not take `checkpoints`.
+            CheckpointError: a checkpoint cannot be written, or is of another training.
             KeyboardInterrupt: after Ctrl-C; the model then holds what was learned so far and can be saved.
         """
         fitted = Fitted.of(data)
-        module, history = self._train(fitted.context, on_epoch)
+        module, history = self._train(fitted.context, on_epoch, checkpoints, spread_rows)
         self._module, self._fitted = module, replace(fitted, history=history)
         if history.interrupted:
             raise KeyboardInterrupt
         return self
 
-    def _train(self, context: Context, on_epoch: OnEpoch | None) -> tuple[RatingModule, History]:
+    def _train(
+        self,
+        context: Context,
+        on_epoch: OnEpoch | None,
+        checkpoints: Checkpoints | None,
+        spread_rows: int | None,
+    ) -> tuple[RatingModule, History]:
         """Trains the module; models with a training of their own replace this."""
         assert isinstance(self.config, BatchConfig)
-        return fit_module(partial(self._build, self.config), context, self.config, on_epoch)
+        if not self.per_rating and not Ranks.current().alone:
+            raise ConfigError(f"{self.name} cannot be trained by several processes: {PER_RATING}")
+        build = partial(self._build, self.config)
+        return fit_module(build, context, self.config, on_epoch, checkpoints, spread_rows)
 
     def _build(self, config: ModelConfig, context: Context) -> RatingModule:
         return type(self).module_type(config, context)

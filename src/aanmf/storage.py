@@ -54,7 +54,9 @@ def write_folder(
         for name, content in files.items():
             _write_through(new / name, content)
         new.chmod(0o755)
+        _sync(new)
         _swap(new, path)
+        _sync(path.parent)
     finally:
         shutil.rmtree(new, ignore_errors=True)
 
@@ -128,6 +130,17 @@ def _write_through(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    """Waits until the disk has the names in a folder."""
+    if os.name == "nt":  # which cannot open a folder
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _swap(new: Path, path: Path) -> None:

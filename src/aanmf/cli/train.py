@@ -15,6 +15,9 @@ from aanmf.cli.parse import one_model, read_settings
 
 if TYPE_CHECKING:
     from aanmf.recommender import Recommender
+    from aanmf.training.checkpoint import Checkpoints
+
+_LONG = "Long trainings"
 
 
 @reads_source
@@ -28,33 +31,102 @@ def train(
         typer.Option("--out", metavar="DIR", help="Where the model goes; an older model there is replaced."),
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Same seed, same model. [default: 0]")] = None,
+    checkpoint_every: Annotated[
+        str | None,
+        typer.Option(
+            "--checkpoint-every",
+            metavar="WHEN",
+            help="Write checkpoints into DIR.training: after each epoch (epoch), so many steps (500), or a time "
+            "(30s, 10m).",
+            rich_help_panel=_LONG,
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on from the last checkpoint in DIR.training, if there is one; writes more, after each epoch if "
+            "--checkpoint-every does not say otherwise.",
+            rich_help_panel=_LONG,
+        ),
+    ] = False,
+    spread_rows: Annotated[
+        int | None,
+        typer.Option(
+            "--spread-rows",
+            min=1,
+            metavar="N",
+            help="Under torchrun: tables of at least N users are spread over the processes.",
+            rich_help_panel=_LONG,
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Learn a model from ratings. Ctrl-C keeps what was learned so far (with --out)."""
+    """Learn a model from ratings. Ctrl-C keeps what was learned so far (with --out).
+
+    Started by torchrun, all processes train one model together.
+    """
     from aanmf.registry import make_model
+    from aanmf.training.distributed import joined
 
     chosen = one_model(model, read_settings(settings or [], config))
     untrained = make_model(model, **(chosen if seed is None else {**chosen, "seed": seed}))
     check_target(out_folder)
-    data = source.load()
-    start, interrupted = time.perf_counter(), False
-    try:
-        with epochs(model) as on_epoch:
-            untrained.fit(data, on_epoch=on_epoch)
-    except KeyboardInterrupt:
-        interrupted = True
-        if not untrained.is_fitted or not untrained.fitted_.history.epochs:
-            notice("stopped before the first epoch was done: nothing was learned, nothing is saved")
-            raise
-    found = figures(untrained, time.perf_counter() - start) | {"interrupted": interrupted, "out": None}
-    if out_folder:
-        untrained.save(out_folder)
-        found["out"] = str(out_folder)
-    _report(found, as_json)
+    checkpoints = _checkpoints(out_folder, checkpoint_every, resume)
+    with joined() as ranks:
+        data = source.load()
+        start, interrupted = time.perf_counter(), False
+        try:
+            with epochs(model, shown=ranks.first) as on_epoch:
+                untrained.fit(data, on_epoch=on_epoch, checkpoints=checkpoints, spread_rows=spread_rows)
+        except KeyboardInterrupt:
+            interrupted = True
+            if not untrained.is_fitted or not untrained.fitted_.history.epochs:
+                notice("stopped before the first epoch was done: nothing was learned, nothing is saved")
+                raise
+        if ranks.first:
+            _finish(untrained, out_folder, checkpoints, time.perf_counter() - start, interrupted, as_json)
+        ranks.wait()
     if interrupted:
         where = f"what was learned so far is in {out_folder}" if out_folder else "give --out to keep what was learned"
         notice(f"training was stopped; {where}")
         raise typer.Exit(130)
+
+
+def _checkpoints(folder: Path | None, every: str | None, resume: bool) -> Checkpoints | None:
+    """Where checkpoints go, if any are wanted.
+
+    Raises:
+        ConfigError: no --out, which tells where.
+    """
+    from aanmf.errors import ConfigError
+    from aanmf.training.checkpoint import Checkpoints
+
+    if every is None and not resume:
+        return None
+    if folder is None:
+        raise ConfigError("--checkpoint-every and --resume need --out DIR: checkpoints go into DIR.training")
+    return Checkpoints(folder.with_name(f"{folder.name}.training"), every or "epoch", resume=resume)
+
+
+def _finish(
+    model: Recommender,
+    folder: Path | None,
+    checkpoints: Checkpoints | None,
+    seconds: float,
+    interrupted: bool,
+    as_json: bool,
+) -> None:
+    """Saves and reports; checkpoints of a finished training are of no more use."""
+    found = figures(model, seconds) | {"interrupted": interrupted, "out": None, "resumed_from": None}
+    if checkpoints and checkpoints.started_from:
+        found["resumed_from"] = str(checkpoints.started_from)
+    if folder:
+        model.save(folder)
+        found["out"] = str(folder)
+    if checkpoints and not interrupted:
+        checkpoints.clear()
+    _report(found, as_json)
 
 
 def check_target(folder: Path | None) -> None:
@@ -105,6 +177,7 @@ def _report(found: dict[str, Any], as_json: bool) -> None:
         ("epochs", found["epochs"]),
         ("RMSE, training", found["train_rmse"]),
         ("RMSE, validation", found["validation_rmse"]),
+        *([("went on from", found["resumed_from"])] if found["resumed_from"] else []),
         ("time", f"{found['fit_seconds']:.1f} s"),
         ("saved in", found["out"] or "nowhere: give --out DIR to keep it"),
     ]
