@@ -17,6 +17,7 @@ from torch import Tensor
 
 from aanmf.data.dataset import RatingDataset
 from aanmf.data.schema import Kind
+from aanmf.data.stream import StreamedDataset
 from aanmf.errors import ConfigError, DataError, ModelFolderError, NotFittedError, UnknownIdError
 from aanmf.evaluation.metrics import Scores, score
 from aanmf.explanation import explain_pair, mean_attention
@@ -92,7 +93,7 @@ class Recommender:
 
     def fit(
         self,
-        data: RatingDataset,
+        data: RatingDataset | StreamedDataset,
         on_epoch: OnEpoch | None = None,
         *,
         checkpoints: Checkpoints | None = None,
@@ -102,6 +103,7 @@ class Recommender:
 
         Args:
             data: the training part; users and items without a rating in it may be there with their attributes.
+                What `stream_dataset` gives is read from disk in every epoch.
             on_epoch: called after every epoch, for progress.
             checkpoints: where to write them, and whether to go on from the last one; None: nowhere.
             spread_rows: where several processes train together (`docs/distributed.md`), tables of users with at least
@@ -113,6 +115,8 @@ class Recommender:
             CheckpointError: a checkpoint cannot be written, or is of another training.
             KeyboardInterrupt: after Ctrl-C; the model then holds what was learned so far and can be saved.
         """
+        if isinstance(data, StreamedDataset) and not self.per_rating:
+            raise ConfigError(f"{self.name} cannot learn from streamed ratings: {PER_RATING}")
         fitted = Fitted.of(data)
         module, history = self._train(fitted.context, on_epoch, checkpoints, spread_rows)
         self._module, self._fitted = module, replace(fitted, history=history)
@@ -330,6 +334,7 @@ class Recommender:
             about={"model": self.name, "aanmf": _version()},
             documents={"config": self.get_params(), **fitted.documents()},
             tensors={"weights": self.module_.state_dict(), "data": fitted.tensors()},
+            files=fitted.files(),
         )
 
     @classmethod
@@ -348,7 +353,7 @@ class Recommender:
         if lacking := sorted(needed - set(documents) - set(tensors)):
             raise ModelFolderError(f"{path}: the manifest does not name {lacking[0]}; save the model again")
         model = cls(**documents["config"])
-        model._fitted = Fitted.restored(documents, tensors["data"])
+        model._fitted = Fitted.restored(documents, tensors["data"], Path(path))
         chosen = model.config.model_copy(update=model._fitted.history.chosen)
         module = model._build(chosen, model._fitted.context)
         module.load_state_dict(tensors["weights"])

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from aanmf.data.dataset import RatingDataset
 from aanmf.data.links import read_links
+from aanmf.data.stream import StreamedDataset
 from aanmf.errors import ConfigError, ModelFolderError
 from aanmf.models.aanmf import AANMFConfig, AANMFModule
 from aanmf.models.aanmfpp import AANMFppConfig, AANMFppModule
@@ -116,7 +117,7 @@ class AESR(Recommender):
     module_type = AESRModule
     _trust: NDArray[np.int64] | None = None
 
-    def fit(self, data: RatingDataset, on_epoch: OnEpoch | None = None, **options: Any) -> Self:
+    def fit(self, data: RatingDataset | StreamedDataset, on_epoch: OnEpoch | None = None, **options: Any) -> Self:
         """See `Recommender.fit`; reads the trust links, which matter in training only."""
         trust = AESRConfig.model_validate(self.get_params()).trust
         self._trust = None if trust is None else read_links(trust, data.users.ids)

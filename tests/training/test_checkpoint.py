@@ -287,7 +287,9 @@ def test_command_line(tmp_path, capsys, monkeypatch) -> None:
     assert main([*command, str(tmp_path / "m"), "--checkpoint-every", "4"]) == 1
     assert json.loads(capsys.readouterr().out)["error"]["kind"] == "CheckpointError"
     assert main([*command, str(tmp_path / "m"), "--resume"]) == 0
-    assert json.loads(capsys.readouterr().out)["resumed_from"] == str(tmp_path / "m.training" / "00000005")
+    assert json.loads(capsys.readouterr().out)["resumed_from"] == str(
+        tmp_path / "m.training" / "checkpoints" / "00000005"
+    )
     weights = [(tmp_path / name / "weights.safetensors").read_bytes() for name in ("whole", "m")]
     assert weights[0] == weights[1]
     assert not (tmp_path / "m.training").exists()

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import shutil
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,8 +18,11 @@ from aanmf.cli.output import MODELS_IN_HELP, emit, epochs, facts, notice, out
 from aanmf.cli.parse import one_model, read_settings
 
 if TYPE_CHECKING:
+    from aanmf.data.dataset import RatingDataset
+    from aanmf.data.stream import StreamedDataset
     from aanmf.recommender import Recommender
     from aanmf.training.checkpoint import Checkpoints
+    from aanmf.training.distributed import Ranks
 
 _LONG = "Long trainings"
 
@@ -73,8 +80,8 @@ def train(
     untrained = make_model(model, **(chosen if seed is None else {**chosen, "seed": seed}))
     check_target(out_folder)
     checkpoints = _checkpoints(out_folder, checkpoint_every, resume)
-    with joined() as ranks:
-        data = source.load()
+    with joined() as ranks, _workplace(out_folder) as place:
+        data = _load(source, untrained, place, ranks)
         start, interrupted = time.perf_counter(), False
         try:
             with epochs(model, shown=ranks.first) as on_epoch:
@@ -84,8 +91,11 @@ def train(
             if not untrained.is_fitted or not untrained.fitted_.history.epochs:
                 notice("stopped before the first epoch was done: nothing was learned, nothing is saved")
                 raise
+        seconds = time.perf_counter() - start
         if ranks.first:
-            _finish(untrained, out_folder, checkpoints, time.perf_counter() - start, interrupted, as_json)
+            _finish(untrained, out_folder, checkpoints, seconds, interrupted, as_json)
+            if not interrupted:  # nothing there is of more use
+                shutil.rmtree(place, ignore_errors=True)
         ranks.wait()
     if interrupted:
         where = f"what was learned so far is in {out_folder}" if out_folder else "give --out to keep what was learned"
@@ -106,7 +116,36 @@ def _checkpoints(folder: Path | None, every: str | None, resume: bool) -> Checkp
         return None
     if folder is None:
         raise ConfigError("--checkpoint-every and --resume need --out DIR: checkpoints go into DIR.training")
-    return Checkpoints(folder.with_name(f"{folder.name}.training"), every or "epoch", resume=resume)
+    return Checkpoints(_beside(folder) / "checkpoints", every or "epoch", resume=resume)
+
+
+def _beside(folder: Path) -> Path:
+    """Where things lie while a model is trained."""
+    return folder.with_name(f"{folder.name}.training")
+
+
+@contextmanager
+def _workplace(folder: Path | None) -> Iterator[Path]:
+    """DIR.training beside the model; without --out, a folder that is gone in the end."""
+    if folder is not None:
+        yield _beside(folder)
+        return
+    with tempfile.TemporaryDirectory(prefix="aanmf-") as place:
+        yield Path(place)
+
+
+def _load(source: Source, model: Recommender, place: Path, ranks: Ranks) -> RatingDataset | StreamedDataset:
+    """Reads the ratings, or prepares them to be read from disk: the first process does, for all."""
+    from aanmf.data.stream import is_sharded
+
+    if not is_sharded(source.source):
+        return source.load()
+    if not model.per_rating:
+        notice(f"{model.name} looks at other ratings beside the one to predict: all are read into memory")
+        return source.load()
+    prepared = source.stream(place / "data") if ranks.first else None
+    ranks.wait()
+    return prepared or source.stream(place / "data")
 
 
 def _finish(
@@ -117,15 +156,13 @@ def _finish(
     interrupted: bool,
     as_json: bool,
 ) -> None:
-    """Saves and reports; checkpoints of a finished training are of no more use."""
+    """Saves and reports."""
     found = figures(model, seconds) | {"interrupted": interrupted, "out": None, "resumed_from": None}
     if checkpoints and checkpoints.started_from:
         found["resumed_from"] = str(checkpoints.started_from)
     if folder:
         model.save(folder)
         found["out"] = str(folder)
-    if checkpoints and not interrupted:
-        checkpoints.clear()
     _report(found, as_json)
 
 
