@@ -134,6 +134,7 @@ def test_which_sources_are_several_files(tmp_path) -> None:
     assert is_sharded(str(tmp_path))
     assert not is_sharded("ratings.csv")
     assert not is_sharded("ml-100k")
+    assert not is_sharded("postgresql://me@host/db?sslmode=require")
 
 
 def test_a_file_is_read_in_blocks_and_by_row(tmp_path) -> None:

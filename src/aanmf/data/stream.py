@@ -156,6 +156,8 @@ def shards(source: Source) -> list[Path]:
 
 def is_sharded(source: str) -> bool:
     """Whether a source names several files: a pattern or a folder."""
+    if "://" in source:  # a database
+        return False
     return any(sign in source for sign in "*?[") or Path(source).is_dir()
 
 
