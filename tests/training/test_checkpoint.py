@@ -66,7 +66,7 @@ def test_killed_after_any_checkpoint_a_training_ends_with_the_same_bits(small, t
     model(**SETTINGS).fit(small, checkpoints=counted)
     written = -1 - counted.lives
     assert written >= 8
-    for lives in range(1, written + 1):
+    for lives in {*range(1, written, 3), written}:
         folder = tmp_path / str(lives)
         die(model(**SETTINGS), small, folder, "5", lives)
         resumed = model(**SETTINGS).fit(small, checkpoints=Checkpoints(folder, "5", resume=True))
