@@ -451,9 +451,9 @@ def interrupt_training(tmp_path: Path, *args: str) -> subprocess.CompletedProces
     program = (
         "import sys, pathlib, aanmf.training.trainer as t\n"
         "from aanmf.cli import main\n"
-        "old = t._epoch\n"
-        f"def _epoch(*a):\n    r = old(*a); pathlib.Path({str(epoch_done)!r}).touch(); return r\n"
-        "t._epoch = _epoch\n"
+        "old = t.Phase._goes_on\n"
+        f"def goes_on(*a):\n    r = old(*a); pathlib.Path({str(epoch_done)!r}).touch(); return r\n"
+        "t.Phase._goes_on = goes_on\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
     process = subprocess.Popen(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from aanmf.evaluation.cross_validate import cross_validate
     from aanmf.recommender import Recommender
     from aanmf.registry import AANMF, ACMF, AESR, FM, MF, NFM, AANMFpp, AutoRec, SVDpp, load_model, make_model
+    from aanmf.training.checkpoint import Checkpoints
 
 _HOME = {
     "RatingDataset": "aanmf.data.dataset",
@@ -35,6 +36,7 @@ _HOME = {
     "NFM": "aanmf.registry",
     "SVDpp": "aanmf.registry",
     "Recommender": "aanmf.recommender",
+    "Checkpoints": "aanmf.training.checkpoint",
     "load_model": "aanmf.registry",
     "make_model": "aanmf.registry",
 }
@@ -50,6 +52,7 @@ __all__ = [
     "AanmfError",
     "Attribute",
     "AutoRec",
+    "Checkpoints",
     "DataError",
     "Kind",
     "RatingDataset",

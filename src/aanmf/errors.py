@@ -38,5 +38,9 @@ class ModelFolderError(AanmfError):
     """A saved model is incomplete, was changed, or comes from a newer version."""
 
 
+class CheckpointError(AanmfError):
+    """A checkpoint cannot be written, or belongs to another training."""
+
+
 class MissingExtraError(AanmfError, ImportError):
     """An optional library is needed; the message names the extra that installs it."""

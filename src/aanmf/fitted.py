@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -13,9 +14,11 @@ from torch import Tensor
 
 from aanmf.data.dataset import RatingDataset, Vocabulary
 from aanmf.data.encode import AttributeEncoder, Slots
+from aanmf.data.stream import RATINGS, RatingFile, StreamedDataset
 from aanmf.errors import DataError
 from aanmf.models.base import AttributeSets, Context, Ratings
-from aanmf.training.trainer import Epoch, History
+from aanmf.training.streamed import StreamedRatings
+from aanmf.training.trainer import History
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Fitted:
     history: History = dataclasses.field(default_factory=History)
 
     @classmethod
-    def of(cls, data: RatingDataset) -> Self:
+    def of(cls, data: RatingDataset | StreamedDataset) -> Self:
         """Learns encoders from the users and items that are rated; the history is still empty.
 
         Raises:
@@ -41,8 +44,15 @@ class Fitted:
         """
         if len(data) == 0:
             raise DataError(f"{data.name}: no ratings to learn from")
-        user_encoder = AttributeEncoder.fit(data.users, np.unique(data.user))
-        item_encoder = AttributeEncoder.fit(data.items, np.unique(data.item))
+        if isinstance(data, StreamedDataset):
+            rated_users, rated_items = data.rated()
+            spread, train = data.range(), StreamedRatings.over(data.file)
+        else:
+            rated_users, rated_items = np.unique(data.user), np.unique(data.item)
+            spread = float(data.rating.min()), float(data.rating.max())
+            train = Ratings.of(data.user, data.item, data.rating)
+        user_encoder = AttributeEncoder.fit(data.users, rated_users)
+        item_encoder = AttributeEncoder.fit(data.items, rated_items)
         return cls(
             users=data.users.ids,
             items=data.items.ids,
@@ -54,8 +64,8 @@ class Fitted:
                 item_encoder,
                 users=_with_unknown(user_encoder.transform(data.users)),
                 items=_with_unknown(item_encoder.transform(data.items)),
-                scale=data.scale or (float(data.rating.min()), float(data.rating.max())),
-                train=Ratings.of(data.user, data.item, data.rating),
+                scale=data.scale or spread,
+                train=train,
             ),
             data={"name": data.name, "fingerprint": data.fingerprint, "ratings": len(data)},
         )
@@ -75,24 +85,33 @@ class Fitted:
 
     def tensors(self) -> dict[str, Tensor]:
         """The part that goes into a tensor file: training ratings and attribute sets."""
-        train = self.context.train
-        arrays = {"train.rating": train.rating, "train.user": train.user.int(), "train.item": train.item.int()}
+        train, arrays = self.context.train, {}
+        if not isinstance(train, StreamedRatings):
+            arrays = {"train.rating": train.rating, "train.user": train.user.int(), "train.item": train.item.int()}
         for side, slots in (("users", self.context.users), ("items", self.context.items)):
             sets = AttributeSets.of(slots)
             arrays |= {f"{side}.value": sets.value, f"{side}.weight": sets.weight, f"{side}.mask": sets.mask}
             arrays |= {f"{side}.vectors.{m}": vectors for m, vectors in enumerate(sets.vectors)}
         return arrays
 
+    def files(self) -> dict[str, Path]:
+        """The part that is a file already: training ratings that were streamed."""
+        train = self.context.train
+        return {RATINGS: train.file.path} if isinstance(train, StreamedRatings) else {}
+
     @classmethod
-    def restored(cls, documents: Mapping[str, Any], arrays: Mapping[str, Tensor]) -> Self:
-        """From what `documents` and `tensors` gave."""
+    def restored(cls, documents: Mapping[str, Any], arrays: Mapping[str, Tensor], folder: Path) -> Self:
+        """From what `documents`, `tensors` and `files` gave, the latter in `folder`."""
+        if "train.user" in arrays:
+            train = Ratings(arrays["train.user"].long(), arrays["train.item"].long(), arrays["train.rating"])
+        else:
+            train = StreamedRatings.over(RatingFile(folder / RATINGS))
         encoders = documents["encoders"]
         user_encoder = AttributeEncoder.model_validate(encoders["users"])
         item_encoder = AttributeEncoder.model_validate(encoders["items"])
         low, high = encoders["scale"]
         training = dict(documents["training"])
         data = training.pop("data")
-        training["epochs"] = [Epoch(**each) for each in training["epochs"]]
         labels = documents["items"]["labels"]
         return cls(
             users=Vocabulary(documents["users"]["ids"]),
@@ -106,10 +125,10 @@ class Fitted:
                 users=_slots(arrays, "users", user_encoder),
                 items=_slots(arrays, "items", item_encoder),
                 scale=(low, high),
-                train=Ratings(arrays["train.user"].long(), arrays["train.item"].long(), arrays["train.rating"]),
+                train=train,
             ),
             data=data,
-            history=History(**training),
+            history=History.of(training),
         )
 
     def user_positions(self, ids: Sequence[str]) -> NDArray[np.int64]:

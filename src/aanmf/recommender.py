@@ -17,6 +17,7 @@ from torch import Tensor
 
 from aanmf.data.dataset import RatingDataset
 from aanmf.data.schema import Kind
+from aanmf.data.stream import StreamedDataset
 from aanmf.errors import ConfigError, DataError, ModelFolderError, NotFittedError, UnknownIdError
 from aanmf.evaluation.metrics import Scores, score
 from aanmf.explanation import explain_pair, mean_attention
@@ -24,11 +25,14 @@ from aanmf.fitted import Fitted
 from aanmf.models.base import AttributeSets, BatchConfig, Context, ModelConfig, RatingModule
 from aanmf.ranking import top_items, top_items_of_all
 from aanmf.storage import read_folder, write_folder
+from aanmf.training.checkpoint import Checkpoints
+from aanmf.training.distributed import Ranks
 from aanmf.training.trainer import History, OnEpoch, fit_module, pick_device, predict_pairs
 
 Ids = str | int | Sequence[str | int]
 NewRatings = Mapping[str, float] | Mapping[int, float]
 """Ratings given since training, by item id."""
+PER_RATING = "it looks at other ratings beside the one to predict; those that do not: mf, aanmf, aanmf+p, fm"
 
 
 class Recommender:
@@ -45,6 +49,9 @@ class Recommender:
     name: ClassVar[str]
     config_type: ClassVar[type[ModelConfig]]
     module_type: ClassVar[Callable[[Any, Context], RatingModule]]
+    per_rating: ClassVar[bool] = False
+    """Whether a rating is predicted from its user, its item and what is known of them, never from other ratings, so
+    that a batch can be parted and ratings can be streamed."""
 
     def __init__(self, **settings: Any) -> None:
         """Settings by name; the fields of `config_type` tell which there are.
@@ -85,29 +92,52 @@ class Recommender:
 
     # ---------------------------------------------------------------- learning
 
-    def fit(self, data: RatingDataset, on_epoch: OnEpoch | None = None) -> Self:
+    def fit(
+        self,
+        data: RatingDataset | StreamedDataset,
+        on_epoch: OnEpoch | None = None,
+        *,
+        checkpoints: Checkpoints | None = None,
+        spread_rows: int | None = None,
+    ) -> Self:
         """Learns from training ratings.
 
         Args:
             data: the training part; users and items without a rating in it may be there with their attributes.
+                What `stream_dataset` gives is read from disk in every epoch.
             on_epoch: called after every epoch, for progress.
+            checkpoints: where to write them, and whether to go on from the last one; None: nowhere.
+            spread_rows: where several processes train together (`docs/distributed.md`), tables of users with at least
+                so many rows are spread over them; None: each holds them whole.
 
         Raises:
             DataError: there is no rating.
-            ConfigError: training diverged: the learning rate is too high.
+            ConfigError: training diverged: the learning rate is too high; or the model does not take `checkpoints`.
+            CheckpointError: a checkpoint cannot be written, or is of another training.
             KeyboardInterrupt: after Ctrl-C; the model then holds what was learned so far and can be saved.
         """
+        if isinstance(data, StreamedDataset) and not self.per_rating:
+            raise ConfigError(f"{self.name} cannot learn from streamed ratings: {PER_RATING}")
         fitted = Fitted.of(data)
-        module, history = self._train(fitted.context, on_epoch)
+        module, history = self._train(fitted.context, on_epoch, checkpoints, spread_rows)
         self._module, self._fitted = module, replace(fitted, history=history)
         if history.interrupted:
             raise KeyboardInterrupt
         return self
 
-    def _train(self, context: Context, on_epoch: OnEpoch | None) -> tuple[RatingModule, History]:
+    def _train(
+        self,
+        context: Context,
+        on_epoch: OnEpoch | None,
+        checkpoints: Checkpoints | None,
+        spread_rows: int | None,
+    ) -> tuple[RatingModule, History]:
         """Trains the module; models with a training of their own replace this."""
         assert isinstance(self.config, BatchConfig)
-        return fit_module(partial(self._build, self.config), context, self.config, on_epoch)
+        if not self.per_rating and not Ranks.current().alone:
+            raise ConfigError(f"{self.name} cannot be trained by several processes: {PER_RATING}")
+        build = partial(self._build, self.config)
+        return fit_module(build, context, self.config, on_epoch, checkpoints, spread_rows)
 
     def _build(self, config: ModelConfig, context: Context) -> RatingModule:
         return type(self).module_type(config, context)
@@ -313,6 +343,7 @@ class Recommender:
             about={"model": self.name, "aanmf": _version()},
             documents={"config": self.get_params(), **fitted.documents()},
             tensors={"weights": self.module_.state_dict(), "data": fitted.tensors()},
+            files=fitted.files(),
         )
 
     @classmethod
@@ -331,7 +362,7 @@ class Recommender:
         if lacking := sorted(needed - set(documents) - set(tensors)):
             raise ModelFolderError(f"{path}: the manifest does not name {lacking[0]}; save the model again")
         model = cls(**documents["config"])
-        model._fitted = Fitted.restored(documents, tensors["data"])
+        model._fitted = Fitted.restored(documents, tensors["data"], Path(path))
         chosen = model.config.model_copy(update=model._fitted.history.chosen)
         module = model._build(chosen, model._fitted.context)
         module.load_state_dict(tensors["weights"])

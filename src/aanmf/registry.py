@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from aanmf.data.dataset import RatingDataset
 from aanmf.data.links import read_links
+from aanmf.data.stream import StreamedDataset
 from aanmf.errors import ConfigError, ModelFolderError
 from aanmf.models.aanmf import AANMFConfig, AANMFModule
 from aanmf.models.aanmfpp import AANMFppConfig, AANMFppModule
@@ -23,6 +24,8 @@ from aanmf.models.nfm import NFMConfig, NFMModule
 from aanmf.models.svdpp import SVDppConfig, SVDppModule
 from aanmf.recommender import Recommender
 from aanmf.storage import read_manifest
+from aanmf.training.checkpoint import Checkpoints
+from aanmf.training.distributed import Ranks
 from aanmf.training.held_out import fit_held_out
 from aanmf.training.trainer import History, OnEpoch
 
@@ -33,6 +36,7 @@ class MF(Recommender):
     name = "mf"
     config_type = MFConfig
     module_type = MFModule
+    per_rating = True
 
 
 class AANMF(Recommender):
@@ -41,6 +45,7 @@ class AANMF(Recommender):
     name = "aanmf"
     config_type = AANMFConfig
     module_type = AANMFModule
+    per_rating = True
 
 
 class AANMFpp(Recommender):
@@ -50,7 +55,15 @@ class AANMFpp(Recommender):
     config_type = AANMFppConfig
     module_type = AANMFppModule
 
-    def _train(self, context: Context, on_epoch: OnEpoch | None) -> tuple[RatingModule, History]:
+    def _train(
+        self,
+        context: Context,
+        on_epoch: OnEpoch | None,
+        checkpoints: Checkpoints | None,
+        spread_rows: int | None,
+    ) -> tuple[RatingModule, History]:
+        if checkpoints is not None or not Ranks.current().alone:
+            raise ConfigError(f"{self.name} is trained in one process and without checkpoints: leave them out")
         config = AANMFppConfig.model_validate(self.get_params())
         return fit_held_out(AANMFppModule, context, config, on_epoch)
 
@@ -69,6 +82,7 @@ class FM(Recommender):
     name = "fm"
     config_type = FMConfig
     module_type = FMModule
+    per_rating = True
 
 
 class NFM(Recommender):
@@ -103,11 +117,11 @@ class AESR(Recommender):
     module_type = AESRModule
     _trust: NDArray[np.int64] | None = None
 
-    def fit(self, data: RatingDataset, on_epoch: OnEpoch | None = None) -> Self:
+    def fit(self, data: RatingDataset | StreamedDataset, on_epoch: OnEpoch | None = None, **options: Any) -> Self:
         """See `Recommender.fit`; reads the trust links, which matter in training only."""
         trust = AESRConfig.model_validate(self.get_params()).trust
         self._trust = None if trust is None else read_links(trust, data.users.ids)
-        return super().fit(data, on_epoch)
+        return super().fit(data, on_epoch, **options)
 
     def _build(self, config: ModelConfig, context: Context) -> RatingModule:
         return AESRModule(AESRConfig.model_validate(config.model_dump()), context, self._trust)

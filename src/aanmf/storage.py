@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 from torch import Tensor
@@ -25,6 +26,7 @@ def write_folder(
     about: Json,
     documents: Mapping[str, Json],
     tensors: Mapping[str, Mapping[str, Tensor]],
+    files: Mapping[str, Path] | None = None,
 ) -> None:
     """Writes a model folder beside its target and renames it into place, replacing an older model there.
 
@@ -33,6 +35,7 @@ def write_folder(
         about: what goes into the manifest beside format and checksums.
         documents: JSON files by name, without suffix.
         tensors: safetensors files by name, without suffix.
+        files: files to copy, by their name in the folder; they are not read by `read_folder`, only checked.
 
     Raises:
         ModelFolderError: something that is not a model stands at `path`.
@@ -46,15 +49,20 @@ def write_folder(
     path.parent.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
-        files = {f"{name}.json": _json(document) for name, document in documents.items()}
+        contents = {f"{name}.json": _json(document) for name, document in documents.items()}
         for name, group in tensors.items():
-            files[f"{name}.safetensors"] = save({key: each.detach().cpu().contiguous() for key, each in group.items()})
-        sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-        files[MANIFEST] = _json({"format": FORMAT, **about, "sha256": sums})
-        for name, content in files.items():
+            plain = {key: each.detach().cpu().contiguous() for key, each in group.items()}
+            contents[f"{name}.safetensors"] = save(plain)
+        sums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+        for name, source in (files or {}).items():
+            sums[name] = _copy_through(source, new / name)
+        contents[MANIFEST] = _json({"format": FORMAT, **about, "sha256": sums})
+        for name, content in contents.items():
             _write_through(new / name, content)
         new.chmod(0o755)
+        _sync(new)
         _swap(new, path)
+        _sync(path.parent)
     finally:
         shutil.rmtree(new, ignore_errors=True)
 
@@ -102,18 +110,23 @@ def read_folder(
     for name, expected in sums.items():
         if Path(name).name != name or name in ("", ".."):
             raise ModelFolderError(f"{path / MANIFEST} names a file outside of the folder: {name!r}")
+        stem, _, suffix = name.rpartition(".")
+        content = b""
         try:
-            content = (path / name).read_bytes()
+            if suffix in ("json", "safetensors"):
+                content = (path / name).read_bytes()
+                found = hashlib.sha256(content).hexdigest()
+            else:
+                found = _copy_through(path / name, None)
         except FileNotFoundError:
             raise ModelFolderError(
                 f"{path}: {name} is missing; copy the whole folder, or save the model again"
             ) from None
-        if hashlib.sha256(content).hexdigest() != expected:
+        if found != expected:
             raise ModelFolderError(f"{path}: {name} was changed since it was saved (checksum); save the model again")
-        stem, _, suffix = name.rpartition(".")
         if suffix == "json":
             documents[stem] = json.loads(content)
-        else:
+        elif suffix == "safetensors":
             tensors[stem] = load(content)
     return manifest, documents, tensors
 
@@ -128,6 +141,31 @@ def _write_through(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _copy_through(source: Path, target: Path | None) -> str:
+    """Copies a file of any size (to nowhere, if there is no target) and returns its checksum."""
+    digest = hashlib.sha256()
+    with source.open("rb") as from_, target.open("wb") if target else nullcontext() as to:
+        while block := from_.read(1 << 24):
+            digest.update(block)
+            if to:
+                to.write(block)
+        if to:
+            to.flush()
+            os.fsync(to.fileno())
+    return digest.hexdigest()
+
+
+def _sync(folder: Path) -> None:
+    """Waits until the disk has the names in a folder."""
+    if os.name == "nt":  # which cannot open a folder
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _swap(new: Path, path: Path) -> None:

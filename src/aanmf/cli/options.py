@@ -16,6 +16,7 @@ from aanmf.cli.parse import with_attributes
 if TYPE_CHECKING:
     from aanmf.data.dataset import RatingDataset
     from aanmf.data.schema import Schema
+    from aanmf.data.stream import StreamedDataset
 
 _TABLES, _COLUMNS, _DATABASE = "Tables of users and items", "How to read", "From a database"
 
@@ -40,7 +41,8 @@ class Source:
         typer.Argument(
             metavar="SOURCE",
             help="ml-100k, ml-1m, synthetic, synthetic:N (ratings), a file (CSV, TSV, Parquet), or a database: "
-            "sqlite:///FILE, postgresql://USER@HOST/NAME.",
+            "sqlite:///FILE, postgresql://USER@HOST/NAME. `aanmf train` also takes a folder of files, or a pattern "
+            "('ratings/*.parquet'), larger than memory.",
         ),
     ]
     users: Annotated[
@@ -157,7 +159,7 @@ class Source:
 
     def load(self) -> RatingDataset:
         """Reads everything; notices of the reader go to stderr."""
-        from aanmf.cli.output import err, notice
+        from aanmf.cli.output import err
         from aanmf.data.infer import MISSING
         from aanmf.data.sources import load
         from aanmf.data.sql import without_password
@@ -178,9 +180,37 @@ class Source:
             options["queries"] = asked
         with err().status(f"reading {without_password(self.source)}"):
             data = load(self.source, users=self.users, items=self.items, schema=self._schema(), **options)
-        for side, table in (("users", data.users), ("items", data.items)):
-            for text in table.notices:
-                notice(f"{side}: {text}")
+        _show_notices(data)
+        return data
+
+    def stream(self, folder: Path) -> StreamedDataset:
+        """Prepares several files in `folder`, to be read from there in every epoch.
+
+        Raises:
+            DataError: --repeated was given: that takes all ratings at once.
+        """
+        from aanmf.cli.output import err
+        from aanmf.data.infer import MISSING
+        from aanmf.data.stream import stream_dataset
+        from aanmf.errors import DataError
+
+        if self.repeated is not None:
+            raise DataError("--repeated cannot be followed where ratings are streamed: take repeated ones out before")
+        with err().status(f"preparing {self.source} in {folder}"):
+            data = stream_dataset(
+                self.source,
+                folder,
+                users=self.users,
+                items=self.items,
+                schema=self._schema(),
+                user=self.user_column,
+                item=self.item_column,
+                rating=self.rating_column,
+                separator=self.separator,
+                unlisted=self.unlisted or "unknown",
+                missing=(*MISSING, *(self.missing or ())),
+            )
+        _show_notices(data)
         return data
 
     def _schema(self) -> Schema | None:
@@ -190,6 +220,14 @@ class Source:
             return None
         schema = Schema.read(self.schema) if self.schema else Schema()
         return with_attributes(schema, self.attribute or [], self.users or [], self.items or [], self.separator)
+
+
+def _show_notices(data: RatingDataset | StreamedDataset) -> None:
+    from aanmf.cli.output import notice
+
+    for side, table in (("users", data.users), ("items", data.items)):
+        for text in table.notices:
+            notice(f"{side}: {text}")
 
 
 def reads_source(command: Callable[..., None]) -> Callable[..., None]:

@@ -102,13 +102,13 @@ def cell(value: object) -> str:
 
 
 @contextmanager
-def epochs(name: str) -> Iterator[OnEpoch]:
+def epochs(name: str, *, shown: bool = True) -> Iterator[OnEpoch]:
     """A progress bar of the training of a model, on stderr; yields what `fit(on_epoch=...)` takes."""
     from rich.progress import BarColumn, Progress, TextColumn
 
     console = err()
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=8), TextColumn("{task.fields[errors]}"))
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal)) as progress:
         task = progress.add_task(f"{name}: starting", total=None, errors="")
 
         def show(epoch: Epoch) -> None:

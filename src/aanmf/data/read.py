@@ -141,17 +141,17 @@ def dataset_from_frames(
     frame = as_frame(ratings, where["ratings"])
     if frame.height == 0:
         raise DataError(f"{where['ratings']}: the table has no rows")
-    columns = _rating_columns(frame, where["ratings"], user=user, item=item, rating=rating, time=time)
+    columns = rating_columns(frame, where["ratings"], user=user, item=item, rating=rating, time=time)
     first = 1 if columns["user"].startswith("column_") else 2  # the number of the first row, as an editor shows it
     user_ids = clean_ids(frame[columns["user"]], where["ratings"], first)
     item_ids = clean_ids(frame[columns["item"]], where["ratings"], first)
-    values = _finite(frame[columns["rating"]], where["ratings"], first)
+    values = finite(frame[columns["rating"]], where["ratings"], first)
     stamps = _times(frame[columns["time"]], where["ratings"], first) if "time" in columns else None
     tables = {}
     for side, given, ids in (("users", users, user_ids), ("items", items, item_ids)):
         frames = [] if given is None else [as_frame(each, where[side]) for each in _several(given)]
         key = columns[side[:-1]]
-        tables[side] = _entities(side, frames, ids, key, schema, tuple(missing), unlisted, where[side])
+        tables[side] = entities(side, frames, ids, key, schema, tuple(missing), unlisted, where[side])
     data = RatingDataset(
         users=tables["users"],
         items=tables["items"],
@@ -168,7 +168,7 @@ def dataset_from_frames(
 # -------------------------------------------------------------------- columns of ratings
 
 
-def _rating_columns(frame: pl.DataFrame, where: str, **given: str | None) -> dict[str, str]:
+def rating_columns(frame: pl.DataFrame, where: str, **given: str | None) -> dict[str, str]:
     """Which column is which: as given, by position without a header, else by name."""
     guesses = {"user": USER_NAMES, "item": ITEM_NAMES, "rating": RATING_NAMES, "time": TIME_NAMES}
     found: dict[str, str] = {}
@@ -213,7 +213,12 @@ def clean_ids(column: pl.Series, where: str, first: int = 1) -> pl.Series:
     return text
 
 
-def _finite(column: pl.Series, where: str, first: int) -> pl.Series:
+def finite(column: pl.Series, where: str, first: int) -> pl.Series:
+    """Ratings as finite numbers.
+
+    Raises:
+        DataError: naming the first row that is not one.
+    """
     numbers = column.str.strip_chars() if column.dtype == pl.String else column
     numbers = numbers.cast(pl.Float64, strict=False)
     bad = numbers.is_null() | numbers.is_nan() | numbers.is_infinite()
@@ -282,7 +287,7 @@ def _without_repeats(data: RatingDataset, policy: str, where: str, first: int) -
 # ------------------------------------------------------------------- users and items
 
 
-def _entities(
+def entities(
     side: str,
     frames: list[pl.DataFrame],
     rated: pl.Series,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
@@ -93,6 +94,51 @@ class Ratings:
         """On another device."""
         return Ratings(self.user.to(device), self.item.to(device), self.rating.to(device))
 
+    @property
+    def mean(self) -> float:
+        """The mean rating."""
+        return float(self.rating.double().mean())
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that change with any rating and with their order."""
+        columns = (self.user, self.item, self.rating)
+        return digest(each.cpu().numpy() for each in columns)
+
+    def hold_out(self, share: float, seed: int) -> tuple[Ratings, Ratings]:
+        """Training and validation part."""
+        held = validation_rows(len(self), share, seed)
+        kept = np.setdiff1d(np.arange(len(self)), held)
+        return self.take(torch.as_tensor(kept)), self.take(torch.as_tensor(held))
+
+    def rated(self, n_users: int, n_items: int) -> tuple[Tensor, Tensor]:
+        """Which users (n_users,) and which items (n_items,) have a rating: bool."""
+        users = torch.zeros(n_users, dtype=torch.bool, device=self.user.device)
+        items = torch.zeros(n_items, dtype=torch.bool, device=self.user.device)
+        users[self.user], items[self.item] = True, True
+        return users, items
+
+    def batches(self, size: int, generator: torch.Generator, done: int = 0) -> Iterator[Ratings]:
+        """One pass in random order, in batches of `size` (the last may be smaller), without the first `done` ones."""
+        order = torch.randperm(len(self), generator=generator, device=self.rating.device)
+        shuffled = self.take(order)
+        for start in range(done * size, len(self), size):
+            yield shuffled.take(slice(start, start + size))
+
+
+def digest(arrays: Iterable[NDArray[Any]]) -> str:
+    """Sixteen hexadecimal digits that change with any element of any array."""
+    state = hashlib.sha256()
+    for array in arrays:
+        state.update(str((array.dtype.str, array.shape)).encode())
+        state.update(np.ascontiguousarray(array).data)
+    return state.hexdigest()[:16]
+
+
+def validation_rows(n: int, share: float, seed: int) -> NDArray[np.int64]:
+    """Rows of the validation part: the last `share` of a permutation, apart from the one that splits use."""
+    return np.sort(np.random.default_rng([seed, 1]).permutation(n)[n - max(1, round(n * share)) :])
+
 
 @dataclass(frozen=True)
 class Context:
@@ -130,9 +176,17 @@ class Context:
         return replace(self, train=train)
 
     @property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that change with any rating, attribute, and number of users and items."""
+        slots = [
+            each for side in (self.users, self.items) for each in (side.value, side.weight, side.mask, *side.vectors)
+        ]
+        return f"{self.train.fingerprint}-{digest(slots)}"
+
+    @property
     def mean(self) -> float:
         """mu, the mean training rating."""
-        return float(self.train.rating.double().mean())
+        return self.train.mean
 
 
 class AttributeSets(NamedTuple):

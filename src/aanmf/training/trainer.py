@@ -1,6 +1,7 @@
 """The training loop (Algorithm 2): mini-batches, mean squared error (Eq 7), Adam, early stopping, refit.
 
-Everything stays on the device: a batch is two integer tensors and the ratings, cut from a shuffled copy.
+Everything stays on the device: a batch is two integer tensors and the ratings, cut from a shuffled copy. The state of
+a phase is in plain sight (`Phase`), so that it can be written to a checkpoint after any step and taken up again.
 """
 
 from __future__ import annotations
@@ -8,59 +9,52 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from aanmf.errors import ConfigError
-from aanmf.models.base import AttributeSets, BatchConfig, Context, RatingModule, Ratings
+from aanmf.models.base import BatchConfig, Context, RatingModule, Ratings, validation_rows
+from aanmf.training.checkpoint import Checkpoint, Checkpoints
+from aanmf.training.distributed import Ranks, SpreadTables
+from aanmf.training.history import Epoch, History, OnEpoch
+from aanmf.training.predict import mean_squared_error, pick_device, predict_pairs, squared_error
 
+__all__ = [
+    "Epoch",
+    "History",
+    "OnEpoch",
+    "fit_module",
+    "mean_squared_error",
+    "pick_device",
+    "predict_pairs",
+    "validation_rows",
+]
 log = logging.getLogger(__name__)
 Build = Callable[[Context], RatingModule]
 
 
-@dataclass(frozen=True)
-class Epoch:
-    """One pass over the training ratings: errors are mean squared ones, on the scale of the ratings."""
-
-    phase: str
-    """`search` (with a validation part) or `final` (on all training ratings)."""
-    epoch: int
-    of: int
-    train_mse: float
-    valid_mse: float | None
-    seconds: float
-    ratings_per_second: float
-
-
-@dataclass
-class History:
-    """What happened in training."""
-
-    epochs: list[Epoch] = field(default_factory=list)
-    best_epoch: int = 0
-    """The number of epochs the final weights were trained for."""
-    interrupted: bool = False
-    chosen: dict[str, float] = field(default_factory=dict)
-    """Settings that were chosen on held-out ratings, where the model does so."""
-
-
-OnEpoch = Callable[[Epoch], None]
-
-
 def fit_module(
-    build: Build, context: Context, config: BatchConfig, on_epoch: OnEpoch | None = None
+    build: Build,
+    context: Context,
+    config: BatchConfig,
+    on_epoch: OnEpoch | None = None,
+    checkpoints: Checkpoints | None = None,
+    spread_rows: int | None = None,
 ) -> tuple[RatingModule, History]:
     """Trains a module: finds the number of epochs on a validation part, then trains again on everything.
+
+    Where torch.distributed is set up, all its processes train together (`training/distributed.py`).
 
     Args:
         build: makes an untrained module from a context (called once per phase).
         context: what the module is built from; `context.train` are all training ratings.
         config: settings.
-        on_epoch: called after each epoch.
+        on_epoch: called after each epoch, in the first process.
+        checkpoints: where to write them, and whether to go on from the last one; None: nowhere.
+        spread_rows: tables of users with at least so many rows are spread over the processes; None: never.
 
     Returns:
         The module, in evaluation mode, and the history. After Ctrl-C: the best weights so far, and
@@ -68,127 +62,223 @@ def fit_module(
 
     Raises:
         ConfigError: training diverged.
+        CheckpointError: a checkpoint cannot be written, or is of another training.
     """
     device = pick_device(config.device)
-    history = History()
-    ratings = context.train
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        if config.validation == 0 or len(ratings) < 10:
-            module = _phase("final", build, context, None, config, config.epochs, device, history, on_epoch)
-            return module, history
-        held = validation_rows(len(ratings), config.validation, config.seed)
-        kept = np.setdiff1d(np.arange(len(ratings)), held)
-        part = context.with_train(ratings.take(torch.as_tensor(kept)))
-        valid = ratings.take(torch.as_tensor(held))
-        module = _phase("search", build, part, valid, config, config.epochs, device, history, on_epoch)
-        if config.refit and not history.interrupted:
-            best, found = module, history.best_epoch
-            module = _phase("final", build, context, None, config, history.best_epoch, device, history, on_epoch)
-            if history.interrupted:
-                module, history.best_epoch = best, found
-    return module, history
+        saved = checkpoints.open(_training(context, config)) if checkpoints else None
+        history = History.of(saved.progress["history"]) if saved else History()
+        job = Job(build, config, device, Ranks.current(), history, on_epoch, checkpoints, spread_rows)
+        if config.validation == 0 or len(context.train) < 10:
+            return Phase("final", context, None, config.epochs, job).run(saved), history
+        kept, valid = context.train.hold_out(config.validation, config.seed)
+        part = context.with_train(kept)
+        if saved is None or saved.progress["phase"] == "search":
+            module = Phase("search", part, valid, config.epochs, job).run(saved)
+            if history.interrupted or not config.refit:
+                return module, history
+            found, best, saved = history.best_epoch, _weights(module) if job.ranks.alone else {}, None
+            del module
+        else:
+            found, best = int(saved.progress["epochs"]), saved.tensors["best"] if job.ranks.alone else {}
+        module = Phase("final", context, None, found, job, best).run(saved)
+        if history.interrupted and best:  # weights of fewer epochs than were found are worse than those of the search
+            module, history.best_epoch = build(part).to(device), found
+            module.load_state_dict(best)
+    return module.eval(), history
 
 
-def validation_rows(n: int, share: float, seed: int) -> np.ndarray:
-    """Rows of the validation part: the last `share` of a permutation, apart from the one that splits use."""
-    return np.sort(np.random.default_rng([seed, 1]).permutation(n)[n - max(1, round(n * share)) :])
+@dataclass(frozen=True)
+class Job:
+    """What the phases of a training share."""
+
+    build: Build
+    config: BatchConfig
+    device: torch.device
+    ranks: Ranks
+    history: History
+    on_epoch: OnEpoch | None
+    checkpoints: Checkpoints | None
+    spread_rows: int | None
 
 
-def _phase(
-    phase: str,
-    build: Build,
-    context: Context,
-    valid: Ratings | None,
-    config: BatchConfig,
-    epochs: int,
-    device: torch.device,
-    history: History,
-    on_epoch: OnEpoch | None,
-) -> RatingModule:
-    """Trains a new module for `epochs`; with a validation part, until it no longer helps, keeping the best."""
-    torch.manual_seed(config.seed)
-    module = build(context).to(device)
-    train = context.train.to(device)
-    valid = None if valid is None else valid.to(device)
-    optimizer = torch.optim.Adam(
-        [{"params": params, "weight_decay": 2 * l2 / len(train)} for l2, params in _groups(module)],
-        lr=config.learning_rate,
-        fused=True,
-    )
-    batch_size = config.batch_for(len(train))
-    schedule = _cosine(config, steps=math.ceil(len(train) / batch_size))
-    generator = torch.Generator(device).manual_seed(config.seed)
-    best_mse, best_state = math.inf, _weights(module)
-    try:
-        for epoch in range(1, epochs + 1):
-            start = time.perf_counter()
-            train_mse = _epoch(module, train, batch_size, optimizer, schedule, generator)
-            seconds = time.perf_counter() - start
-            if not math.isfinite(train_mse):
-                raise ConfigError(
-                    f"training diverged in epoch {epoch} (error {train_mse}): "
-                    f"give a learning_rate below {config.learning_rate:g}"
-                )
-            valid_mse = None if valid is None else mean_squared_error(module, valid, context.scale)
-            record = Epoch(phase, epoch, epochs, train_mse, valid_mse, seconds, len(train) / seconds)
-            history.epochs.append(record)
-            if on_epoch:
-                on_epoch(record)
-            if valid_mse is None:
-                history.best_epoch = epoch
-            elif valid_mse < best_mse:
-                best_mse, best_state, history.best_epoch = valid_mse, _weights(module), epoch
-            elif epoch - history.best_epoch >= config.patience:
-                break
-    except KeyboardInterrupt:
-        history.interrupted = True
-        log.warning("training interrupted in epoch %d of phase %s", len(history.epochs) + 1, phase)
-    if valid is not None:
-        module.load_state_dict(best_state, strict=False)
-    rated_users = torch.zeros(context.n_users + 1, dtype=torch.bool, device=device)
-    rated_items = torch.zeros(context.n_items + 1, dtype=torch.bool, device=device)
-    rated_users[train.user], rated_items[train.item] = True, True
-    module.settle(rated_users, rated_items)
-    return module.eval()
+class Phase:
+    """One module in training, and how far it is; with a validation part, until it no longer helps, keeping the best.
+
+    Args:
+        name: `search` or `final`.
+        context: with the ratings to train on.
+        valid: the validation part of the search.
+        epochs: at most.
+        job: settings, device, where to report and to write.
+        best: weights of the search, which checkpoints of the final phase hold on to.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        context: Context,
+        valid: Ratings | None,
+        epochs: int,
+        job: Job,
+        best: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        config, device = job.config, job.device
+        torch.manual_seed(config.seed)
+        self.name, self.context, self.epochs, self.job = name, context, epochs, job
+        self.module = job.build(context).to(device)
+        self.spread = SpreadTables(self.module, context, job.ranks, job.spread_rows)
+        self.train = context.train.to(device)
+        self.valid = None if valid is None else valid.to(device)
+        self.optimizer = torch.optim.Adam(
+            [{"params": params, "weight_decay": 2 * l2 / len(self.train)} for l2, params in _groups(self.module)],
+            lr=config.learning_rate,
+            fused=True,
+        )
+        self.batch_size = config.batch_for(len(self.train))
+        self.steps = math.ceil(len(self.train) / self.batch_size)  # of an epoch
+        self.generator = torch.Generator(device).manual_seed(config.seed)
+        if not job.ranks.first:  # units are dropped independently; the order of ratings is the same
+            torch.manual_seed(config.seed + 7919 * job.ranks.rank)
+        self.epoch, self.step, self.seconds = 1, 0, 0.0
+        self.order = self.generator.get_state()  # at the start of the epoch
+        self.squared_error = torch.zeros((), dtype=torch.float64, device=device)  # met in the epoch, by this rank
+        self.best_mse, self.best = math.inf, dict(best or {}) if valid is None else _weights(self.module)
+
+    def run(self, saved: Checkpoint | None = None) -> RatingModule:
+        """Trains to the end, from the beginning or from a checkpoint of this phase."""
+        if saved:
+            self._restore(saved)
+        try:
+            while self.epoch <= self.epochs:
+                self._pass()
+                if not self._goes_on():
+                    break
+                if self.job.checkpoints and self.job.checkpoints.every.epoch:
+                    self._save(self.job.checkpoints)
+        except KeyboardInterrupt:
+            if not self.job.ranks.alone:  # each stops somewhere else: there is nothing to keep but checkpoints
+                raise
+            self.job.history.interrupted = True
+            log.warning("training interrupted in epoch %d of phase %s", self.epoch, self.name)
+        if self.valid is not None:
+            self.module.load_state_dict(self.best, strict=False)
+        self.spread.join()
+        self.module.settle(*self.train.rated(self.context.n_users + 1, self.context.n_items + 1))
+        return self.module.eval()
+
+    def _pass(self) -> None:
+        """What is left of an epoch: the ratings in random order."""
+        self.module.train()
+        began, checkpoints = time.perf_counter() - self.seconds, self.job.checkpoints
+        for batch in self.train.batches(self.batch_size, self.generator, self.step):
+            self._learn(batch)
+            self.step += 1
+            if checkpoints and self.job.ranks.agree(checkpoints.due(self.step), checkpoints.every, self.job.device):
+                self.seconds = time.perf_counter() - began
+                self._save(checkpoints)
+        self.seconds = time.perf_counter() - began
+
+    def _learn(self, batch: Ratings) -> None:
+        """One step of Adam."""
+        own = self.job.ranks.part(batch)
+        squares = (self.spread(own.user, own.item) - own.rating).square().sum()
+        loss = squares / len(batch)  # Eq 7
+        penalty = self.module.penalty(own.user, own.item)
+        self.optimizer.zero_grad()
+        (loss if penalty is None else loss + penalty).backward()
+        self.job.ranks.add_gradients(self.spread.shared())
+        done = ((self.epoch - 1) * self.steps + self.step) / (self.steps * self.job.config.epochs)
+        for group in self.optimizer.param_groups:  # half a cosine, from the learning rate to 0 over all epochs
+            group["lr"] = self.job.config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+        self.optimizer.step()
+        self.squared_error += squares.detach()
+
+    def _goes_on(self) -> bool:
+        """Closes an epoch: reports, keeps the weights if they are the best; False: it is time to stop."""
+        n, history, config = len(self.train), self.job.history, self.job.config
+        train_mse = float(self.job.ranks.add(self.squared_error)) / n
+        if not math.isfinite(train_mse):
+            raise ConfigError(
+                f"training diverged in epoch {self.epoch} (error {train_mse}): "
+                f"give a learning_rate below {config.learning_rate:g}"
+            )
+        valid_mse = None
+        if self.valid is not None:
+            self.module.eval()
+            error = squared_error(self.spread, self.valid, self.context.scale, self.job.ranks.part)
+            valid_mse = float(self.job.ranks.add(error)) / len(self.valid)
+        record = Epoch(self.name, self.epoch, self.epochs, train_mse, valid_mse, self.seconds, n / self.seconds)
+        history.epochs.append(record)
+        if self.job.on_epoch and self.job.ranks.first:
+            self.job.on_epoch(record)
+        if valid_mse is None:
+            history.best_epoch = self.epoch
+        elif valid_mse < self.best_mse:
+            self.best_mse, self.best, history.best_epoch = valid_mse, _weights(self.module), self.epoch
+        elif self.epoch - history.best_epoch >= config.patience:
+            return False
+        self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
+        self.squared_error.zero_()
+        self.order = self.generator.get_state()
+        return True
+
+    def _save(self, checkpoints: Checkpoints) -> None:
+        """Writes everything that is not the same in a new phase; all ranks gather it, the first one writes."""
+        ranks, device, whole = self.job.ranks, self.job.device, self.spread.whole
+        adam = {
+            f"{name}.{part}": whole(name, value)
+            for name, each in self.module.named_parameters()
+            for part, value in self.optimizer.state[each].items()
+        }
+        random = {"order": self.order}
+        for rank, state in enumerate(ranks.gather(torch.get_rng_state().to(device))):
+            random[f"cpu.{rank}"] = state
+        if device.type == "cuda":
+            for rank, state in enumerate(ranks.gather(torch.cuda.get_rng_state(device).to(device))):
+                random[f"cuda.{rank}"] = state
+        squared_error = ranks.add(self.squared_error.clone())
+        weights = {name: whole(name, each) for name, each in self.module.state_dict().items()}
+        best = {name: whole(name, each) for name, each in self.best.items()}
+        if not ranks.first:
+            return
+        progress = {"phase": self.name, "epochs": self.epochs, "epoch": self.epoch, "step": self.step}
+        progress |= {"seconds": self.seconds, "history": asdict(self.job.history)}
+        progress |= {"best_mse": self.best_mse if math.isfinite(self.best_mse) else None}
+        error = {"squared_error": squared_error}
+        tensors = {"weights": weights, "best": best, "adam": adam, "random": random, "error": error}
+        checkpoints.write(Checkpoint(progress, tensors))
+
+    def _restore(self, saved: Checkpoint) -> None:
+        """The reverse of `_save`; the number of ranks can be another one."""
+        progress, tensors, own, rank = saved.progress, saved.tensors, self.spread.own, self.job.ranks.rank
+        self.epoch, self.step, self.seconds = progress["epoch"], progress["step"], progress["seconds"]
+        self.best_mse = math.inf if progress["best_mse"] is None else progress["best_mse"]
+        self.module.load_state_dict({name: own(name, each) for name, each in tensors["weights"].items()})
+        if self.valid is not None:
+            self.best = {name: own(name, each).to(self.job.device) for name, each in tensors["best"].items()}
+        for name, each in self.module.named_parameters():
+            parts = ("step", "exp_avg", "exp_avg_sq")
+            state = {part: tensors["adam"].get(f"{name}.{part}") for part in parts}
+            self.optimizer.state[each] = {
+                part: own(name, value).to(self.job.device, copy=True)
+                for part, value in state.items()
+                if value is not None
+            }
+        if rank == 0:
+            self.squared_error += tensors["error"]["squared_error"].to(self.job.device)
+        self.order = tensors["random"]["order"]
+        self.generator.set_state(self.order)
+        if f"cpu.{rank}" in tensors["random"]:
+            torch.set_rng_state(tensors["random"][f"cpu.{rank}"])
+        if self.job.device.type == "cuda" and f"cuda.{rank}" in tensors["random"]:
+            torch.cuda.set_rng_state(tensors["random"][f"cuda.{rank}"], self.job.device)
 
 
-def _epoch(
-    module: RatingModule,
-    train: Ratings,
-    batch_size: int,
-    optimizer: torch.optim.Optimizer,
-    schedule: Callable[[], float],
-    generator: torch.Generator,
-) -> float:
-    """One pass in random order; returns the mean squared error met on the way."""
-    module.train()
-    order = torch.randperm(len(train), generator=generator, device=train.rating.device)
-    shuffled = train.take(order)
-    total = torch.zeros((), dtype=torch.float64, device=train.rating.device)
-    for start in range(0, len(train), batch_size):
-        batch = shuffled.take(slice(start, start + batch_size))
-        mse = (module(batch.user, batch.item) - batch.rating).square().mean()  # Eq 7
-        penalty = module.penalty(batch.user, batch.item)
-        optimizer.zero_grad()
-        (mse if penalty is None else mse + penalty).backward()
-        rate = schedule()
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        optimizer.step()
-        total += mse.detach() * len(batch)
-    return float(total) / len(train)
-
-
-def _cosine(config: BatchConfig, steps: int) -> Callable[[], float]:
-    """The learning rate of each next step: half a cosine from the start to 0 over all epochs."""
-    state = {"step": 0}
-
-    def rate() -> float:
-        done = state["step"] / (steps * config.epochs)
-        state["step"] += 1
-        return config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
-
-    return rate
+def _training(context: Context, config: BatchConfig) -> dict[str, object]:
+    """What must be the same for a training to go on."""
+    settings = config.model_dump(mode="json", exclude={"device"})
+    return {"model": type(config).__name__.removesuffix("Config"), **settings, "training data": context.fingerprint}
 
 
 def _groups(module: RatingModule) -> Iterable[tuple[float, list[torch.nn.Parameter]]]:
@@ -205,26 +295,3 @@ def _groups(module: RatingModule) -> Iterable[tuple[float, list[torch.nn.Paramet
 def _weights(module: RatingModule) -> dict[str, Tensor]:
     """A copy of the parameters, and of what is learned without gradient (batch norm)."""
     return {name: each.detach().clone() for name, each in module.state_dict().items()}
-
-
-@torch.no_grad()
-def predict_pairs(
-    module: RatingModule, user: Tensor, item: Tensor, sets: AttributeSets | None = None, block: int = 65_536
-) -> Tensor:
-    """Predictions (n,) of many pairs, in blocks, not clipped; `sets` as in `RatingModule.forward`."""
-    module.eval()
-    rows = torch.arange(len(user), device=user.device).split(block)
-    return torch.cat([module(user[r], item[r], None if sets is None else sets.rows(r)) for r in rows])
-
-
-def mean_squared_error(module: RatingModule, ratings: Ratings, scale: tuple[float, float]) -> float:
-    """Mean squared error of clipped predictions."""
-    predicted = predict_pairs(module, ratings.user, ratings.item).clamp(*scale)
-    return float((predicted - ratings.rating).double().square().mean())
-
-
-def pick_device(name: str) -> torch.device:
-    """`auto` is a GPU if there is one."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)

@@ -1,0 +1,172 @@
+"""Checkpoints: a training that is stopped at any moment, even by `kill -9`, goes on as if nothing had happened.
+
+A checkpoint is a folder like that of a model (`storage.py`): tensors and JSON with checksums, written beside its place
+and renamed into it. It never replaces another one: each has a number, and the last two are kept, so that there is a
+good one at any moment.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from torch import Tensor
+
+from aanmf.errors import CheckpointError, ConfigError, ModelFolderError
+from aanmf.storage import read_folder, write_folder
+
+log = logging.getLogger(__name__)
+KEPT = 2
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+@dataclass(frozen=True)
+class Every:
+    """When checkpoints are written: after so many steps, after so many seconds, or (neither) after each epoch."""
+
+    steps: int | None = None
+    seconds: float | None = None
+
+    @property
+    def epoch(self) -> bool:
+        """Whether it is after each epoch."""
+        return self.steps is None and self.seconds is None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """`epoch`, a number of steps (`500`), or a time (`30s`, `10m`, `1h`).
+
+        Raises:
+            ConfigError: it is none of these.
+        """
+        if text == "epoch":
+            return cls()
+        if re.fullmatch(r"[1-9]\d*", text):
+            return cls(steps=int(text))
+        if match := re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text):
+            return cls(seconds=float(match[1]) * _UNITS[match[2]])
+        raise ConfigError(f"a checkpoint every {text!r}: give epoch, a number of steps (500), or a time (30s, 10m, 1h)")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a training needs to go on: plain values, and tensors by group and name."""
+
+    progress: Mapping[str, Any]
+    tensors: Mapping[str, Mapping[str, Tensor]]
+
+
+class Checkpoints:
+    """The checkpoints of one training, in a folder of their own.
+
+    Args:
+        folder: where they lie; it is made when the first one is written.
+        every: when they are written.
+        resume: go on from the last one there, if there is one.
+
+    >>> model.fit(train, checkpoints=Checkpoints("model.training", resume=True))  # doctest: +SKIP
+    """
+
+    def __init__(self, folder: str | Path, every: Every | str = "epoch", *, resume: bool = False) -> None:
+        self.folder = Path(folder)
+        self.every = Every.parse(every) if isinstance(every, str) else every
+        self.resume = resume
+        self.started_from: Path | None = None
+        self._training: dict[str, object] = {}
+        self._written = time.monotonic()
+
+    def open(self, training: Mapping[str, object]) -> Checkpoint | None:
+        """The checkpoint to go on from; None: start at the beginning.
+
+        Args:
+            training: settings and fingerprints by name: what must be the same for a training to go on. Plain values.
+
+        Raises:
+            CheckpointError: a checkpoint is there and `resume` was not asked for; or it is of another training; or
+                none of those there is whole.
+        """
+        self._training, found = dict(training), self._found()
+        if found and not self.resume:
+            raise CheckpointError(
+                f"{self.folder} holds checkpoints of a training that was not finished: "
+                "resume it (resume=True, --resume), or remove the folder"
+            )
+        for path in reversed(found):
+            try:
+                manifest, documents, tensors = read_folder(path)
+            except ModelFolderError as error:
+                log.warning("%s; the checkpoint before it is tried", error)
+                continue
+            self._check(path, manifest.get("training"))
+            self.started_from = path
+            return Checkpoint(documents["progress"], tensors)
+        if found:
+            raise CheckpointError(f"{self.folder}: no checkpoint there is whole; remove the folder and start again")
+        return None
+
+    def due(self, step: int) -> bool:
+        """Whether one is to be written after this many steps of the epoch."""
+        if self.every.seconds is not None:
+            return time.monotonic() - self._written >= self.every.seconds
+        return self.every.steps is not None and step % self.every.steps == 0
+
+    def write(self, checkpoint: Checkpoint) -> Path:
+        """Writes the next one; older ones than the last two are removed.
+
+        Raises:
+            CheckpointError: the disk is full, or the place not writable. The last good one stays.
+        """
+        found = self._found()
+        path = self.folder / f"{1 + max((int(each.name) for each in found), default=0):08d}"
+        try:
+            self._sweep()
+            write_folder(
+                path,
+                about={"training": self._training},
+                documents={"progress": checkpoint.progress},
+                tensors=checkpoint.tensors,
+            )
+        except OSError as error:
+            kept = f"the last good one, {found[-1]}, stays" if found else "there is none before it"
+            raise CheckpointError(
+                f"checkpoint {path} cannot be written ({error.strerror or error}); {kept}. "
+                "Make room, then resume the training (resume=True, --resume)"
+            ) from error
+        for old in found[: 1 - KEPT]:
+            shutil.rmtree(old, ignore_errors=True)
+        self._written = time.monotonic()
+        return path
+
+    def clear(self) -> None:
+        """Removes them all: the training is done and its model saved."""
+        for each in self._found():
+            shutil.rmtree(each, ignore_errors=True)
+        self._sweep()
+        if self.folder.is_dir() and not any(self.folder.iterdir()):
+            self.folder.rmdir()
+
+    def _found(self) -> list[Path]:
+        """Those there are, oldest first."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(each for each in self.folder.iterdir() if re.fullmatch(r"\d{8,}", each.name))
+
+    def _sweep(self) -> None:
+        """Removes what a killed process had begun to write."""
+        for each in self.folder.glob(".[0-9]*-*"):
+            shutil.rmtree(each, ignore_errors=True)
+
+    def _check(self, path: Path, written: object) -> None:
+        written = written if isinstance(written, dict) else {}
+        for name in {**self._training, **written}:
+            if written.get(name) != self._training.get(name):
+                raise CheckpointError(
+                    f"checkpoint {path} is of another training: {name} was {written.get(name)!r} and is now "
+                    f"{self._training.get(name)!r}; give what was given then, or remove {self.folder} to start again"
+                )

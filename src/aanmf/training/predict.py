@@ -1,0 +1,50 @@
+"""Predictions of many pairs, in blocks, and their error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from aanmf.models.base import AttributeSets, RatingModule, Ratings
+
+BLOCK = 65_536
+
+
+@torch.no_grad()
+def predict_pairs(
+    module: RatingModule, user: Tensor, item: Tensor, sets: AttributeSets | None = None, block: int = BLOCK
+) -> Tensor:
+    """Predictions (n,) of many pairs, in blocks, not clipped; `sets` as in `RatingModule.forward`."""
+    module.eval()
+    rows = torch.arange(len(user), device=user.device).split(block)
+    return torch.cat([module(user[r], item[r], None if sets is None else sets.rows(r)) for r in rows])
+
+
+def mean_squared_error(module: RatingModule, ratings: Ratings, scale: tuple[float, float]) -> float:
+    """Mean squared error of clipped predictions."""
+    module.eval()
+    return float(squared_error(module, ratings, scale)) / len(ratings)
+
+
+@torch.no_grad()
+def squared_error(
+    predict: Callable[[Tensor, Tensor], Tensor],
+    ratings: Ratings,
+    scale: tuple[float, float],
+    part: Callable[[Ratings], Ratings] = lambda block: block,
+) -> Tensor:
+    """The sum of squared errors of clipped predictions, a double; `part`: which ratings of each block count."""
+    total = torch.zeros((), dtype=torch.float64, device=ratings.rating.device)
+    for start in range(0, len(ratings), BLOCK):
+        block = part(ratings.take(slice(start, start + BLOCK)))
+        total += (predict(block.user, block.item).clamp(*scale) - block.rating).double().square().sum()
+    return total
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is a GPU if there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
