@@ -16,7 +16,9 @@ from aanmf.registry import MODELS
 from tests.conftest import small_dataset
 
 DATA = small_dataset()
-QUICK = {"epochs": 3, "factors": 4}
+QUICK: dict[str, object] = {"epochs": 3, "factors": 4}
+OF_ONE = {"aanmf++": {"members": 2, "parts": 2}}
+"""What else makes a model quick."""
 WITHOUT_EFFECT = {
     "device": "one machine",
     "patience": "three epochs do not run out of patience",
@@ -42,6 +44,11 @@ CHANGED: dict[str, object] = {
 """Another value of a setting where the general rule (not, plus one, a hundred times as much) will not do."""
 
 
+def quick(name: str) -> dict[str, object]:
+    """Settings to train a model in a moment."""
+    return QUICK | OF_ONE.get(name, {})
+
+
 def another(setting: str, default: object) -> object:
     if setting in CHANGED:
         value = CHANGED[setting]
@@ -61,7 +68,7 @@ _fitted: dict[str, Recommender] = {}
 def fitted(name: str) -> Recommender:
     """One fit per model serves the tests that only read it."""
     if name not in _fitted:
-        _fitted[name] = make_model(name, **QUICK).fit(DATA)
+        _fitted[name] = make_model(name, **quick(name)).fit(DATA)
     return _fitted[name]
 
 
@@ -113,7 +120,7 @@ def test_ids_are_strings_at_the_edge(name: str) -> None:
         users=replace(DATA.users, ids=Vocabulary(map(str, range(len(DATA.users))))),
         items=replace(DATA.items, ids=Vocabulary(map(str, range(len(DATA.items))))),
     )
-    model = make_model(name, **QUICK).fit(numbers)
+    model = make_model(name, **quick(name)).fit(numbers)
     assert model.predict(1, 2).equals(model.predict("1", "2"))
     assert model.recommend(1).equals(model.recommend("1"))
 
@@ -133,7 +140,7 @@ def test_save_and_load_keep_every_bit(name: str, tmp_path) -> None:
 
 
 def test_same_seed_same_bits(name: str) -> None:
-    again = make_model(name, **QUICK).fit(DATA)
+    again = make_model(name, **quick(name)).fit(DATA)
     assert all(torch.equal(a, b) for a, b in zip(state(fitted(name)).values(), state(again).values(), strict=True))
 
 
@@ -150,7 +157,7 @@ def test_every_setting_has_an_effect(name: str, tmp_path) -> None:
         if setting in WITHOUT_EFFECT:
             continue
         value = str(links) if setting == "trust" else another(setting, default)
-        common: dict[str, object] = dict(QUICK)
+        common: dict[str, object] = quick(name)
         if "refit" not in settings:  # chooses parts on held-out ratings, which could undo the other setting
             common |= {"validation": 0.1 if setting == "validation" else 0}
         elif setting == "validation":
@@ -163,7 +170,7 @@ def test_every_setting_has_an_effect(name: str, tmp_path) -> None:
 
 def test_learning_needs_no_attributes(name: str) -> None:
     bare = DATA.with_attributes(users=[], items=[])
-    model = make_model(name, **QUICK).fit(bare)
+    model = make_model(name, **quick(name)).fit(bare)
     assert np.isfinite(model.predict_data(bare)).all()
     assert model.explain("u1", "i1").height == 0
     assert model.recommend_for({}, n=3).height == 3
@@ -173,17 +180,17 @@ def test_learning_needs_no_attributes(name: str) -> None:
 def test_a_single_user_or_item(name: str, side: str) -> None:
     rows = np.flatnonzero(getattr(DATA, side) == 1)
     one = DATA.take(rows)
-    assert np.isfinite(make_model(name, **QUICK).fit(one).predict_data(one)).all()
+    assert np.isfinite(make_model(name, **quick(name)).fit(one).predict_data(one)).all()
 
 
 def test_equal_ratings_are_predicted(name: str) -> None:
     flat = replace(DATA, rating=np.full(len(DATA), 4.0, np.float32), scale=None)
-    np.testing.assert_allclose(make_model(name, **QUICK).fit(flat).predict_data(flat), 4.0)
+    np.testing.assert_allclose(make_model(name, **quick(name)).fit(flat).predict_data(flat), 4.0)
 
 
 def test_test_ratings_do_not_change_predictions(name: str) -> None:
     train, test = DATA.split(test=0.2, seed=0)
-    model = make_model(name, **QUICK).fit(train)
+    model = make_model(name, **quick(name)).fit(train)
     planted = replace(test, rating=6 - test.rating)
     np.testing.assert_array_equal(model.predict_data(test), model.predict_data(planted))
 
@@ -321,7 +328,7 @@ def test_a_user_table_larger_than_the_ratings(name: str) -> None:
         DATA.users.attributes,
     )
     grown = RatingDataset(more, DATA.items, DATA.user, DATA.item, DATA.rating, scale=(1, 5))
-    model = make_model(name, **QUICK).fit(grown)
+    model = make_model(name, **quick(name)).fit(grown)
     assert model.fitted_.user_encoder == fitted(name).fitted_.user_encoder
     assert model.predict(["x"], ["i1"])["rating"].is_finite().all()
 
@@ -363,13 +370,13 @@ def test_data_in_another_order_of_ids_is_matched_by_id(name: str) -> None:
 
 
 def test_a_single_rating_is_enough(name: str) -> None:
-    model = make_model(name, **QUICK).fit(DATA.take(np.array([5])))
+    model = make_model(name, **quick(name)).fit(DATA.take(np.array([5])))
     assert np.isfinite(model.predict_data(DATA)).all()
     assert model.recommend(DATA.users.ids.ids[DATA.user[5]]).height == 0  # the only rated item is seen
 
 
 def test_every_answer_is_clipped_to_the_stated_scale(name: str) -> None:
-    settings = {**QUICK, "validation": 0}  # so that the scale plays no part in training
+    settings = {**quick(name), "validation": 0}  # so that the scale plays no part in training
     raw = make_model(name, **settings).fit(replace(DATA, scale=(-100, 100))).predict_data(DATA)
     low, high = (float(each) for each in np.quantile(raw, [0.3, 0.7]))
     model = make_model(name, **settings).fit(replace(DATA, scale=(low, high)))
@@ -384,7 +391,7 @@ def test_every_answer_is_clipped_to_the_stated_scale(name: str) -> None:
 
 
 def test_the_scale_is_the_range_of_training_where_none_is_stated(name: str) -> None:
-    model = make_model(name, **QUICK).fit(replace(DATA, scale=None))
+    model = make_model(name, **quick(name)).fit(replace(DATA, scale=None))
     assert model.fitted_.context.scale == (DATA.rating.min(), DATA.rating.max())
 
 
@@ -442,7 +449,7 @@ def test_as_many_users_as_items(name: str) -> None:
 def test_a_model_of_its_own_seed_leaves_the_global_one_alone(name: str) -> None:
     torch.manual_seed(11)
     before, numbers = torch.get_rng_state(), np.random.get_state()[1].copy()
-    make_model(name, **QUICK).fit(DATA)
+    make_model(name, **quick(name)).fit(DATA)
     assert torch.equal(torch.get_rng_state(), before)
     np.testing.assert_array_equal(np.random.get_state()[1], numbers)
 

@@ -27,7 +27,8 @@ MODELS = ("mf", "aanmf", "aanmf+p", "aanmf++")
 SHOWN = "aanmf"
 """The model whose attention is drawn and which recommends and explains."""
 FALLBACK_SOURCE = "synthetic"
-QUICK_SOURCE, QUICK_SETTINGS = "synthetic:20000", {"factors": 8, "epochs": 6, "batch_size": 2048}
+QUICK_SOURCE = "synthetic:20000"
+QUICK_SETTINGS = {"factors": 8, "epochs": 6, "batch_size": 2048, "members": 1, "parts": 5}
 MOST_GROUPS, FEWEST_RATINGS = 18, 30
 """The heat map shows this many groups of items at most, each with this many ratings at least."""
 
