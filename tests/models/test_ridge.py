@@ -79,3 +79,16 @@ def test_a_history_given_anew_predicts_the_same(model: KernelRidge) -> None:
 def test_users_beyond_the_limit_get_nothing(model: KernelRidge) -> None:
     model.limit = 2
     assert float(model.fit().abs().max()) == 0.0
+
+
+def test_blocks_of_users_change_nothing(model: KernelRidge, monkeypatch: pytest.MonkeyPatch) -> None:
+    model.fit()
+    users, items = torch.tensor([5, 0, 3, 5, 6]), torch.tensor([1, 2, 3, 4, 5])
+    whole = model.features(users, items)
+    monkeypatch.setattr("aanmf.models.ridge.BLOCK", 20)  # two users at a time in the sum, one in the prediction
+    torch.testing.assert_close(model.features(users, items), whole)
+    again = KernelRidge(model.history, torch.zeros(ITEMS, 1), STRENGTHS, share=0.0)
+    monkeypatch.setattr("aanmf.models.ridge.BLOCK", 10**9)
+    torch.testing.assert_close(
+        again.similarity, KernelRidge(model.history, torch.zeros(ITEMS, 1), STRENGTHS, share=0.0).similarity
+    )

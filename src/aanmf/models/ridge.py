@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 from aanmf.models.history import RatingHistory
 
+BLOCK = 16_000_000
+"""Numbers in memory at a time where users are taken in blocks."""
+
 
 class KernelRidge(nn.Module):
     """One regression per user and strength lambda.
@@ -50,9 +53,13 @@ class KernelRidge(nn.Module):
         self.liked = self.residual * self.rated
         unit = nn.functional.normalize(attributes, dim=1)
         similarity = share * (unit @ unit.T + 1)
-        for values in (self.liked, self.rated):
-            dense = torch.zeros(history.shape).index_put_((history.user, history.item), values)
-            similarity += dense.T @ dense
+        for users in torch.arange(history.shape[0]).split(max(1, BLOCK // n_items)):
+            first = int(history.matrix.start[users[0]])
+            rows = slice(first, first + int(history.matrix.count[users].sum()))
+            cells = history.user[rows] - users[0], history.item[rows]
+            for values in (self.liked, self.rated):
+                dense = torch.zeros(len(users), n_items).index_put_(cells, values[rows])
+                similarity.addmm_(dense.T, dense)
         self.register_buffer("similarity", similarity, persistent=False)
         self.register_buffer("alpha", torch.zeros(len(strengths), len(history)))
 
@@ -79,7 +86,12 @@ class KernelRidge(nn.Module):
     def features(self, users: Tensor, items: Tensor) -> Tensor:
         """Predicted residuals (B, F); for pairs that are not in the history."""
         some, row = torch.unique(users, return_inverse=True)
-        return self.of_catalogue(some)[row, items]
+        result = torch.empty(len(users), len(self.strengths), device=users.device)
+        step = max(1, BLOCK // (len(self.similarity) * len(self.strengths)))
+        for start in range(0, len(some), step):
+            mine = torch.nonzero((row >= start) & (row < start + step))[:, 0]
+            result[mine] = self.of_catalogue(some[start : start + step])[row[mine] - start, items[mine]]
+        return result
 
     def of_catalogue(self, users: Tensor) -> Tensor:
         """Predicted residuals (B, I, F) of all items."""
