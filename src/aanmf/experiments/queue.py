@@ -35,7 +35,13 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
-def run_all(jobs: Sequence[Job], store: RunStore, workers: int = 1, on_progress: OnProgress | None = None) -> list[Run]:
+def run_all(
+    jobs: Sequence[Job],
+    store: RunStore,
+    workers: int = 1,
+    on_progress: OnProgress | None = None,
+    later: int = 0,
+) -> list[Run]:
     """The runs of `jobs`, in their order; those that the store has are not made again.
 
     Args:
@@ -43,6 +49,7 @@ def run_all(jobs: Sequence[Job], store: RunStore, workers: int = 1, on_progress:
         store: where each run is put as soon as it is finished.
         workers: how many fits at a time; with more than one, each in a process of one thread.
         on_progress: called when a fit begins or ends.
+        later: fits that will be asked for after these, for the progress alone.
 
     Raises:
         AanmfError: a fit failed. What was finished stays finished, and so it does after Ctrl-C.
@@ -56,8 +63,8 @@ def run_all(jobs: Sequence[Job], store: RunStore, workers: int = 1, on_progress:
     def tell(running: Sequence[Job], last: Run | None = None) -> None:
         if on_progress:
             done = total - len(waiting) - len(running)
-            left = pace.seconds_left([*running, *waiting])
-            on_progress(Progress(done, tuple(job.label for job in running), len(waiting), last, left))
+            left = pace.seconds_left([*running, *waiting], later)
+            on_progress(Progress(done, tuple(job.label for job in running), len(waiting) + later, last, left))
 
     tell([])
     if workers == 1:
@@ -84,16 +91,16 @@ class Pace:
         """Learns from a finished fit."""
         self.seconds.setdefault((run.job.model, run.job.source, run.job.measure), []).append(run.seconds)
 
-    def seconds_left(self, jobs: Sequence[Job]) -> float | None:
-        """For these jobs; a kind that is still unknown is taken to last as long as the average fit."""
-        if not jobs:
+    def seconds_left(self, jobs: Sequence[Job], more: int = 0) -> float | None:
+        """For these jobs and some more; a kind still unknown is taken to last as long as the average fit."""
+        if not jobs and not more:
             return 0.0
         if not self.seconds:
             return None
         means = {kind: sum(times) / len(times) for kind, times in self.seconds.items()}
         overall = sum(means.values()) / len(means)
-        total = sum(means.get((job.model, job.source, job.measure), overall) for job in jobs)
-        return total / min(self.workers, len(jobs))
+        total = sum(means.get((job.model, job.source, job.measure), overall) for job in jobs) + more * overall
+        return total / min(self.workers, len(jobs) + more)
 
 
 def _run_in_processes(waiting: list[Job], store: RunStore, workers: int, pace: Pace, tell: Callable[..., None]) -> None:
