@@ -41,10 +41,10 @@ class Range:
 
 Space = Mapping[str, Range]
 
-_FACTORS = Range(8, 160, whole=True)
+_FACTORS = Range(2, 160, whole=True)
 _RATE = Range(1e-3, 5e-2)
 _DROPOUT = Range(0.0, 0.7, log=False, natural=True)
-_MF: Space = {"factors": _FACTORS, "learning_rate": _RATE, "l2": Range(2, 100), "l2_bias": Range(0.2, 20)}
+_MF: Space = {"factors": _FACTORS, "learning_rate": _RATE, "l2": Range(2, 100), "l2_bias": Range(0.02, 20)}
 _DENSE: Space = {"factors": _FACTORS, "learning_rate": _RATE, "l2_dense": Range(0.005, 2), "dropout": _DROPOUT}
 _CODE: Space = {
     "factors": Range(16, 512, whole=True),
@@ -67,10 +67,9 @@ SPACES: dict[str, Space] = {
         "factors": Range(8, 128, whole=True),
         "learning_rate": Range(2e-3, 5e-2),
         "epochs": Range(3, 24, whole=True),
-        "l2": Range(10, 800),
     },
 }
-"""By model. What is not named here keeps its default."""
+"""By model. What is not named here keeps its default; AANMF++ chooses its l2 itself, on held-out training ratings."""
 
 
 def space_of(model: str) -> Space:

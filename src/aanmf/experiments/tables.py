@@ -209,7 +209,8 @@ def contrast_table(source: str, name: str, errors: Mapping[str, Sequence[float]]
     splits = found[0].splits
     least = smallest_p(splits)
     short = (
-        f" With {splits} splits no p-value can be below {least:.3g}, and none below {min(1.0, least * len(found)):.3g} after the "
+        f" With {splits} splits no p-value can be below {least:.3g}, and none below "
+        f"{min(1.0, least * len(found)):.3g} after the "
         f"correction: no difference can show here, whatever its size."
         if least * len(found) > 0.05
         else ""

@@ -83,8 +83,7 @@ def tune(
     defaults = make_model(model, **fixed).get_params()
     study = _study(optuna, train, model, fixed, space, seed, Path(journal))
     if not any(each.state.name == "WAITING" or _counts(each) for each in study.trials):
-        start = {name: _inside(each, defaults[name]) for name, each in space.items()}
-        study.enqueue_trial({name: value for name, value in start.items() if value is not None})
+        study.enqueue_trial({name: defaults[name] for name in space})
 
     def objective(trial: optuna.Trial) -> float:
         settings = {name: _suggest(trial, name, each) for name, each in space.items()}
@@ -187,10 +186,6 @@ def _suggest(trial: optuna.Trial, name: str, each: Range) -> float | int:
     if each.whole:
         return trial.suggest_int(name, int(each.low), int(each.high), log=each.log)
     return float(f"{trial.suggest_float(name, each.low, each.high, log=each.log):.3g}")
-
-
-def _inside(each: Range, value: Any) -> Any:
-    return None if value is None else min(max(value, each.low), each.high)
 
 
 def _optuna() -> Any:
