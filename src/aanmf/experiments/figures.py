@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Points = Sequence[Mapping[str, Any]]
 STYLE = {
     "svd++": {"color": "#0072B2", "linestyle": (0, (5, 2)), "marker": "s"},
     "nfm": {"color": "#D55E00", "linestyle": (0, (1, 1.2)), "marker": "^"},
@@ -48,7 +49,7 @@ def learning_curves(name: str, runs: Sequence[Run], folder: Path) -> None:
         axis.xaxis.get_major_locator().set_params(integer=True)
     left.set_ylabel("mean squared error")
     right.legend(frameon=False)
-    _zoom(left, [point[part] for run in runs for point in run.curve[1:] for part in ("train_mse", "test_mse")])
+    _zoom(left, *([run.curve[at:] for run in runs] for at in (0, 1)))
     _write(figure, folder / f"fig4-{slug(name)}")
 
 
@@ -189,12 +190,19 @@ def _dress(axis: Axes, title: str, x: str) -> None:
     axis.set_axisbelow(True)
 
 
-def _zoom(axis: Axes, errors: Sequence[float]) -> None:
-    """Leaves the first epoch's height out of the scale, which would flatten the rest."""
-    if errors:
-        low, high = min(errors), max(errors)
-        pad = 0.06 * (high - low) or 0.01
-        axis.set_ylim(low - pad, high + pad)
+def _zoom(axis: Axes, all_points: Sequence[Points], later: Sequence[Points]) -> None:
+    """Leaves the first epoch's height out of the scale where it would flatten the rest."""
+    every, rest = (
+        [point[part] for points in each for point in points for part in ("train_mse", "test_mse")]
+        for each in (all_points, later)
+    )
+    if not rest:
+        return
+    low, high = min(every), max(rest)
+    if max(every) < high + 0.5 * (high - low):
+        high = max(every)
+    pad = 0.06 * (high - low) or 0.01
+    axis.set_ylim(low - pad, high + pad)
 
 
 def _write(figure: Figure, path: Path) -> None:

@@ -158,7 +158,7 @@ def _attention(found: Found, name: str, folder: Path) -> list[Block]:
     figures.attention_maps(name, found.attention(), folder, planted() if synthetic else None)
     blocks: list[Block] = [Figure(f"fig7-{figures.slug(name)}", f"Figure 7, {name}. {caption}", PAPER_SAYS["fig7"])]
     if found.planted:
-        title = "planted ratings"
+        title = "synthetic ratings"
         figures.attention_maps(title, found.planted, folder, planted())
         caption = (
             "Figure 7, synthetic ratings. How far such a map can be trusted: AANMF on ratings that were drawn with a "
