@@ -56,7 +56,7 @@ class Profile:
     synthetic_seeds: int = 3
 
 
-FULL = Profile("full", "holdout:0.2", 10, 30, (4, 8, 16, 32, 64, 128), (0.5, 1.0, 2.0))
+FULL = Profile("full", "holdout:0.2", 10, 30, (4, 8, 16, 32, 64), (0.5, 1.0, 2.0))
 QUICK = Profile(
     "quick",
     "holdout:0.2",
