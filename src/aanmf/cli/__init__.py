@@ -14,14 +14,19 @@ from typing import Annotated
 
 import typer
 
-from aanmf.cli import data, demo, doctor, serve, train, use, validate
+from aanmf.cli import data, demo, doctor, reproduce, serve, train, tune, use, validate
 from aanmf.cli.output import emit_error
 from aanmf.errors import AanmfError
 
 _LISTED = {
     "Start": [("demo", demo.demo), ("doctor", doctor.doctor)],
     "Learn": [("data", data.data), ("train", train.train)],
-    "Measure": [("evaluate", validate.evaluate), ("cross-validate", validate.cross_validate)],
+    "Measure": [
+        ("evaluate", validate.evaluate),
+        ("cross-validate", validate.cross_validate),
+        ("tune", tune.tune),
+        ("reproduce", reproduce.reproduce),
+    ],
     "Use": [("predict", use.predict), ("recommend", use.recommend), ("explain", use.explain)],
     "Serve": [("serve", serve.serve), ("update", serve.update)],
 }

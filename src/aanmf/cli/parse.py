@@ -132,7 +132,9 @@ def column_names(paths: Iterable[Path], separator: str | None) -> set[str]:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document.pop("tuning", None)  # how `aanmf tune` found them
+        return document
     except FileNotFoundError:
         raise ConfigError(f"--config {path}: no such file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

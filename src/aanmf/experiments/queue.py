@@ -1,0 +1,162 @@
+"""Making many fits, several at a time, with what is done, running and to come at hand for a progress display."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from aanmf.errors import AanmfError
+from aanmf.experiments.runs import Job, Run, RunStore, perform
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a queue of fits stands.
+
+    Attributes:
+        done: fits finished, those of an earlier start among them.
+        running: labels of those under way.
+        to_come: fits not yet begun.
+        last: the run that has just been finished, if one has.
+        seconds_left: an estimate from the fits finished so far; None while there is none of the kind.
+    """
+
+    done: int
+    running: tuple[str, ...]
+    to_come: int
+    last: Run | None
+    seconds_left: float | None
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def run_all(
+    jobs: Sequence[Job],
+    store: RunStore,
+    workers: int = 1,
+    on_progress: OnProgress | None = None,
+    later: int = 0,
+) -> list[Run]:
+    """The runs of `jobs`, in their order; those that the store has are not made again.
+
+    Args:
+        jobs: what is needed; a job may be there twice.
+        store: where each run is put as soon as it is finished.
+        workers: how many fits at a time; with more than one, each in a process of one thread.
+        on_progress: called when a fit begins or ends.
+        later: fits that will be asked for after these, for the progress alone.
+
+    Raises:
+        AanmfError: a fit failed. What was finished stays finished, and so it does after Ctrl-C.
+    """
+    total = len({job.key for job in jobs})
+    waiting = store.missing(jobs)
+    pace = Pace(workers)
+    for run in store.all(jobs):
+        pace.add(run)
+
+    def tell(running: Sequence[Job], last: Run | None = None) -> None:
+        if on_progress:
+            done = total - len(waiting) - len(running)
+            left = pace.seconds_left([*running, *waiting], later)
+            on_progress(Progress(done, tuple(job.label for job in running), len(waiting) + later, last, left))
+
+    tell([])
+    if workers == 1:
+        while waiting:
+            job = waiting.pop(0)
+            tell([job])
+            run = perform(job)
+            store.put(run)
+            pace.add(run)
+            tell([], run)
+    elif waiting:
+        _run_in_processes(waiting, store, workers, pace, tell)
+    return store.all(jobs)
+
+
+class Pace:
+    """How long fits take, by model, data set and measure."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self.seconds: dict[tuple[str, str, str], list[float]] = {}
+
+    def add(self, run: Run) -> None:
+        """Learns from a finished fit."""
+        self.seconds.setdefault((run.job.model, run.job.source, run.job.measure), []).append(run.seconds)
+
+    def seconds_left(self, jobs: Sequence[Job], more: int = 0) -> float | None:
+        """For these jobs and some more; a kind still unknown is taken to last as long as the average fit."""
+        if not jobs and not more:
+            return 0.0
+        if not self.seconds:
+            return None
+        means = {kind: sum(times) / len(times) for kind, times in self.seconds.items()}
+        overall = sum(means.values()) / len(means)
+        total = sum(means.get((job.model, job.source, job.measure), overall) for job in jobs) + more * overall
+        return total / min(self.workers, len(jobs) + more)
+
+
+def _run_in_processes(waiting: list[Job], store: RunStore, workers: int, pace: Pace, tell: Callable[..., None]) -> None:
+    running: dict[Future[Run], Job] = {}
+    with _pool(workers) as pool:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                job = waiting.pop(0)
+                running[pool.submit(perform, job)] = job
+            tell(list(running.values()))
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                job = running.pop(future)
+                try:
+                    run = future.result()
+                except BrokenProcessPool:
+                    raise AanmfError(
+                        f"the process that made {job.label} was ended from outside, perhaps for want of memory; "
+                        "start again with --jobs 1: finished fits are kept"
+                    ) from None
+                store.put(run)
+                pace.add(run)
+                tell(list(running.values()), run)
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes of one thread each, ended at once when something goes wrong or Ctrl-C is pressed."""
+    context = multiprocessing.get_context("spawn")
+    before = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread)
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in set(multiprocessing.active_children()) - before:
+            child.terminate()
+        raise
+    pool.shutdown()
+
+
+def _one_thread() -> None:
+    """Prepares a worker."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _leave_with_parent() -> None:
+    """Ends this process when its parent is gone, however that came about: nobody would take its result."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

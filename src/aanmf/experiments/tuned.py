@@ -1,0 +1,69 @@
+"""Settings found by tuning: TOML files, one per data set and model, which `aanmf reproduce` reads.
+
+A file holds the settings, as `aanmf train --config` takes them, and a table `[tuning]` that says how they were found.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aanmf.errors import ConfigError
+
+FOLDER = Path(__file__).parent / "settings"
+"""The files that come with the library: FOLDER / data set / model.toml."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """Settings of one model, and how they were found (empty: they are the defaults)."""
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    tuning: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: str | Path) -> Tuned:
+        """From a file.
+
+        Raises:
+            ConfigError: it is not there, or not TOML.
+        """
+        try:
+            document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror}; `aanmf tune` writes such files") from None
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{path} is not TOML: {error}") from None
+        tuning = document.pop("tuning", {})
+        return cls(document, tuning)
+
+    def write(self, path: str | Path) -> Path:
+        """To a file, which is replaced at once if it is there; values of None are left out (the default)."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = [*_lines(self.settings), "", "[tuning]", *_lines(self.tuning)]
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        beside.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return beside.replace(path)
+
+
+def tuned_settings(source: str, model: str, folder: Path | None = None) -> Tuned:
+    """What was found for a model on a data set; empty where nothing was.
+
+    Args:
+        source: name of the data set; `synthetic:N` counts as `synthetic`.
+        model: by name.
+        folder: in place of the files that come with the library.
+    """
+    path = (folder or FOLDER) / source.partition(":")[0] / f"{model}.toml"
+    return Tuned.read(path) if path.exists() else Tuned()
+
+
+def _lines(values: Mapping[str, Any]) -> list[str]:
+    """JSON's text of numbers, truth values, strings and lists is TOML's too."""
+    return [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values.items() if value is not None]

@@ -1,0 +1,171 @@
+"""Fits on disk: the key, the file, resuming, the curve and what is measured when."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aanmf.data.split import holdout
+from aanmf.errors import ConfigError, DataError
+from aanmf.experiments import queue, runs
+from aanmf.experiments.queue import Pace, Progress, run_all
+from aanmf.experiments.runs import Job, Run, RunStore, dataset, jobs_of, perform
+from aanmf.registry import make_model
+
+SOURCE = "synthetic:2000"
+SMALL = {"epochs": 3, "factors": 4}
+
+
+def jobs(*models: str, seeds: tuple[int, ...] = (0,), measure: runs.Measure = "test", **settings: object) -> list[Job]:
+    chosen = {model: {**SMALL, **settings} for model in models}
+    return jobs_of(SOURCE, models, "holdout:0.2", seeds, chosen, measure)
+
+
+def test_the_key_changes_with_everything_that_determines_a_fit() -> None:
+    (job,) = jobs("mf")
+    changed = [
+        *jobs("aanmf"),
+        *jobs("mf", seeds=(1,)),
+        *jobs("mf", l2=3.0),
+        *jobs("mf", measure="validation"),
+        *jobs_of(SOURCE, ["mf"], "kfold:5", [0], {"mf": SMALL})[:1],
+        *jobs_of("synthetic:2500", ["mf"], "holdout:0.2", [0], {"mf": SMALL}),
+        dataclasses.replace(job, fingerprint="0"),
+        dataclasses.replace(job, split="0"),
+    ]
+    assert len({job.key, *(each.key for each in changed)}) == 1 + len(changed)
+    assert jobs("mf")[0].key == job.key
+    assert jobs("mf", l2=10.0)[0].key == job.key  # the default, written out
+
+
+def test_an_unknown_setting_is_found_before_anything_is_fitted() -> None:
+    with pytest.raises(ConfigError, match="layers"):
+        jobs("mf", layers=[3])
+
+
+def test_a_run_equals_the_estimators_own_figures() -> None:
+    (job,) = jobs("aanmf")
+    run = perform(job)
+    data = dataset(SOURCE)
+    fold = holdout(len(data), 0.2, 0)
+    model = make_model("aanmf", **SMALL).fit(data.take(fold.train))
+    scores = model.evaluate(data.take(fold.test))
+    assert (run.rmse, run.mae, run.n_test) == (scores.rmse, scores.mae, 400)
+    assert run.epochs == model.fitted_.history.best_epoch
+    assert run.validation_rmse == pytest.approx(
+        math.sqrt(min(e.valid_mse for e in model.fitted_.history.epochs if e.valid_mse is not None))
+    )
+    assert sum(row["n"] for row in run.attention) == 400  # an item of the synthetic set has one genre
+    assert all(row["gender"] + row["age"] + row["occupation"] == pytest.approx(1) for row in run.attention)
+
+
+def test_validation_does_not_read_the_test_part() -> None:
+    for model in ("mf", "aanmf++"):
+        (job,) = jobs(model, measure="validation")
+        run = perform(job)
+        assert run.rmse is None and run.validation_rmse is not None
+        assert all(epoch["phase"] == "search" for epoch in run.history) or model == "aanmf++"
+        with pytest.raises(DataError, match="not scored"):
+            _ = run.test_rmse
+
+
+def test_the_curve_ends_in_the_error_of_the_fitted_model() -> None:
+    (job,) = jobs("svd++", measure="curve")
+    run = perform(job)
+    data = dataset(SOURCE)
+    fold = holdout(len(data), 0.2, 0)
+    model = make_model("svd++", **SMALL, validation=0).fit(data.take(fold.train))
+    assert [point["epoch"] for point in run.curve] == [1, 2, 3]
+    assert run.curve[-1]["test_mse"] == pytest.approx(model.evaluate(data.take(fold.test)).rmse ** 2, rel=1e-6)
+    assert run.curve[-1]["train_mse"] == pytest.approx(model.evaluate(data.take(fold.train)).rmse ** 2, rel=1e-6)
+    assert run.curve[0]["train_mse"] > run.curve[-1]["train_mse"]
+    assert run.rmse is None
+
+
+def test_a_run_survives_the_disk(tmp_path: Path) -> None:
+    (job,) = jobs("mf")
+    store, run = RunStore(tmp_path / "runs"), perform(job)
+    path = store.put(run)
+    assert store.get(job) == run
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+    document = json.loads(path.read_text())
+    assert document["job"]["fingerprint"] == dataset(SOURCE).fingerprint
+    assert {"torch", "numpy", "python", "aanmf"} <= set(document["versions"])
+    path.write_text("{")
+    with pytest.raises(DataError, match="remove it"):
+        store.get(job)
+
+
+def test_finished_fits_are_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, made = RunStore(tmp_path), []
+
+    def stop_at_the_third(job: Job) -> Run:
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        made.append(job.key)
+        return perform(job)
+
+    wanted = jobs("mf", seeds=(0, 1, 2)) + jobs("mf", seeds=(0,))  # one of them twice
+    monkeypatch.setattr(queue, "perform", stop_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        run_all(wanted, store)
+    assert [job.key for job in store.missing(wanted)] == [wanted[2].key]
+
+    def again(job: Job) -> Run:
+        made.append(job.key)
+        return perform(job)
+
+    monkeypatch.setattr(queue, "perform", again)
+    seen: list[Progress] = []
+    found = run_all(wanted, store, on_progress=seen.append)
+    assert sorted(made) == sorted({job.key for job in wanted})
+    assert [run.key for run in found] == [job.key for job in wanted]
+    assert [(p.done, len(p.running), p.to_come) for p in seen] == [(2, 0, 1), (2, 1, 0), (3, 0, 0)]
+    assert seen[-1].seconds_left == 0
+
+
+@pytest.mark.slow
+def test_processes_give_the_same_runs(tmp_path: Path) -> None:
+    wanted = jobs("mf", "aanmf")
+    here, there = run_all(wanted, RunStore(tmp_path / "a")), run_all(wanted, RunStore(tmp_path / "b"), workers=2)
+    for one, other in zip(here, there, strict=True):
+        assert one.test_rmse == pytest.approx(other.test_rmse, abs=1e-5)  # threads may change the last digits
+
+
+def test_time_left_goes_by_kind() -> None:
+    (job,), (other,), (third,) = jobs("mf"), jobs("aanmf"), jobs("svd++")
+    blank = Run("", job, None, None, 0, None, 1, 10.0, [], [], [], {})
+    pace = Pace(workers=2)
+    assert pace.seconds_left([job]) is None
+    pace.add(blank)
+    pace.add(dataclasses.replace(blank, job=other, seconds=30.0))
+    assert pace.seconds_left([job, job, other]) == pytest.approx((10 + 10 + 30) / 2)
+    assert pace.seconds_left([third]) == pytest.approx(20)  # unknown: the average; one fit cannot be shared
+    assert pace.seconds_left([]) == 0
+
+
+def test_changed_data_or_splits_are_refused() -> None:
+    (job,) = jobs("mf")
+    with pytest.raises(DataError, match="changed"):
+        perform(dataclasses.replace(job, fingerprint="0"))
+    with pytest.raises(DataError, match="split"):
+        perform(dataclasses.replace(job, split="0"))
+
+
+def test_divergence_names_the_fit() -> None:
+    (job,) = jobs("mf", learning_rate=1e30)
+    with pytest.raises(ConfigError, match=r"mf on synthetic:2000.*diverged"):
+        perform(job)
+
+
+def test_rows_of_validation_are_part_of_the_training_part() -> None:
+    data = dataset(SOURCE)
+    train = data.take(np.arange(500))
+    model, error = runs.fit_to_validate(make_model("aanmf++", **{**SMALL, "members": 1}), train)
+    assert model.fitted_.data["ratings"] == 450
+    assert 0 < error < 2

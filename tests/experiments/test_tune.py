@@ -1,0 +1,122 @@
+"""Tuning: validation only, resumable, within its space, edges named, files that training reads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aanmf.cli import main
+from aanmf.errors import ConfigError
+from aanmf.experiments.runs import dataset, fit_to_validate
+from aanmf.experiments.spaces import SPACES, Range, edges, space_of
+from aanmf.experiments.tune import Trial, tune
+from aanmf.experiments.tuned import FOLDER, Tuned, tuned_settings
+from aanmf.registry import MODELS, make_model
+
+pytest.importorskip("optuna")
+FIXED = {"epochs": 3, "factors": 4}
+SPACE = {"l2": Range(1.0, 100.0), "learning_rate": Range(1e-3, 1e-1)}
+
+
+def test_every_model_has_a_space_of_settings_that_it_has_with_its_defaults_inside() -> None:
+    assert set(SPACES) == set(MODELS)
+    for model, space in SPACES.items():
+        params = make_model(model).get_params()
+        for name, each in space.items():
+            middle = type(params[name])((each.low * each.high) ** 0.5 if each.log else each.high / 2)
+            make_model(model, **{name: middle})
+            assert each.low <= params[name] <= each.high
+        assert edges(model, params) == {}
+
+
+def test_edges() -> None:
+    each = Range(1, 100)
+    assert [each.edge(value) for value in (1.0, 1.1, 10.0, 95.0)] == ["low", "low", None, "high"]
+    assert Range(0, 0.7, log=False, natural=True).edge(0.0) is None
+    assert Range(0, 0.7, log=False, natural=True).edge(0.7) == "high"
+    space = space_of("mf")["l2"]
+    assert edges("mf", {"l2": space.high, "factors": 32, "seed": 0}) == {"l2": "high"}
+    with pytest.raises(ConfigError, match="no search space"):
+        space_of("gbm")
+
+
+def test_tuning_resumes_and_keeps_the_best(tmp_path: Path) -> None:
+    train = dataset("synthetic:2000").take(np.arange(1500))
+    journal, first, second = tmp_path / "mf.trials", list[Trial](), list[Trial]()
+    tune(train, "mf", 3, journal, fixed=FIXED, space=SPACE, on_trial=first.append)
+    found = tune(train, "mf", 5, journal, fixed=FIXED, space=SPACE, on_trial=second.append)
+    assert [trial.number for trial in first + second] == [0, 1, 2, 3, 4]
+    assert first[0].settings == {"l2": 10.0, "learning_rate": 0.01}  # the defaults
+    assert len({json.dumps(trial.settings) for trial in first + second}) == 5
+    best = min((t for t in first + second if t.state == "complete"), key=lambda t: t.rmse or 9)
+    assert found.settings == best.settings
+    assert all(
+        SPACE[name].low <= value <= SPACE[name].high for t in first + second for name, value in t.settings.items()
+    )
+    # what the file says is what was tried, to the last digit
+    model = make_model("mf", **{**FIXED, **found.settings, "seed": 0})
+    assert fit_to_validate(model, train)[1] == pytest.approx(best.rmse)
+    assert found.tuning["validation_rmse"] == pytest.approx(best.rmse, abs=1e-5)
+    assert found.tuning["validation_rmse_of_defaults"] == pytest.approx(first[0].rmse, abs=1e-5)
+    assert found.tuning["trials"] == 5
+
+
+def test_the_same_seed_searches_alike(tmp_path: Path) -> None:
+    train = dataset("synthetic:2000").take(np.arange(1500))
+    one = tune(train, "mf", 3, tmp_path / "a", fixed=FIXED, space=SPACE, seed=1)
+    other = tune(train, "mf", 3, tmp_path / "b", fixed=FIXED, space=SPACE, seed=1)
+    assert one == other
+
+
+def test_a_stopped_trial_is_tried_again(tmp_path: Path) -> None:
+    train = dataset("synthetic:2000").take(np.arange(1500))
+    seen: list[Trial] = []
+
+    def stop(trial: Trial) -> None:
+        seen.append(trial)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tune(train, "mf", 3, tmp_path / "j", fixed=FIXED, space=SPACE, on_trial=stop)
+    found = tune(train, "mf", 3, tmp_path / "j", fixed=FIXED, space=SPACE)
+    assert found.tuning["trials"] == 3
+
+
+def test_settings_survive_the_disk(tmp_path: Path) -> None:
+    tuned = Tuned({"layers": [32, 16], "l2": 24.0, "batch_norm": True, "interaction": "concat"}, {"trials": 12})
+    path = tuned.write(tmp_path / "ml-100k" / "nfm.toml")
+    assert Tuned.read(path) == tuned
+    assert tuned_settings("ml-100k", "nfm", tmp_path) == tuned
+    assert tuned_settings("ml-1m", "nfm", tmp_path) == Tuned()
+    path.write_text("l2 = ")
+    with pytest.raises(ConfigError, match="not TOML"):
+        Tuned.read(path)
+    with pytest.raises(ConfigError, match="aanmf tune"):
+        Tuned.read(tmp_path / "no.toml")
+
+
+def test_the_settings_that_come_with_the_library_are_valid_and_not_at_an_edge() -> None:
+    for path in FOLDER.glob("*/*.toml"):
+        tuned = Tuned.read(path)
+        make_model(path.stem, **tuned.settings)
+        if path.parent.name == "ml-100k":
+            assert edges(path.stem, tuned.settings) == {}, path
+
+
+def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "mf.toml"
+    tuning = ["tune", "synthetic:1000", "--model", "mf", "--trials", "2", "--set", "epochs=2", "--set", "factors=4"]
+    assert main([*tuning, "--out", str(out), "--json"]) == 0
+    captured = capsys.readouterr()
+    document = json.loads(captured.out)
+    assert "mf trial 2/2" in captured.err
+    assert document["settings"]["epochs"] == 2
+    assert document["tuning"]["training_ratings"] == 800
+    assert document["tuning"]["split"] == "holdout:0.2, seed 0"
+    assert main(["train", "synthetic:1000", "--model", "mf", "--config", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["model"].startswith("MF(factors=4")
+    assert main(["tune", "synthetic:1000", "--model", "gbm", "--out", str(out)]) == 1
+    assert "gbm" in capsys.readouterr().err
