@@ -288,6 +288,15 @@ def test_explain(aanmf: Run, ask: Callable[..., Any], model: Path) -> None:
         assert text in out
 
 
+def test_explain_for_a_new_user(aanmf: Run, ask: Callable[..., Any], model: Path) -> None:
+    found = ask("explain", model, "--attributes", "gender=F", "--item", 2)
+    assert found["user"] is None
+    assert [(each["attribute"], each["value"]) for each in found["attributes"]] == [("gender", "F")]
+    assert found["rating"] == load_model(model).predict_for({"gender": "F"}, "2")["rating"][0]
+    _, out, _ = aanmf("explain", model, "--attributes", "gender=F", "--item", 2)
+    assert "A new user (gender F)" in out
+
+
 # -------------------- demo, doctor
 
 
@@ -386,6 +395,7 @@ def test_doctor(aanmf: Run, ask: Callable[..., Any]) -> None:
         (["recommend", "MODEL", "--attributes", "gender=X"], "allowed: 'F', 'M'"),
         (["recommend", "MODEL", "--attributes", "shoe=42"], "shoe"),
         (["explain", "MODEL", "--user", "1", "--item", "nothing"], "'nothing'"),
+        (["explain", "MODEL", "--item", "1"], "--attributes"),
     ],
 )
 @pytest.mark.parametrize("as_json", [False, True])

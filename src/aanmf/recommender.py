@@ -170,21 +170,22 @@ class Recommender:
         return pl.DataFrame(columns, schema_overrides=strings)
 
     def predict_for(
-        self, attributes: Mapping[str, object], items: Ids, ratings: NewRatings | None = None
+        self,
+        attributes: Mapping[str, object],
+        items: Ids,
+        ratings: NewRatings | None = None,
+        interval: float | None = None,
     ) -> pl.DataFrame:
-        """Predicts the ratings of a new user, known by attributes and a few ratings; see `recommend_for`."""
+        """Predicts the ratings of a new user, known by attributes and a few ratings; see `recommend_for`, `predict`."""
         _, item_ids = _pairs("", items)
-        fitted = self.fitted_
-        item, sets = fitted.item_positions(item_ids), self._new_user(attributes)
-        if ratings:
-            every = self._folded_in(len(fitted.users), sets, ratings)
-            alone = self._score(np.full(1, len(fitted.users)), np.full(1, len(fitted.items)), sets)  # an unknown item
-            rating = np.append(every.clamp(*fitted.context.scale).cpu().numpy(), alone)[item]
-        else:
-            rows = sets.rows(torch.zeros(len(item), dtype=torch.int64, device=self._device))
-            rating = self._score(np.full(len(item), len(fitted.users)), item, rows)
+        fitted, sets = self.fitted_, self._new_user(attributes)
+        item = fitted.item_positions(item_ids)
+        every = self._of_every_item(len(fitted.users), sets, ratings, interval)
+        alone = self._of_pairs(len(fitted.users), np.array([len(fitted.items)]), sets, interval)  # an unknown item
+        columns = {name: np.append(each.numpy(), alone[name])[item] for name, each in every.items()}
         fallback = [None if known < len(fitted.items) else "unknown item" for known in item]
-        return pl.DataFrame({"item": item_ids, "rating": rating, "fallback": pl.Series(fallback, dtype=pl.String)})
+        table = {"item": item_ids, **columns, "fallback": fallback}
+        return pl.DataFrame(table, schema_overrides={"item": pl.String, "fallback": pl.String})
 
     def evaluate(self, data: RatingDataset) -> Scores:
         """RMSE and MAE over all ratings of `data`, matched by id.
@@ -214,6 +215,7 @@ class Recommender:
         *,
         ratings: NewRatings | None = None,
         by: Literal["rating", "low"] = "rating",
+        interval: float | None = None,
         seen: bool = False,
         unrated: bool = False,
     ) -> pl.DataFrame:
@@ -223,12 +225,13 @@ class Recommender:
             user: id of a user of the training data.
             n: how many.
             ratings: what the user rated since training, by item id; counts at once, without retraining.
-            by: `low` ranks by the lower end of the 90 % interval, and shows the interval.
+            by: `low` ranks by the lower end of the interval (of 90 %, if none is given).
+            interval: for instance .9: adds `low` and `high`, between which the rating lies with this probability.
             seen: also items that the user has rated.
             unrated: also items without any training rating (whose score is that of an average item).
 
         Returns:
-            A table of at most n rows, best first: `item`, `label` (title, if known), `rating`.
+            A table of at most n rows, best first: `item`, `label` (title, if known), `rating`, and the interval's ends.
 
         Raises:
             UnknownIdError: no such user (`recommend_for` takes new users by their attributes), or item in `ratings`.
@@ -242,7 +245,7 @@ class Recommender:
             )
         train = self.fitted_.context.train
         rated = train.item[train.user == position]
-        return self._best(position, None, n, ratings, by, rated=None if seen else rated, unrated=unrated)
+        return self._best(position, None, n, ratings, by, interval, rated=None if seen else rated, unrated=unrated)
 
     def recommend_for(
         self,
@@ -251,6 +254,7 @@ class Recommender:
         *,
         ratings: NewRatings | None = None,
         by: Literal["rating", "low"] = "rating",
+        interval: float | None = None,
         unrated: bool = False,
     ) -> pl.DataFrame:
         """The items for a new user, known by attributes and, if there are, a few ratings; see `recommend`.
@@ -265,7 +269,7 @@ class Recommender:
         """
         none = torch.zeros(0, dtype=torch.int64)
         sets = self._new_user(attributes)
-        return self._best(len(self.fitted_.users), sets, n, ratings, by, rated=none, unrated=unrated)
+        return self._best(len(self.fitted_.users), sets, n, ratings, by, interval, rated=none, unrated=unrated)
 
     def recommend_all(self, n: int = 10, *, seen: bool = False, unrated: bool = False) -> Iterator[pl.DataFrame]:
         """The n best items of every user of the training data, in blocks of users: `user`, `item`, `rating`.
@@ -420,7 +424,6 @@ class Recommender:
                 raise DataError(f"ratings: {value!r} for item {str(one)!r} is not a number from {low:g} to {high:g}")
         return self._tensor(item), torch.tensor([float(each) for each in ratings.values()], device=self._device)
 
-    @torch.no_grad()
     def _best(
         self,
         user: int,
@@ -428,28 +431,47 @@ class Recommender:
         n: int,
         ratings: NewRatings | None,
         by: Literal["rating", "low"],
+        interval: float | None,
         *,
         rated: Tensor | None,
         unrated: bool,
     ) -> pl.DataFrame:
         """The n best items of one user; those in `rated` (and in `ratings`) are left out unless it is None."""
-        fitted = self.fitted_
         if by not in ("rating", "low"):
             raise ConfigError(f"by={by!r}: give 'rating' or 'low'")
+        coverage = 0.9 if by == "low" and interval is None else interval
+        shown = self._of_every_item(user, sets, ratings, coverage)
+        hidden = [] if rated is None else [rated, self._new_ratings(ratings or {})[0].cpu()]
+        return top_items(self.fitted_, shown, by, n, hidden, unrated)
+
+    @torch.no_grad()
+    def _of_every_item(
+        self, user: int, sets: AttributeSets | None, ratings: NewRatings | None, interval: float | None
+    ) -> dict[str, Tensor]:
+        """`rating` (n_items,) of one user, with an interval `low` and `high`.
+
+        Around a prediction that rests on new ratings the interval is as wide as without them: rather too wide.
+        """
+        scale = self.fitted_.context.scale
         if ratings:
             scores = self._folded_in(user, sets, ratings)
         else:
             (_, (scores,)), *_ = self.module_.catalogue(torch.tensor([user], device=self._device), sets)
-        shown = {"rating": scores.clamp(*fitted.context.scale).cpu()}
-        if by == "low":
-            every = np.arange(len(fitted.items))
-            same = None if sets is None else sets.rows(torch.zeros(len(every), dtype=torch.int64, device=self._device))
-            alone = self._score(np.full(len(every), user), every, same)
-            bounds = self._interval(np.full(len(every), user), every, same, 0.9)
-            for name, bound in bounds.items():  # as wide as without the new ratings, around the new prediction
-                shown[name] = (shown["rating"] + torch.as_tensor(bound - alone)).clamp(*fitted.context.scale)
-        hidden = [] if rated is None else [rated, self._new_ratings(ratings or {})[0].cpu()]
-        return top_items(fitted, shown, by, n, hidden, unrated)
+        rating = scores.clamp(*scale).cpu()
+        if interval is None:
+            return {"rating": rating}
+        alone = self._of_pairs(user, np.arange(len(self.fitted_.items)), sets, interval)
+        moved = {side: rating + torch.as_tensor(alone[side] - alone["rating"]) for side in ("low", "high")}
+        return {"rating": rating, **{side: bound.clamp(*scale) for side, bound in moved.items()}}
+
+    def _of_pairs(
+        self, user: int, item: NDArray[np.int64], sets: AttributeSets | None, interval: float | None
+    ) -> dict[str, NDArray[np.float32]]:
+        """`rating` (n,) of one user and n items, with an interval `low` and `high`."""
+        users = np.full(len(item), user)
+        same = None if sets is None else sets.rows(torch.zeros(len(item), dtype=torch.int64, device=self._device))
+        bounds = {} if interval is None else self._interval(users, item, same, interval)
+        return {"rating": self._score(users, item, same), **bounds}
 
 
 def _pairs(users: Ids, items: Ids) -> tuple[list[str], list[str]]:

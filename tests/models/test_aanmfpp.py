@@ -159,6 +159,23 @@ def test_ranking_by_the_lower_bound_is_ordered_by_it(model: AANMFpp) -> None:
     assert low == sorted(low, reverse=True)
 
 
+def test_lists_show_the_interval_that_was_asked_for(model: AANMFpp) -> None:
+    found = model.recommend("u3", n=3, interval=0.7)
+    expected = model.predict("u3", found["item"].to_list(), interval=0.7)
+    for side in ("rating", "low", "high"):
+        np.testing.assert_allclose(found[side].to_numpy(), expected[side].to_numpy(), atol=1e-5)
+
+
+def test_new_ratings_move_prediction_and_interval_together(model: AANMFpp) -> None:
+    plain = model.predict_for({"gender": "F"}, ["i3", "i4", "nothing"], interval=0.3)
+    told = model.predict_for({"gender": "F"}, ["i3", "i4", "nothing"], {"i1": 5, "i2": 5}, interval=0.3)
+    assert told["rating"][0] != plain["rating"][0]
+    for side in ("low", "high"):
+        np.testing.assert_allclose((told[side] - told["rating"])[:2], (plain[side] - plain["rating"])[:2], atol=1e-5)
+    assert told.row(2) == plain.row(2)
+    assert told["fallback"].to_list() == [None, None, "unknown item"]
+
+
 def test_continuous_ratings_are_fitted_by_squared_error() -> None:
     model = fit(small_dataset())
     assert not module_of(model).ordinal

@@ -169,8 +169,21 @@ def test_intervals_of_a_model_that_has_them(start: Start, tmp_path: Path) -> Non
     client.post("/v1/ratings", json={"ratings": [{"user": "u0", "item": items[0]["item"], "rating": 2}]})
     answer = client.post("/v1/recommend", json={"user": "u0", "interval": 0.9}).json()
     assert answer["new_ratings"] == 1
-    assert "low" not in answer["items"][0]
-    assert client.get("/?user=u0").status_code == 200
+    assert all(each["low"] <= each["rating"] <= each["high"] for each in answer["items"])
+    assert "90 % between" in client.get("/?user=u0").text
+
+
+def test_intervals_of_new_users(start: Start, tmp_path: Path) -> None:
+    model = AANMFpp(factors=4, epochs=1, members=1).fit(small_dataset())
+    model.save(tmp_path / "m")
+    client = start(tmp_path / "m")
+    asked = {"attributes": {"gender": "F"}, "n": 5, "interval": 0.8}
+    for ratings in ({}, {"i3": 5}):
+        items = client.post("/v1/recommend", json={**asked, "ratings": ratings}).json()["items"]
+        expected = model.recommend_for({"gender": "F"}, 5, ratings=ratings, interval=0.8)
+        assert [each["item"] for each in items] == expected["item"].to_list()
+        assert [each["low"] for each in items] == pytest.approx(expected["low"].to_list(), abs=1e-4)
+    assert "90 % between" in client.get("/?new=1&a.gender=F").text
 
 
 def test_health_and_metrics(start: Start) -> None:

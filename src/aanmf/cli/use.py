@@ -21,6 +21,17 @@ if TYPE_CHECKING:
     from aanmf.recommender import Recommender
 
 User = Annotated[str | None, typer.Option("--user", metavar="ID", help="A user of the training data.")]
+Attributes = Annotated[
+    str | None,
+    typer.Option(
+        "--attributes",
+        metavar="NAME=VALUE,...",
+        help='A new user instead, for instance gender=F,age=25-34 (quote "a, b").',
+    ),
+]
+Interval = Annotated[
+    float | None, typer.Option("--interval", metavar="P", help="Show where the rating lies with probability P.")
+]
 
 
 def predict(
@@ -35,9 +46,7 @@ def predict(
         Path | None,
         typer.Option("--out", metavar="OUT.csv", help="Where the predictions go (CSV or Parquet)."),
     ] = None,
-    interval: Annotated[
-        float | None, typer.Option("--interval", metavar="P", help="Show where the rating lies with probability P.")
-    ] = None,
+    interval: Interval = None,
     as_json: AsJson = False,
 ) -> None:
     """Predict the rating of one pair, or of a file of pairs.
@@ -83,21 +92,15 @@ def _asked_pairs(user: str | None, item: str | None, pairs: Path | None) -> tupl
 def recommend(
     folder: ModelFolder,
     user: User = None,
-    attributes: Annotated[
-        str | None,
-        typer.Option(
-            "--attributes",
-            metavar="NAME=VALUE,...",
-            help='A new user instead, for instance gender=F,age=25-34 (quote "a, b").',
-        ),
-    ] = None,
+    attributes: Attributes = None,
     n: Annotated[int, typer.Option("-n", min=1, help="How many items.")] = 10,
     rated: Annotated[
         list[str] | None,
         typer.Option("--rating", metavar="ITEM=R", help="A rating given since training; counts at once. Repeatable."),
     ] = None,
+    interval: Interval = None,
     by_low: Annotated[
-        bool, typer.Option("--by-low", help="Rank by the lower end of the 90 % interval: the safe choices first.")
+        bool, typer.Option("--by-low", help="Rank by the lower end of the interval (90 %): the safe choices first.")
     ] = False,
     everyone: Annotated[bool, typer.Option("--all", help="Lists for all users, written to --out.")] = False,
     out_file: Annotated[
@@ -123,27 +126,30 @@ def recommend(
     known = read_attributes(attributes) if attributes is not None else None
     ratings, by = read_ratings(rated or []), "low" if by_low else "rating"
     if known is None:
-        found = model.recommend(str(user), n=n, ratings=ratings, by=by)
+        found = model.recommend(str(user), n=n, ratings=ratings, by=by, interval=interval)
     else:
-        found = model.recommend_for(known, n=n, ratings=ratings, by=by)
+        found = model.recommend_for(known, n=n, ratings=ratings, by=by, interval=interval)
     if as_json:
         emit({"user": user, "attributes": known, "ratings": ratings, "items": found.to_dicts()})
         return
-    who = f"user {user}" if known is None else "a new user (" + ", ".join(f"{k} {v}" for k, v in known.items()) + ")"
+    who = f"user {user}" if known is None else f"a new user ({_listed(known)})"
     out().print(recommendation_table(f"For {who}", found))
 
 
 def explain(
     folder: ModelFolder,
-    user: Annotated[str, typer.Option("--user", metavar="ID", help="A user of the training data.")],
     item: Annotated[str, typer.Option("--item", metavar="ID", help="An item of the training data.")],
+    user: User = None,
+    attributes: Attributes = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what a prediction looked at: attention on each attribute, and what each added to the rating."""
     from aanmf.registry import load_model
 
-    model = load_model(folder)
-    found = explanation(model, user, item)
+    known = read_attributes(attributes) if attributes is not None else None
+    if (user is None) == (known is None):
+        raise ConfigError("explain needs either --user ID or --attributes NAME=VALUE,...")
+    found = explanation(load_model(folder), user if known is None else known, item)
     if as_json:
         emit(found)
         return
@@ -152,19 +158,22 @@ def explain(
         notice(found["fallback"])
 
 
-def explanation(model: Recommender, user: str, item: str) -> dict[str, Any]:
-    """Prediction and explanation of one pair, as plain values."""
-    attributes = model.explain(user, item)
-    predicted = model.predict(users=user, items=item).row(0, named=True)
+def explanation(model: Recommender, user: str | dict[str, object] | None, item: str) -> dict[str, Any]:
+    """Prediction and explanation of one pair, as plain values; the user by id or by attributes."""
+    new = user if isinstance(user, dict) else None
+    attributes = model.explain(str(user) if new is None else new, item)
+    predicted = model.predict(str(user), item) if new is None else model.predict_for(new, item)
+    about = {"user": user if new is None else None, "given": new, **predicted.row(0, named=True)}
     labels = model.fitted_.item_labels
     label = labels[int(model.fitted_.items.index([item])[0])] if labels else None
-    return {**predicted, "label": label, "attributes": attributes.to_dicts()}
+    return {**about, "label": label, "attributes": attributes.to_dicts()}
 
 
 def explanation_table(found: dict[str, Any]) -> RenderableType:
     """An explanation to read."""
     what = f"{found['item']}, {found['label']}" if found["label"] else found["item"]
-    title = f"User {found['user']} and item {what}: predicted rating {found['rating']:.2f}"
+    who = f"User {found['user']}" if found["given"] is None else f"A new user ({_listed(found['given'])})"
+    title = f"{who} and item {what}: predicted rating {found['rating']:.2f}"
     rows = [
         (
             each["attribute"],
@@ -177,6 +186,10 @@ def explanation_table(found: dict[str, Any]) -> RenderableType:
     if not rows:
         return f"{title}\nThe model knows no attribute of this user."
     return table(title, ("attribute", "value", "attention", "adds to the rating"), rows)
+
+
+def _listed(attributes: dict[str, object]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in attributes.items())
 
 
 def recommendation_table(title: str, found: pl.DataFrame) -> RenderableType:

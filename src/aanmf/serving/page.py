@@ -169,7 +169,7 @@ class Site:
         ]
 
     async def _recommended(self, person: Person) -> dict[str, object]:
-        interval = SHARE if self.served.has_interval and person.user is not None else None
+        interval = SHARE if self.served.has_interval else None
         attributes = None if person.user is not None else person.attributes
         listed = await self.desk.recommend(self.served, Wish(person.user, attributes, {}, SHOWN, interval))
 

@@ -54,7 +54,7 @@ class RecommendedItem(BaseModel):
     label: str | None
     rating: float
     low: float | None = None
-    """Where an interval was asked for, of a known user without ratings since training."""
+    """Where an interval was asked for."""
     high: float | None = None
 
 

@@ -155,8 +155,7 @@ class ServedModel:
         Raises:
             ConfigError: the model has none.
         """
-        if not self.has_interval:
-            raise ConfigError(f"interval: {type(self.model).__name__} has no intervals; AANMF++ has")
+        self._needs_intervals()
         table = self.model.predict([user for user, _ in pairs], [item for _, item in pairs], interval=share)
         low, high = (table[side].cast(pl.Float64).round(4).to_list() for side in ("low", "high"))
         return low, high
@@ -183,7 +182,7 @@ class ServedModel:
                     plain.append(row)
                     continue
                 else:
-                    known = self._remember(key, self._folded_in(wish, new))
+                    known = self._remember(key, self._apart(wish, new))
                 answers[row] = Listed(known, len(new))
             except AanmfError as error:
                 answers[row] = error
@@ -193,17 +192,20 @@ class ServedModel:
             answers[row] = Listed(self._remember(key, self._with_intervals(wish, items)), 0)
         return answers  # type: ignore[return-value]
 
-    def _folded_in(self, wish: Wish, new: Mapping[str, float]) -> list[Row]:
-        """A list for a new user, or for one with ratings since training; without intervals, which are of training."""
+    def _apart(self, wish: Wish, new: Mapping[str, float]) -> list[Row]:
+        """A list for a new user, or for one with ratings since training."""
+        model, asked = self.model, {"ratings": new or None, "interval": wish.interval}
+        if wish.interval is not None:
+            self._needs_intervals()
         if wish.user in self.users.position:
             if wish.attributes is not None:
                 raise ConfigError(
                     f"user {wish.user!r} is known to the model with attributes of its own: leave them out"
                 )
-            return self._rows(self.model.recommend(str(wish.user), wish.n, ratings=new or None))
+            return self._rows(model.recommend(str(wish.user), wish.n, **asked))
         if wish.user is not None and wish.attributes is None and not new:
             raise UnknownIdError(f"user {wish.user!r} is not in the training data and has no ratings; give attributes")
-        return self._rows(self.model.recommend_for(wish.attributes or {}, wish.n, ratings=new or None))
+        return self._rows(model.recommend_for(wish.attributes or {}, wish.n, **asked))
 
     @torch.inference_mode()
     def _ranked(self, wishes: Sequence[Wish]) -> list[list[Row]]:
@@ -239,9 +241,11 @@ class ServedModel:
         return self._rated[self._start[at] : self._start[at + 1]]
 
     def _rows(self, table: pl.DataFrame) -> list[Row]:
-        labels = table["label"].to_list() if "label" in table.columns else [None] * len(table)
-        columns = zip(table["item"].to_list(), labels, table["rating"].to_list(), strict=True)
-        return [{"item": item, "label": label, "rating": round(rating, 4)} for item, label, rating in columns]
+        figures = [
+            pl.col(name).cast(pl.Float64).round(4) for name in ("rating", "low", "high") if name in table.columns
+        ]
+        label = pl.col("label") if "label" in table.columns else pl.lit(None, pl.String).alias("label")
+        return table.select("item", label, *figures).to_dicts()
 
     def _with_intervals(self, wish: Wish, rows: list[Row]) -> list[Row]:
         if wish.interval is not None and rows:
@@ -255,6 +259,10 @@ class ServedModel:
         if len(self._lists) > CACHED_LISTS:
             self._lists.popitem(last=False)
         return items
+
+    def _needs_intervals(self) -> None:
+        if not self.has_interval:
+            raise ConfigError(f"interval: {type(self.model).__name__} has no intervals; AANMF++ has")
 
     def _knows_intervals(self) -> bool:
         try:
