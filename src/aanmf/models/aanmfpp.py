@@ -14,7 +14,8 @@ ratings that a step is fitted to are held out of them. Where ratings are continu
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from pydantic import Field
@@ -34,6 +35,8 @@ PLAIN = (5.0, 5.0)
 """Pseudo-counts of the damped means that the model is held against."""
 MAX_ITEMS = 12_000
 """The item kernel is a matrix of this many rows at most; larger catalogues do without it."""
+TABLE = 20_000_000
+"""Pairs of item and attribute value up to which prediction holds attention in a table."""
 
 
 class AANMFppConfig(ModelConfig):
@@ -84,23 +87,28 @@ class Member(nn.Module):
         self.log_sigma = nn.Parameter(torch.tensor(-0.1))
 
 
+class Attended(NamedTuple):
+    """Of items and attribute values, (I, V) each: attention scores before the softmax, and a_v . z_i + beta_v."""
+
+    score: Tensor
+    value: Tensor
+
+
 @dataclass(frozen=True)
 class Encoded:
-    """What a member knows of users, items and attribute values, given the ratings in view.
+    """What a member knows of users and items, given the ratings in view.
 
     Attributes:
         x, z: (U, K), (I, K).
         b_u, b_i: (U,), (I,), mu in b_u.
-        score: (I, V) attention scores before the softmax.
-        value: (I, V) a_v . z_i + beta_v.
+        table: of all items and attribute values, where it was computed ahead.
     """
 
     x: Tensor
     z: Tensor
     b_u: Tensor
     b_i: Tensor
-    score: Tensor
-    value: Tensor
+    table: Attended | None = None
 
 
 @dataclass(frozen=True)
@@ -180,23 +188,38 @@ class AANMFppModule(RatingModule):
         if self.config.item_attributes:
             sets = self.item_sets.all()
             z = z + weighted_sum(member.g(sets.vectors), sets.value, sets.weight * sets.mask)
-        a = member.a(self.sets.all().vectors)
-        return Encoded(
-            x=x[:, :k],
-            z=z[:, :k],
-            b_u=seen.mean + seen.user_offset + x[:, k],
-            b_i=seen.item_offset + z[:, k],
-            score=member.cell.table(a[:, :k], z[:, :k]),
-            value=z[:, :k] @ a[:, :k].T + a[:, k],
-        )
+        b_u, b_i = seen.mean + seen.user_offset + x[:, k], seen.item_offset + z[:, k]
+        return Encoded(x[:, :k], z[:, :k], b_u, b_i)
 
-    def weights(self, encoded: Encoded, items: Tensor, sets: AttributeSets) -> Tensor:
+    def attended(self, member: Member, z: Tensor, a: Tensor) -> Attended:
+        """The tables of items z (I, K) and attribute values a (V, K + 1)."""
+        k = self.config.factors
+        return Attended(member.cell.table(a[:, :k], z), z @ a[:, :k].T + a[:, k])
+
+    def tables(self, member: Member, encoded: Encoded) -> Encoded:
+        """With the table of all items and attribute values, if it is small enough to pay."""
+        size = len(encoded.z) * len(member.a.weight)
+        if not self.attend or self.sets.n_vectors or size > TABLE:
+            return encoded
+        return replace(encoded, table=self.attended(member, encoded.z, member.a.weight))
+
+    def weights(self, member: Member, encoded: Encoded, items: Tensor, sets: AttributeSets) -> Tensor:
         """lambda (B, J)."""
         if not self.config.attention:
-            return sets.mask.to(encoded.score.dtype)
-        cells = items[:, None] * encoded.score.shape[1] + sets.value
-        s = encoded.score.reshape(-1).index_select(0, cells.reshape(-1)).view(sets.value.shape)
-        return masked_softmax(s, sets.mask)
+            return sets.mask.to(encoded.z.dtype)
+        if encoded.table is not None:
+            return masked_softmax(_cells(encoded.table.score, items, sets.value), sets.mask)
+        return member.cell(member.a(sets.vectors)[:, : self.config.factors], encoded.z, items, sets)
+
+    def values(self, member: Member, encoded: Encoded, items: Tensor, sets: AttributeSets) -> Tensor:
+        """a_j . z_i + beta_j (B, J)."""
+        if encoded.table is not None:
+            return _cells(encoded.table.value, items, sets.value)
+        k, a = self.config.factors, member.a(sets.vectors)
+        if sets.value.numel() * k > len(a) * len(encoded.z):
+            return _cells(encoded.z @ a[:, :k].T + a[:, k], items, sets.value)
+        own = a.index_select(0, sets.value.reshape(-1)).view(*sets.value.shape, k + 1)
+        return (own[..., :k] @ encoded.z.index_select(0, items)[:, :, None])[..., 0] + own[..., k]
 
     def latent(
         self, member: Member, encoded: Encoded, users: Tensor, items: Tensor, sets: AttributeSets, features: Tensor
@@ -207,9 +230,8 @@ class AANMFppModule(RatingModule):
         f = bias + taste + features @ member.t
         if not self.attend:
             return f
-        cells = items[:, None] * encoded.value.shape[1] + sets.value
-        value = encoded.value.reshape(-1).index_select(0, cells.reshape(-1)).view(sets.value.shape)
-        return f + (self.weights(encoded, items, sets) * sets.weight * value * sets.mask).sum(1)
+        value = self.values(member, encoded, items, sets)
+        return f + (self.weights(member, encoded, items, sets) * sets.weight * value * sets.mask).sum(1)
 
     def above(self, member: Member, f: Tensor) -> Tensor:
         """P(r > level k) (..., L - 1)."""
@@ -252,7 +274,8 @@ class AANMFppModule(RatingModule):
         if self._view is None:
             with torch.no_grad():
                 self._view = View.of(self.history)
-                self._ready = [self.encode(member, self._view.seen) for member in self._members()]
+                seen = self._view.seen
+                self._ready = [self.tables(member, self.encode(member, seen)) for member in self._members()]
         return self._view, self._ready
 
     def _members(self) -> list[Member]:
@@ -330,7 +353,7 @@ class AANMFppModule(RatingModule):
             if self.config.history:
                 x = x + scale * (member.y[items].sum(0) + residual @ member.c[items])
             f = view.seen.mean + offset + x[-1] + encoded.b_i[:-1] + encoded.z[:-1] @ x[:-1]
-            f = f + self._attribute_scores(encoded, sets)[0]
+            f = f + self._attribute_scores(member, encoded, sets)[0]
             each.append(self.expected(member, f if features is None else f + features @ member.t))
         new = (view.seen.n_item[:-1] == 0) | (len(items) == 0)
         plain_offset, _ = h.offset_of(view.plain, items, ratings, PLAIN)
@@ -344,7 +367,8 @@ class AANMFppModule(RatingModule):
         """See `RatingModule.attention`: the mean over the members."""
         _, ready = self._prepare()
         sets = self.sets.rows(users) if sets is None else sets
-        each = [self.weights(encoded, items, sets) for encoded in ready]
+        pairs = zip(self._members(), ready, strict=True)
+        each = [self.weights(member, encoded, items, sets) for member, encoded in pairs]
         return self.mean_of(each, self.is_new(users, items)[:, None])
 
     @torch.no_grad()
@@ -372,24 +396,34 @@ class AANMFppModule(RatingModule):
             each = []
             for member, encoded in zip(self._members(), ready, strict=True):
                 f = encoded.b_u[some][:, None] + encoded.b_i[:-1] + encoded.x[some] @ encoded.z[:-1].T
-                f = f + self._attribute_scores(encoded, own)
+                f = f + self._attribute_scores(member, encoded, own)
                 each.append(self.expected(member, f if features is None else f + features @ member.t))
             pairs = some[:, None], items[None]
             yield part, self.blend(self.mean_of(each, self.is_new(*pairs)), self.means(*pairs)) / self.scale
 
-    def _attribute_scores(self, encoded: Encoded, sets: AttributeSets) -> Tensor:
+    def _attribute_scores(self, member: Member, encoded: Encoded, sets: AttributeSets) -> Tensor:
         """sum_j lambda_j(i) weight_j (a_j . z_i + beta_j) (b, I): numerator and denominator of the softmax apart."""
         if not self.attend:
             return torch.zeros(len(sets.mask), self.n_items, device=sets.mask.device)
-        n_values = encoded.value.shape[1]
-        empty = torch.zeros(len(sets.mask), n_values, device=sets.mask.device)
-        weight = empty.scatter_add(1, sets.value, sets.weight * sets.mask)
+        z, place = encoded.z[:-1], sets.value
+        if encoded.table is not None:
+            score, value = (each[:-1] for each in encoded.table)
+        else:  # of the values that these users have
+            some, place = torch.unique(sets.value, return_inverse=True)
+            score, value = self.attended(member, z, member.a(sets.vectors)[some])
+        empty = torch.zeros(len(sets.mask), score.shape[1], device=sets.mask.device)
+        weight = empty.scatter_add(1, place, sets.weight * sets.mask)
         if not self.config.attention:
-            return weight @ encoded.value[:-1].T
-        there = empty.scatter_add(1, sets.value, sets.mask.float())
-        score = encoded.score[:-1]
+            return weight @ value.T
+        there = empty.scatter_add(1, place, sets.mask.float())
         power = (score - score.amax(dim=1, keepdim=True)).exp()
-        return (weight @ (power * encoded.value[:-1]).T) / (there @ power.T).clamp(min=1e-30)
+        return (weight @ (power * value).T) / (there @ power.T).clamp(min=1e-30)
+
+
+def _cells(table: Tensor, items: Tensor, value: Tensor) -> Tensor:
+    """table[items, value] (B, J) of a table (I, V)."""
+    cells = items[:, None] * table.shape[1] + value
+    return table.reshape(-1).index_select(0, cells.reshape(-1)).view(value.shape)
 
 
 def member_groups(member: Member, l2: float) -> Iterable[tuple[float, list[nn.Parameter]]]:
