@@ -180,3 +180,31 @@ def test_continuous_ratings_are_fitted_by_squared_error() -> None:
     model = fit(small_dataset())
     assert not module_of(model).ordinal
     assert np.isfinite(model.predict_data(DATA)).all()
+
+
+def test_a_new_user_is_predicted_as_a_known_one_without_ratings_whose_attributes_are_the_same(model: AANMFpp) -> None:
+    items = [f"i{i}" for i in range(20)]
+    row = DATA.users.columns.row(40, named=True)
+    known = model.predict("u40", items)["rating"].to_numpy()
+    same = {name: value for name, value in row.items() if value is not None}
+    np.testing.assert_allclose(model.predict_for(same, items)["rating"].to_numpy(), known, atol=1e-5)
+    other = model.predict_for({**same, "voice": [-9.0, 4.0, 2.0]}, items)["rating"].to_numpy()
+    assert np.abs(other - known).max() > 1e-3
+    pairs = model.predict_for({**same, "voice": [-9.0, 4.0, 2.0]}, "i3")["rating"].to_numpy()
+    np.testing.assert_allclose(pairs, other[3], atol=1e-5)
+
+
+@pytest.mark.parametrize("attention", [True, False])
+def test_a_table_of_attention_predicts_as_pair_by_pair(monkeypatch: pytest.MonkeyPatch, attention: bool) -> None:
+    data = DATA.with_attributes(users=["gender", "hobbies", "age"])
+    model = fit(data, attention=attention)
+    module, users, items = module_of(model), torch.arange(40), torch.arange(40) % 20
+    with torch.no_grad():
+        table = module(users, items), dict(module.catalogue(torch.arange(3)))
+        monkeypatch.setattr("aanmf.models.aanmfpp.TABLE", 0)
+        module.train()
+        module.eval()
+        pairs = module(users, items), dict(module.catalogue(torch.arange(3)))
+    torch.testing.assert_close(table[0], pairs[0])
+    for a, b in zip(table[1].values(), pairs[1].values(), strict=True):
+        torch.testing.assert_close(a, b)
