@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from aanmf.cli import data, demo, doctor, reproduce, serve, train, tune, use, validate
+from aanmf.cli import data, demo, doctor, export, reproduce, serve, train, tune, use, validate
 from aanmf.cli.output import emit_error
 from aanmf.errors import AanmfError
 
@@ -28,7 +28,7 @@ _LISTED = {
         ("reproduce", reproduce.reproduce),
     ],
     "Use": [("predict", use.predict), ("recommend", use.recommend), ("explain", use.explain)],
-    "Serve": [("serve", serve.serve), ("update", serve.update)],
+    "Serve": [("serve", serve.serve), ("update", serve.update), ("export", export.export)],
 }
 
 
