@@ -82,6 +82,15 @@ class PlainNFM(Plain):
 class PlainAANMF(Plain):
     """Attention cell, pooling and dense layers of `AANMFModule`, pair by pair."""
 
+    value: Tensor
+    weight: Tensor
+    mask: Tensor
+    a: Tensor
+    a_score: Tensor
+    z_score: Tensor
+    out: Tensor
+    out_bias: Tensor
+
     def __init__(self, module: AANMFModule) -> None:
         none = torch.zeros(len(module.p)), torch.zeros(len(module.q))
         super().__init__(Side(none[0], module.p), Side(none[1], module.q))
@@ -117,6 +126,25 @@ class PlainAANMF(Plain):
 
 class PlainAANMFpp(Plain):
     """All members of `AANMFppModule` side by side: tables (n, M, K), latent scores (B, M)."""
+
+    a: Tensor
+    a_bias: Tensor
+    a_score: Tensor
+    z_score: Tensor
+    out: Tensor
+    value: Tensor
+    weight: Tensor
+    mask: Tensor
+    theta: Tensor
+    t: Tensor
+    sigma: Tensor
+    levels: Tensor
+    trust: Tensor
+    scale: Tensor
+    mean_u: Tensor
+    mean_i: Tensor
+    new_u: Tensor
+    new_i: Tensor
 
     def __init__(self, module: AANMFppModule) -> None:
         view, ready = module._prepare()
@@ -189,6 +217,13 @@ class PlainRidge(nn.Module):
     The histories lie behind one another; every user reads as many places as the longest has, those beyond his own
     with weight 0.
     """
+
+    start: Tensor
+    count: Tensor
+    place: Tensor
+    item: Tensor
+    alpha: Tensor
+    similarity: Tensor
 
     def __init__(self, ridge: KernelRidge) -> None:
         super().__init__()

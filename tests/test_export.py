@@ -1,0 +1,108 @@
+"""Export: an ONNX file predicts what the model predicts, and the tables hold what was learned of each id."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from aanmf import MF, AANMFpp, Recommender
+from aanmf.cli import main
+from aanmf.errors import AanmfError, ConfigError
+from aanmf.export import TOLERANCE, export_onnx, export_tables
+from aanmf.models.plain import plain
+from aanmf.registry import MODELS, make_model
+from aanmf.training.trainer import predict_pairs
+from tests.conftest import small_dataset
+
+DATA = replace(small_dataset(), rating=small_dataset().rating.round())
+QUICK: dict[str, dict[str, Any]] = {"aanmf++": {"members": 2, "l2": 5.0}}
+IN_ONNX = ["mf", "aanmf+p", "nfm", "aanmf++"]
+"""One of each plain form: writing a file takes seconds."""
+
+
+def fitted(name: str) -> Recommender:
+    return make_model(name, epochs=2, validation=0, factors=4, **QUICK.get(name, {})).fit(DATA)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_plain_form_predicts_what_the_model_predicts(name: str) -> None:
+    """Every pair, the unknown user and item among them."""
+    module = fitted(name).module_
+    n_users, n_items = len(DATA.users) + 1, len(DATA.items) + 1
+    users = torch.arange(n_users).repeat_interleave(n_items)
+    items = torch.arange(n_items).repeat(n_users)
+    with torch.no_grad():
+        torch.testing.assert_close(plain(module)(users, items), predict_pairs(module, users, items), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", IN_ONNX)
+def test_onnx_file(name: str, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime", reason="pip install 'aanmf[export]'")
+    model = fitted(name)
+    written = export_onnx(model, tmp_path / "model.onnx")
+    assert [each.name for each in tmp_path.iterdir()] == ["model.onnx"], "one self-contained file"
+    assert written.difference <= TOLERANCE
+    session = onnxruntime.InferenceSession(written.path.read_bytes(), providers=["CPUExecutionProvider"])
+    known = session.get_modelmeta().custom_metadata_map
+    assert json.loads(known["items"]) == list(DATA.items.ids.ids)
+    users, items = json.loads(known["users"]), json.loads(known["items"])
+    rng = np.random.default_rng(1)
+    for size in (1, 7, 1000):
+        user, item = rng.integers(len(users), size=size), rng.integers(len(items), size=size)
+        (there,) = session.run(["rating"], {"user": user, "item": item})
+        here = model.predict([users[at] for at in user], [items[at] for at in item])["rating"].to_numpy()
+        np.testing.assert_allclose(there, here, atol=1e-5)
+
+
+def test_a_file_that_predicts_otherwise_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime", reason="pip install 'aanmf[export]'")
+    target = tmp_path / "model.onnx"
+    target.write_text("the one before")
+    monkeypatch.setattr("aanmf.export.TOLERANCE", -1.0)
+    with pytest.raises(AanmfError, match="not written"):
+        export_onnx(fitted("mf"), target)
+    assert [each.name for each in tmp_path.iterdir()] == ["model.onnx"]
+    assert target.read_text() == "the one before"
+
+
+def test_too_large_for_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime", reason="pip install 'aanmf[export]'")
+    monkeypatch.setattr("aanmf.export.LIMIT", 10)
+    with pytest.raises(ConfigError, match="fewer factors"):
+        export_onnx(fitted("mf"), tmp_path / "model.onnx")
+
+
+def test_tables_of_mf_give_its_ratings(tmp_path: Path) -> None:
+    model = MF(factors=3, epochs=2, validation=0).fit(DATA)
+    written = export_tables(model, tmp_path / "tables")
+    users, items = (pl.read_parquet(written[side]) for side in ("users", "items"))
+    assert users["id"].to_list() == list(DATA.users.ids.ids)
+    assert items["id"].to_list() == list(DATA.items.ids.ids)
+    x, z = users["embedding"].to_numpy(), items["embedding"].to_numpy()
+    ratings = users["bias"].to_numpy()[:, None] + items["bias"].to_numpy() + x @ z.T
+    expected = [model.predict(u, list(items["id"]))["rating"].to_numpy() for u in users["id"]]
+    np.testing.assert_allclose(ratings.clip(1, 5), np.stack(expected), atol=1e-5)
+
+
+def test_tables_hold_the_vectors_of_all_members(tmp_path: Path) -> None:
+    model = AANMFpp(factors=3, epochs=1, members=2, l2=5.0, validation=0).fit(DATA)
+    table = pl.read_parquet(export_tables(model, tmp_path)["items"])
+    assert table["embedding"].to_numpy().shape == (len(DATA.items), 3 * (2 + 1))  # two, and the one for newcomers
+
+
+def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "m"
+    MF(factors=3, epochs=1, validation=0).fit(DATA).save(folder)
+    assert main(["export", str(folder), "--tables", str(tmp_path / "t"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["onnx"] is None
+    assert pl.read_parquet(found["tables"]["users"]).height == len(DATA.users)
+    assert main(["export", str(folder)]) != 0
+    assert "--onnx" in capsys.readouterr().err
