@@ -17,12 +17,12 @@ from aanmf.errors import SchemaError
 class Kind(StrEnum):
     """What an attribute column holds.
 
-    | kind | a cell | how a model sees it |
-    |---|---|---|
-    | categorical | one label | one value of weight 1 |
-    | multi-valued | n labels | n values of weight 1/sqrt(n) |
-    | numeric | a number | its group (cut at quantiles), or one value weighted by the standardised number |
-    | vector | d numbers | a value of its own: the vector, projected to the latent space |
+    How a model sees a cell:
+
+    - categorical, one label: one value of weight 1
+    - multi-valued, n labels: n values of weight 1/sqrt(n)
+    - numeric, a number: its group (cut at quantiles), or one value weighted by the standardised number
+    - vector, d numbers: a value of its own, the vector projected to the latent space
     """
 
     CATEGORICAL = "categorical"

@@ -25,7 +25,7 @@ def rmse(predicted: ArrayLike, actual: ArrayLike) -> float:
 
 
 def mae(predicted: ArrayLike, actual: ArrayLike) -> float:
-    """Mean absolute error: mean |y^ - y| over all ratings."""
+    """Mean absolute error: mean of abs(y^ - y) over all ratings."""
     return score(predicted, actual).mae
 
 
