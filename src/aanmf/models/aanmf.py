@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import pairwise
 from typing import Literal
 
@@ -74,12 +75,13 @@ class AANMFModule(RatingModule):
         x = self.pooling(self.p.index_select(0, users), values, sets.value, weight)  # (B, K)
         if self.from_q is None:
             return self._upper(self.first(self.dropout(x * q.index_select(0, items))))
-        return self._upper(self.first(self.dropout(x)) + lookup(self.from_q, self.dropout(q), items))
+        of_item = lookup(partial(F.linear, weight=self.from_q.weight, bias=self.first.bias), self.dropout(q), items)
+        return self._upper(torch.addmm(of_item, self.dropout(x), self.first.weight.T))  # (B, H) below
 
     def _upper(self, z: Tensor) -> Tensor:
         """Everything above the first dense layer: (..., H) before its ReLU -> (...)."""
         for layer in self.upper:
-            z = layer(self.dropout(F.relu(z)))
+            z = layer(self.dropout.relu(z))
         return z.squeeze(-1)
 
     def attention(self, users: Tensor, items: Tensor, sets: AttributeSets | None = None) -> Tensor:
