@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from aanmf.models.base import AttributeSets, Context, ModelConfig, RatingModule, Ratings, embedding
 from aanmf.models.history import RatingHistory, Seen, shrinkage
 from aanmf.models.interval import Interval
-from aanmf.models.layers import AttentionCell, AttributeEmbedding, SetsOf, masked_softmax, weighted_sum
+from aanmf.models.layers import AttentionCell, AttributeEmbedding, DotRows, SetsOf, masked_softmax, weighted_sum
 from aanmf.models.ridge import KernelRidge
 
 SPREAD = 1.1
@@ -202,7 +202,7 @@ class AANMFppModule(RatingModule):
         self, member: Member, encoded: Encoded, users: Tensor, items: Tensor, sets: AttributeSets, features: Tensor
     ) -> Tensor:
         """f (B,), in the scaled ratings' units; `features` (B, F) of the ridge."""
-        taste = (encoded.x.index_select(0, users) * encoded.z.index_select(0, items)).sum(1)
+        taste = DotRows.apply(encoded.x, users, encoded.z, items)
         bias = encoded.b_u.index_select(0, users) + encoded.b_i.index_select(0, items)
         f = bias + taste + features @ member.t
         if not self.attend:

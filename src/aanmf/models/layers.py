@@ -201,7 +201,7 @@ def _exp2(x: Tensor) -> Tensor:
 
 
 class TanhTable(torch.autograd.Function):
-    """w . tanh(a_v + q_i) of every item i and value v, in blocks of items that stay in the cache.
+    """w . tanh(a_v + q_i) of every item i and value v, as in `TanhScore`, in blocks of items that stay in the cache.
 
     The backward pass computes them anew: that is faster than to keep (M, V, K) numbers in memory.
     """
@@ -209,34 +209,59 @@ class TanhTable(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, q: Tensor, w: Tensor) -> Tensor:
         """(V, K), (M, K), (K,) -> (M, V)."""
-        ctx.save_for_backward(a, q, w)
+        of_value, of_item = _exp2(a), _exp2(q)
+        ctx.save_for_backward(of_value, of_item, w)
         scores = q.new_empty(len(q), len(a))
-        a2, q2 = 2 * a, 2 * q
         for rows in blocks(q, len(a)):
-            half = (a2 + q2[rows, None]).sigmoid_()  # (1 + tanh) / 2
-            torch.matmul(half, 2 * w, out=scores[rows])
-        return scores.sub_(w.sum())
+            r = (of_value * of_item[rows, None]).add_(1).reciprocal_()
+            torch.matmul(r, -2 * w, out=scores[rows])
+        return scores.add_(w.sum())
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Gradients to a, q and w."""
-        a, q, w = ctx.saved_tensors
-        a2, q2, w4 = 2 * a, 2 * q, 4 * w
-        grad_a, grad_q, grad_w = torch.zeros_like(a), torch.empty_like(q), torch.zeros_like(w)
-        for rows in blocks(q, len(a)):
-            half = (a2 + q2[rows, None]).sigmoid_()
-            grad_w += grad[rows].reshape(-1) @ half.view(-1, half.shape[-1])
-            grad_h = torch.ops.aten.sigmoid_backward(grad[rows][:, :, None] * w4, half)
-            grad_a += grad_h.sum(0)
-            torch.sum(grad_h, 1, out=grad_q[rows])
-        return grad_a, grad_q, 2 * grad_w - grad.sum()
+        of_value, of_item, w = ctx.saved_tensors
+        grad_a, grad_q, grad_w = torch.zeros_like(of_value), torch.empty_like(of_item), grad.sum().repeat(len(w))
+        for rows in blocks(of_item, len(of_value)):
+            r = (of_value * of_item[rows, None]).add_(1).reciprocal_()
+            grad_w -= 2 * (grad[rows].reshape(-1) @ r.view(-1, len(w)))
+            slope = r.addcmul_(r, r, value=-1).mul_(grad[rows][:, :, None])
+            grad_a += slope.sum(0)
+            torch.sum(slope, 1, out=grad_q[rows])
+        return grad_a.mul_(4 * w), grad_q.mul_(4 * w), grad_w
 
 
 def blocks(q: Tensor, n_values: int) -> list[slice]:
     """Slices of the rows of `q` (M, K) so that an array (rows, n_values, K) stays in a core's cache; one on a GPU."""
     step = len(q) if q.is_cuda else max(1, 2**18 // max(1, n_values * q.shape[1]))
     return [slice(start, start + step) for start in range(0, len(q), max(1, step))]
+
+
+class DotRows(torch.autograd.Function):
+    """x[rows] . z[columns], in blocks, so that what is gathered never leaves the cache."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rows: Tensor, z: Tensor, columns: Tensor) -> Tensor:
+        """(U, K), (B,), (I, K), (B,) -> (B,)."""
+        ctx.save_for_backward(x, rows, z, columns)
+        parts = zip(rows.split(step := _rows_in_cache(x)), columns.split(step), strict=True)
+        return torch.cat([x.index_select(0, u).mul_(z.index_select(0, i)).sum(1) for u, i in parts])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Gradients to x and z."""
+        x, rows, z, columns = ctx.saved_tensors
+        grad_x, grad_z, step = torch.zeros_like(x), torch.zeros_like(z), _rows_in_cache(x)
+        for u, i, g in zip(rows.split(step), columns.split(step), grad[:, None].split(step), strict=True):
+            for at, into, other in ((u, grad_x, z.index_select(0, i)), (i, grad_z, x.index_select(0, u))):
+                into.scatter_add_(0, at[:, None].expand_as(other), other.mul_(g))
+        return grad_x, None, grad_z, None
+
+
+def _rows_in_cache(x: Tensor) -> int:
+    return 2**40 if x.is_cuda else max(1, 2**17 // max(1, x.shape[1]))
 
 
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
