@@ -125,13 +125,16 @@ class AANMFModule(RatingModule):
                 lam = masked_softmax(table[:, one.value[0]], one.mask)  # (M, J)
             scale, shift = self._group(values, q, one, lam * one.weight)
             below = shift @ first.weight.T + above  # (M, H)
-            for part in group.split(max(1, 8192 // n_items)):
-                p = self.p[users[part]]  # (b, K)
-                if scale is None:
-                    z = (p @ first.weight.T)[:, None] + below
-                else:
-                    z = torch.baddbmm(below, scale.expand(len(p), -1, -1), (p[:, None] * first.weight).mT)
-                yield part, self._upper(z)
+            for part in group.split(256):
+                scores = [
+                    self._upper(
+                        (p @ first.weight.T)[:, None] + below  # (b, M, H)
+                        if scale is None
+                        else torch.baddbmm(below, scale.expand(len(p), -1, -1), (p[:, None] * first.weight).mT)
+                    )
+                    for p in self.p[users[part]].split(max(1, 8192 // n_items))  # (b, K), so few that z stays in cache
+                ]
+                yield part, torch.cat(scores)
 
     def _group(self, values: Tensor, q: Tensor, one: AttributeSets, weight: Tensor) -> tuple[Tensor | None, Tensor]:
         """A and B (M, K) of z = p * A + B, for one attribute set and weights (M, J); A None stands for ones."""

@@ -34,6 +34,8 @@ PLAIN = (5.0, 5.0)
 """Pseudo-counts of the damped means that the model is held against."""
 MAX_ITEMS = 12_000
 """The item kernel is a matrix of this many rows at most; larger catalogues do without it."""
+CATALOGUE = 4_000_000
+"""Scores of a catalogue whose features are in memory at a time; a 32nd of them is finished at a time."""
 
 
 class AANMFppConfig(ModelConfig):
@@ -216,10 +218,16 @@ class AANMFppModule(RatingModule):
         return torch.special.ndtr((f[..., None] - member.theta) / member.log_sigma.exp())
 
     def expected(self, member: Member, f: Tensor) -> Tensor:
-        """E[r] of latent scores, in scaled units."""
+        """E[r] of latent scores, in scaled units: r_0 + sum_k (r_k+1 - r_k) P(r > level k)."""
         if not self.ordinal:
             return f
-        return self.levels[0] + self.above(member, f) @ self.levels.diff()
+        if torch.is_grad_enabled():
+            return self.levels[0] + self.above(member, f) @ self.levels.diff()
+        narrow = 1 / (member.log_sigma.exp() * 2**0.5)  # Phi(x) = (1 + erf(x / sqrt 2)) / 2, level by level in place
+        total = ((self.levels[0] + self.levels[-1]) / 2).expand_as(f).clone()
+        for theta, half in zip(member.theta, (self.levels.diff() / 2).tolist(), strict=True):
+            total.add_(((f - theta) * narrow).erf_(), alpha=half)
+        return total
 
     def variance(self, member: Member, f: Tensor) -> Tensor:
         """Var[r] of latent scores, in scaled units; 0 without the ordinal head."""
@@ -363,19 +371,31 @@ class AANMFppModule(RatingModule):
 
     def catalogue(self, users: Tensor, sets: AttributeSets | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Scores of all items; attention as two matrix products over all attribute values."""
-        _, ready = self._prepare()
+        self._prepare()
         sets = self.sets.rows(users) if sets is None else sets
-        items = torch.arange(self.n_items, device=users.device)
-        for part in torch.arange(len(users), device=users.device).split(max(1, 400_000 // max(1, self.n_items))):
-            some, own = users[part], sets.rows(part)
-            features = self.ridge.of_catalogue(some)[:, :-1] if self.ridge else None
-            each = []
-            for member, encoded in zip(self._members(), ready, strict=True):
-                f = encoded.b_u[some][:, None] + encoded.b_i[:-1] + encoded.x[some] @ encoded.z[:-1].T
-                f = f + self._attribute_scores(encoded, own)
-                each.append(self.expected(member, f if features is None else f + features @ member.t))
-            pairs = some[:, None], items[None]
-            yield part, self.blend(self.mean_of(each, self.is_new(*pairs)), self.means(*pairs)) / self.scale
+        many, few = (max(1, numbers // max(1, self.n_items)) for numbers in (CATALOGUE, CATALOGUE // 32))
+        for part in torch.arange(len(users), device=users.device).split(many):
+            features = self.ridge.of_catalogue(users[part])[..., :-1] if self.ridge else None
+            for rows in torch.arange(len(part), device=users.device).split(few):
+                own = None if features is None else features[:, rows[0] : rows[-1] + 1]
+                yield part[rows], self._catalogue(users[part[rows]], sets.rows(part[rows]), own)
+
+    def _catalogue(self, users: Tensor, sets: AttributeSets, features: Tensor | None) -> Tensor:
+        """Scores (b, I) of all items, given the ridge's features (F, b, I)."""
+        _, ready = self._prepare()
+        pairs = users[:, None], torch.arange(self.n_items, device=users.device)[None]
+        new, each = self.is_new(*pairs), []
+        members = list(zip(self._members(), ready, strict=True))
+        if self.config.cold > 0 and not new.any():  # the last member is for newcomers
+            members = members[:-1]
+        for member, encoded in members:
+            f = torch.addmm(encoded.b_i[:-1], encoded.x[users], encoded.z[:-1].T)
+            f = f + encoded.b_u[users][:, None] + self._attribute_scores(encoded, sets)
+            if features is not None:
+                f = f + torch.tensordot(member.t, features, 1)
+            each.append(self.expected(member, f))
+        model = self.mean_of(each, new) if len(members) == len(ready) else torch.stack(each).mean(0)
+        return self.blend(model, self.means(*pairs)) / self.scale
 
     def _attribute_scores(self, encoded: Encoded, sets: AttributeSets) -> Tensor:
         """sum_j lambda_j(i) weight_j (a_j . z_i + beta_j) (b, I): numerator and denominator of the softmax apart."""

@@ -62,10 +62,10 @@ class Dropout(nn.Module):
         return x * self._kept(x) if self.training and self.dropped else x
 
     def relu(self, x: Tensor) -> Tensor:
-        """Dropout of ReLU(x), in place."""
+        """Dropout of ReLU(x); x may be overwritten."""
         if self.training and self.dropped:
             return DroppedReLU.apply(x, self._kept(x), self._scale)
-        return F.relu(x)
+        return F.relu(x, inplace=not torch.is_grad_enabled())
 
     @property
     def _scale(self) -> float:
