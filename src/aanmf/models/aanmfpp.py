@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from pydantic import Field
@@ -103,6 +104,11 @@ class Encoded:
     b_i: Tensor
     score: Tensor
     value: Tensor
+
+    @cached_property
+    def power(self) -> Tensor:
+        """(I, V) e^score, up to a factor per item: what is left of the softmax before its sum."""
+        return (self.score - self.score.amax(dim=1, keepdim=True)).exp()
 
 
 @dataclass(frozen=True)
@@ -332,13 +338,13 @@ class AANMFppModule(RatingModule):
             _, target = h.offset_of(self.ridge.seen, items, ratings, self.ridge.damping)
             features = self.ridge.of_history(user, items, target)[:-1]
         scale = shrinkage(torch.tensor([len(items)], device=items.device), h.power[0])[0]
-        each = []
+        each, every = [], torch.arange(self.n_items, device=items.device)
         for member, encoded in zip(self._members(), ready, strict=True):
             x = member.p[user]
             if self.config.history:
                 x = x + scale * (member.y[items].sum(0) + residual @ member.c[items])
             f = view.seen.mean + offset + x[-1] + encoded.b_i[:-1] + encoded.z[:-1] @ x[:-1]
-            f = f + self._attribute_scores(encoded, sets)[0]
+            f = f + self._attribute_scores(encoded, sets, every)[0]
             each.append(self.expected(member, f if features is None else f + features @ member.t))
         new = (view.seen.n_item[:-1] == 0) | (len(items) == 0)
         plain_offset, _ = h.offset_of(view.plain, items, ratings, PLAIN)
@@ -383,33 +389,44 @@ class AANMFppModule(RatingModule):
     def _catalogue(self, users: Tensor, sets: AttributeSets, features: Tensor | None) -> Tensor:
         """Scores (b, I) of all items, given the ridge's features (F, b, I)."""
         _, ready = self._prepare()
-        pairs = users[:, None], torch.arange(self.n_items, device=users.device)[None]
-        new, each = self.is_new(*pairs), []
         members = list(zip(self._members(), ready, strict=True))
-        if self.config.cold > 0 and not new.any():  # the last member is for newcomers
-            members = members[:-1]
-        for member, encoded in members:
-            f = torch.addmm(encoded.b_i[:-1], encoded.x[users], encoded.z[:-1].T)
-            f = f + encoded.b_u[users][:, None] + self._attribute_scores(encoded, sets)
-            if features is not None:
-                f = f + torch.tensordot(member.t, features, 1)
-            each.append(self.expected(member, f))
-        model = self.mean_of(each, new) if len(members) == len(ready) else torch.stack(each).mean(0)
+        items = torch.arange(self.n_items, device=users.device)
+        pairs, size = (users[:, None], items[None]), self.config.members
+        model = torch.stack([self._scores(*each, users, items, sets, features) for each in members[:size]]).mean(0)
+        new = self.is_new(*pairs)
+        if self.config.cold > 0 and len(late := new.any(0).nonzero()[:, 0]):  # items that the newcomers' member rates
+            newcomer = self._scores(
+                *members[-1], users, late, sets, features if features is None else features[..., late]
+            )
+            model[:, late] = torch.where(new[:, late], newcomer, model[:, late])
         return self.blend(model, self.means(*pairs)) / self.scale
 
-    def _attribute_scores(self, encoded: Encoded, sets: AttributeSets) -> Tensor:
-        """sum_j lambda_j(i) weight_j (a_j . z_i + beta_j) (b, I): numerator and denominator of the softmax apart."""
+    def _scores(
+        self,
+        member: Member,
+        encoded: Encoded,
+        users: Tensor,
+        items: Tensor,
+        sets: AttributeSets,
+        features: Tensor | None,
+    ) -> Tensor:
+        """E[r] (b, m) of some users and items, given their features (F, b, m)."""
+        f = torch.addmm(encoded.b_i[items], encoded.x[users], encoded.z[items].T)
+        f = f + encoded.b_u[users][:, None] + self._attribute_scores(encoded, sets, items)
+        return self.expected(member, f if features is None else f + torch.tensordot(member.t, features, 1))
+
+    def _attribute_scores(self, encoded: Encoded, sets: AttributeSets, items: Tensor) -> Tensor:
+        """sum_j lambda_j(i) weight_j (a_j . z_i + beta_j) (b, m): numerator and denominator of the softmax apart."""
         if not self.attend:
-            return torch.zeros(len(sets.mask), self.n_items, device=sets.mask.device)
-        n_values = encoded.value.shape[1]
-        empty = torch.zeros(len(sets.mask), n_values, device=sets.mask.device)
+            return torch.zeros(len(sets.mask), len(items), device=sets.mask.device)
+        value = encoded.value[items]
+        empty = torch.zeros(len(sets.mask), value.shape[1], device=sets.mask.device)
         weight = empty.scatter_add(1, sets.value, sets.weight * sets.mask)
         if not self.config.attention:
-            return weight @ encoded.value[:-1].T
+            return weight @ value.T
         there = empty.scatter_add(1, sets.value, sets.mask.float())
-        score = encoded.score[:-1]
-        power = (score - score.amax(dim=1, keepdim=True)).exp()
-        return (weight @ (power * encoded.value[:-1]).T) / (there @ power.T).clamp(min=1e-30)
+        power = encoded.power[items]
+        return (weight @ (power * value).T) / (there @ power.T).clamp(min=1e-30)
 
 
 def member_groups(member: Member, l2: float) -> Iterable[tuple[float, list[nn.Parameter]]]:
