@@ -33,12 +33,12 @@ HURRY = {
     "ridge": False,
     "user_attributes": False,
     "item_attributes": False,
-    "factors": 15,
-    "l2": 55.0,
-    "epochs": 4,
-    "parts": 10,
-    "steps": 4,
-    "learning_rate": 0.015,
+    "factors": 31,
+    "l2": 40.0,
+    "epochs": 2,
+    "parts": 20,
+    "steps": 3,
+    "learning_rate": 0.01,
 }
 """One member without attributes, which weigh little where users have a hundred ratings each."""
 

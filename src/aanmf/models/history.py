@@ -102,7 +102,7 @@ class RatingHistory(nn.Module):
 
     def _sum_by_item(self, values: Tensor) -> Tensor:
         """(I,) from (N,)."""
-        return torch.bincount(self.item, values, self.shape[1])
+        return values.new_zeros(self.shape[1]).scatter_add_(0, self.item, values)
 
     def rows_of(self, user: int) -> Tensor:
         """Where the ratings of one user lie."""
