@@ -1,6 +1,6 @@
 """The machine under the other figures: memory bandwidth and matrix products, and AANMF's share of them.
 
-    python benchmarks/bandwidth.py [--device cpu] [--factors 32] [--slots 3] [--layer 64] [--rate RATINGS_PER_S] [--json]
+    python benchmarks/bandwidth.py [--device cpu] [--factors 32] [--slots 3] [--layer 64] [--rate N] [--json]
 
 Bandwidth is that of a <- b + s * c over arrays that no cache holds (the triad of STREAM). The roofline of a training
 step of AANMF: the time for the bytes that it must move, or for its products, whichever is longer.
@@ -45,8 +45,8 @@ def bytes_per_rating(factors: int, slots: int) -> float:
     """What cannot stay in a cache: the rating, and rows of p and q, read, and added to in both gradients.
 
     A rating is 8 + 8 + 4 bytes, shuffled (read, written) and read once more. Rows of p and q are read once and their
-    gradients read and written. Adam's passes over the tables are shared by a batch and left out; so are the slots, whose
-    values are few and stay in the cache.
+    gradients read and written, and the positions of attributes are read. Left out: Adam's passes over the tables,
+    which a batch shares, and the vectors of attribute values, which are few and stay in the cache.
     """
     return 3 * 20 + 2 * 3 * 4 * factors + 3 * 8 * slots
 

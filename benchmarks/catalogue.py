@@ -2,8 +2,8 @@
 
     python benchmarks/catalogue.py [--source ml-1m] [-n 100] [--rounds 3] [--users 50] [--peers myfm surprise] [--json]
 
-Models are trained for one epoch: the time to score does not depend on how well they fit. The peers score `--users` users,
-and the time is scaled up to all of them.
+Models are trained for one epoch: the time to score does not depend on how well they fit. The peers score `--users`
+users, and the time is scaled up to all of them.
 """
 
 from __future__ import annotations

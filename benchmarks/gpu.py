@@ -1,9 +1,10 @@
-"""On a CUDA device: seconds until AANMF++ reaches an RMSE on ML-1M, AANMF's ratings per second, its share of the roofline.
+"""On a CUDA device: seconds until AANMF++ reaches an RMSE, AANMF's ratings per second, its share of the roofline.
 
     python benchmarks/gpu.py [--source ml-1m] [--target .8322] [--batch-sizes 16384 65536 262144] [--tf32] [--json]
 
 Uses the library as it stands, with `device=cuda`: batches are drawn and cut on the device, Adam is fused, and the host
-waits for the device once an epoch. `--tf32` lets products round their factors to TF32. Without a CUDA device it says so and ends.
+waits for the device once an epoch. `--tf32` lets products round their factors to TF32. Without a CUDA device it says
+so and ends.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def time_to_rmse(data: RatingDataset) -> dict[str, float]:
 
 
 def ratings_per_second(data: RatingDataset, batch_size: int) -> float:
-    """Of the quickest of three epochs; few steps an epoch, so the whole is repeated until it is long enough."""
+    """Of the quickest of three epochs."""
     model = AANMF(device="cuda", epochs=3, validation=0.0, batch_size=batch_size).fit(data)
     return max(each.ratings_per_second for each in model.fitted_.history.epochs)
 

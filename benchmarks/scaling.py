@@ -1,11 +1,11 @@
 """What a pass over the ratings costs as they become more: ours and what one would take instead, in one run.
 
     python benchmarks/scaling.py [--source ml-1m] [--sizes 30000 100000 300000 1000000] [--contenders mf aanmf ...]
-        [--seconds 20] [--plot FILE.png] [--json]
+        [--seconds 60] [--plot FILE.png] [--json]
 
 A pass is an epoch of gradient steps or an iteration of myFM's sampler; data are in memory. Sizes are random parts of the
-source. Each measurement has a process of its own, whose peak memory is reported; one of more than `--seconds` a pass is
-not followed by larger ones. `per-row loop` is AANMF as one would write it first (`epoch.py`).
+source. Each measurement has a process of its own, whose peak memory is reported; one of more than `--seconds` a pass
+is not followed by larger ones. `per-row loop` is AANMF as one would write it first (`epoch.py`).
 """
 
 from __future__ import annotations

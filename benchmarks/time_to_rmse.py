@@ -5,8 +5,9 @@
 
 Ours trains for a number of steps fixed beforehand (`HURRY`, chosen on a validation part of the training ratings of
 seed 0) and is scored once. The others get the benefit of hindsight: myFM is scored after every iteration, with the
-burn-in that suits the test part best, and its clock stands still meanwhile; it has ids, attributes and histories of both
-sides. Surprise SVD++ runs its default 20 epochs. Each fit has a process of its own; data are in memory when the clock starts.
+burn-in that suits the test part best, and its clock stands still meanwhile; it has ids, attributes and histories of
+both sides. Surprise SVD++ runs its default 20 epochs. Each fit has a process of its own; data are in memory when the
+clock starts.
 """
 
 from __future__ import annotations
@@ -93,7 +94,9 @@ def surprise(train: RatingDataset, test: RatingDataset, args: argparse.Namespace
     start = time.perf_counter()
     model = peers.surprise_fit(train, args.seed)
     seconds = time.perf_counter() - start
-    predicted = np.array([model.predict(*pair).est for pair in zip(test.user.tolist(), test.item.tolist(), strict=True)])
+    predicted = np.array(
+        [model.predict(*pair).est for pair in zip(test.user.tolist(), test.item.tolist(), strict=True)]
+    )
     return {"seconds": seconds, "rmse": rmse(predicted, test)}
 
 
