@@ -15,7 +15,7 @@ help:
 	@echo "make test-browser  the page in a real Chromium (apt-get install chromium)"
 	@echo "make check     ruff, pyright, import-linter"
 	@echo "make format    let ruff format and fix"
-	@echo "make bench     the benchmarks, against the peers"
+	@echo "make bench     the benchmarks, against the peers: half an hour (BENCH=--quick: some minutes)"
 	@echo "make docs      build the documents into docs/_build (needs docs/conf.py)"
 	@echo "make clean     remove .venv, caches and demo output"
 
@@ -69,7 +69,7 @@ format: $(VENV)/.installed-check
 peers: $(VENV)/.installed-peers
 
 bench: $(VENV)/.installed-peers
-	$(BIN)/python benchmarks/epoch.py
+	$(BIN)/python benchmarks/run_all.py $(BENCH)
 
 docs: $(VENV)/.installed-docs
 	@test -f docs/conf.py || { echo "docs/conf.py is not there yet"; exit 1; }

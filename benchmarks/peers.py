@@ -6,12 +6,17 @@ its own. Nothing is learned from the test part; its pairs are needed because myF
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from aanmf import RatingDataset
 from aanmf.data.encode import AttributeEncoder, Slots
+
+if TYPE_CHECKING:
+    from surprise import SVDpp
 
 Predictions = NDArray[np.float64]
 MYFM_RANK, MYFM_ITERATIONS = 32, 300
@@ -30,15 +35,20 @@ def damped_means(train: RatingDataset, test: RatingDataset, damping: float = 5.0
     return mu + b_u[test.user] + b_i[test.item]
 
 
-def surprise_svdpp(train: RatingDataset, test: RatingDataset, seed: int) -> Predictions:
-    """Surprise's SVD++ (Cython) with its defaults: 20 factors, 20 epochs."""
+def surprise_fit(train: RatingDataset, seed: int, **settings: object) -> SVDpp:
+    """Surprise's SVD++ (Cython), with its defaults (20 factors, 20 epochs) unless told otherwise."""
     import pandas as pd
     from surprise import Dataset, Reader, SVDpp
 
     low, high = train.scale or (float(train.rating.min()), float(train.rating.max()))
     frame = pd.DataFrame({"u": train.user, "i": train.item, "r": train.rating})
     ratings = Dataset.load_from_df(frame, Reader(rating_scale=(low, high))).build_full_trainset()
-    model = SVDpp(random_state=seed, cache_ratings=True).fit(ratings)
+    return SVDpp(random_state=seed, cache_ratings=True, **settings).fit(ratings)
+
+
+def surprise_svdpp(train: RatingDataset, test: RatingDataset, seed: int) -> Predictions:
+    """Predictions of `surprise_fit`."""
+    model = surprise_fit(train, seed)
     return np.array([model.predict(u, i).est for u, i in zip(test.user.tolist(), test.item.tolist(), strict=True)])
 
 

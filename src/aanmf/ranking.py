@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
 
 from aanmf.fitted import Fitted
 from aanmf.models.base import RatingModule
+
+TABLE_USERS = 1024
+"""So many users are put into a table of lists at once."""
 
 
 def top_items(
@@ -54,7 +56,7 @@ def top_items_of_all(
     barred = torch.zeros(len(fitted.items), device=device)
     if not unrated:
         barred[~rated_items(fitted).to(device)] = -torch.inf
-    users, items = np.array(fitted.users.ids), np.array(fitted.items.ids)
+    best: list[tuple[Tensor, Tensor, Tensor]] = []  # blocks of users: positions (b,), ratings and items (b, n)
     for part, scores in module.catalogue(torch.arange(len(fitted.users), device=device)):
         scores = scores + barred
         if not seen:
@@ -63,10 +65,25 @@ def top_items_of_all(
             entry = torch.arange(len(row), device=device) + (start[part] - count.cumsum(0) + count)[row]
             scores[row, item_of[entry]] = -torch.inf
         top = torch.topk(scores, min(max(n, 0), scores.shape[1]))
-        there = (top.values > -torch.inf).cpu()
-        who = part.cpu()[:, None].expand_as(there)[there].numpy()
-        rating = top.values.clamp(*fitted.context.scale).cpu()[there].numpy()
-        yield pl.DataFrame({"user": users[who], "item": items[top.indices.cpu()[there].numpy()], "rating": rating})
+        best.append((part, top.values, top.indices))
+        if sum(len(block) for block, *_ in best) >= TABLE_USERS:
+            yield _table(fitted, best)
+            best.clear()
+    if best:
+        yield _table(fitted, best)
+
+
+def _table(fitted: Fitted, best: list[tuple[Tensor, Tensor, Tensor]]) -> pl.DataFrame:
+    """`user`, `item`, `rating` of some blocks of users."""
+    user, rating, item = (torch.cat(parts).cpu() for parts in zip(*best, strict=True))
+    there = rating > -torch.inf
+    return pl.DataFrame(
+        {
+            "user": pl.Series(fitted.users.ids, dtype=pl.String).gather(user[:, None].expand_as(there)[there].numpy()),
+            "item": pl.Series(fitted.items.ids, dtype=pl.String).gather(item[there].numpy()),
+            "rating": rating.clamp(*fitted.context.scale)[there].numpy(),
+        }
+    )
 
 
 def rated_items(fitted: Fitted) -> Tensor:

@@ -73,7 +73,9 @@ def test_a_history_given_anew_predicts_the_same(model: KernelRidge) -> None:
     items = model.history.item[rows]
     unrated = [i for i in range(ITEMS) if i not in items.tolist()]
     again = model.of_history(3, items, model.residual[rows])
-    torch.testing.assert_close(again[unrated], model.of_catalogue(torch.tensor([3]))[0][unrated], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        again[unrated], model.of_catalogue(torch.tensor([3]))[:, 0].T[unrated], atol=1e-4, rtol=1e-4
+    )
 
 
 def test_users_beyond_the_limit_get_nothing(model: KernelRidge) -> None:

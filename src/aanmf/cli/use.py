@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -158,12 +158,12 @@ def explain(
         notice(found["fallback"])
 
 
-def explanation(model: Recommender, user: str | dict[str, object] | None, item: str) -> dict[str, Any]:
+def explanation(model: Recommender, user: str | Mapping[str, object] | None, item: str) -> dict[str, Any]:
     """Prediction and explanation of one pair, as plain values; the user by id or by attributes."""
-    new = user if isinstance(user, dict) else None
+    new = user if isinstance(user, Mapping) else None
     attributes = model.explain(str(user) if new is None else new, item)
     predicted = model.predict(str(user), item) if new is None else model.predict_for(new, item)
-    about = {"user": user if new is None else None, "given": new, **predicted.row(0, named=True)}
+    about = {"user": user if new is None else None, "given": new and dict(new), **predicted.row(0, named=True)}
     labels = model.fitted_.item_labels
     label = labels[int(model.fitted_.items.index([item])[0])] if labels else None
     return {**about, "label": label, "attributes": attributes.to_dicts()}
@@ -188,7 +188,7 @@ def explanation_table(found: dict[str, Any]) -> RenderableType:
     return table(title, ("attribute", "value", "attention", "adds to the rating"), rows)
 
 
-def _listed(attributes: dict[str, object]) -> str:
+def _listed(attributes: Mapping[str, object]) -> str:
     return ", ".join(f"{name} {value}" for name, value in attributes.items())
 
 

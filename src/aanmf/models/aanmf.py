@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import pairwise
 from typing import Literal
 
@@ -74,12 +75,13 @@ class AANMFModule(RatingModule):
         x = self.pooling(self.p.index_select(0, users), values, sets.value, weight)  # (B, K)
         if self.from_q is None:
             return self._upper(self.first(self.dropout(x * q.index_select(0, items))))
-        return self._upper(self.first(self.dropout(x)) + lookup(self.from_q, self.dropout(q), items))
+        of_item = lookup(partial(F.linear, weight=self.from_q.weight, bias=self.first.bias), self.dropout(q), items)
+        return self._upper(torch.addmm(of_item, self.dropout(x), self.first.weight.T))  # (B, H) below
 
     def _upper(self, z: Tensor) -> Tensor:
         """Everything above the first dense layer: (..., H) before its ReLU -> (...)."""
         for layer in self.upper:
-            z = layer(self.dropout(F.relu(z)))
+            z = layer(self.dropout.relu(z))
         return z.squeeze(-1)
 
     def attention(self, users: Tensor, items: Tensor, sets: AttributeSets | None = None) -> Tensor:
@@ -123,13 +125,16 @@ class AANMFModule(RatingModule):
                 lam = masked_softmax(table[:, one.value[0]], one.mask)  # (M, J)
             scale, shift = self._group(values, q, one, lam * one.weight)
             below = shift @ first.weight.T + above  # (M, H)
-            for part in group.split(max(1, 8192 // n_items)):
-                p = self.p[users[part]]  # (b, K)
-                if scale is None:
-                    z = (p @ first.weight.T)[:, None] + below
-                else:
-                    z = torch.baddbmm(below, scale.expand(len(p), -1, -1), (p[:, None] * first.weight).mT)
-                yield part, self._upper(z)
+            for part in group.split(256):
+                scores = [
+                    self._upper(
+                        (p @ first.weight.T)[:, None] + below  # (b, M, H)
+                        if scale is None
+                        else torch.baddbmm(below, scale.expand(len(p), -1, -1), (p[:, None] * first.weight).mT)
+                    )
+                    for p in self.p[users[part]].split(max(1, 8192 // n_items))  # (b, K), so few that z stays in cache
+                ]
+                yield part, torch.cat(scores)
 
     def _group(self, values: Tensor, q: Tensor, one: AttributeSets, weight: Tensor) -> tuple[Tensor | None, Tensor]:
         """A and B (M, K) of z = p * A + B, for one attribute set and weights (M, J); A None stands for ones."""

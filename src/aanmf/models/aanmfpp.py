@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from functools import cached_property
 
 import torch
 from pydantic import Field
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from aanmf.models.base import AttributeSets, Context, ModelConfig, RatingModule, Ratings, embedding
 from aanmf.models.history import RatingHistory, Seen, shrinkage
 from aanmf.models.interval import Interval
-from aanmf.models.layers import AttentionCell, AttributeEmbedding, SetsOf, masked_softmax, weighted_sum
+from aanmf.models.layers import AttentionCell, AttributeEmbedding, DotRows, SetsOf, masked_softmax, weighted_sum
 from aanmf.models.ridge import KernelRidge
 
 SPREAD = 1.1
@@ -37,6 +37,8 @@ MAX_ITEMS = 12_000
 """The item kernel is a matrix of this many rows at most; larger catalogues do without it."""
 TABLE = 20_000_000
 """Pairs of item and attribute value up to which prediction holds attention in a table."""
+CATALOGUE = 4_000_000
+"""Scores of a catalogue whose features are in memory at a time; a 32nd of them is finished at a time."""
 
 
 class AANMFppConfig(ModelConfig):
@@ -87,11 +89,17 @@ class Member(nn.Module):
         self.log_sigma = nn.Parameter(torch.tensor(-0.1))
 
 
-class Attended(NamedTuple):
+@dataclass(frozen=True)
+class Attended:
     """Of items and attribute values, (I, V) each: attention scores before the softmax, and a_v . z_i + beta_v."""
 
     score: Tensor
     value: Tensor
+
+    @cached_property
+    def power(self) -> Tensor:
+        """(I, V) e^score, up to a factor per item: what is left of the softmax before its sum."""
+        return (self.score - self.score.amax(dim=1, keepdim=True)).exp()
 
 
 @dataclass(frozen=True)
@@ -225,7 +233,7 @@ class AANMFppModule(RatingModule):
         self, member: Member, encoded: Encoded, users: Tensor, items: Tensor, sets: AttributeSets, features: Tensor
     ) -> Tensor:
         """f (B,), in the scaled ratings' units; `features` (B, F) of the ridge."""
-        taste = (encoded.x.index_select(0, users) * encoded.z.index_select(0, items)).sum(1)
+        taste = DotRows.apply(encoded.x, users, encoded.z, items)
         bias = encoded.b_u.index_select(0, users) + encoded.b_i.index_select(0, items)
         f = bias + taste + features @ member.t
         if not self.attend:
@@ -238,10 +246,16 @@ class AANMFppModule(RatingModule):
         return torch.special.ndtr((f[..., None] - member.theta) / member.log_sigma.exp())
 
     def expected(self, member: Member, f: Tensor) -> Tensor:
-        """E[r] of latent scores, in scaled units."""
+        """E[r] of latent scores, in scaled units: r_0 + sum_k (r_k+1 - r_k) P(r > level k)."""
         if not self.ordinal:
             return f
-        return self.levels[0] + self.above(member, f) @ self.levels.diff()
+        if torch.is_grad_enabled():
+            return self.levels[0] + self.above(member, f) @ self.levels.diff()
+        narrow = 1 / (member.log_sigma.exp() * 2**0.5)  # Phi(x) = (1 + erf(x / sqrt 2)) / 2, level by level in place
+        total = ((self.levels[0] + self.levels[-1]) / 2).expand_as(f).clone()
+        for theta, half in zip(member.theta, (self.levels.diff() / 2).tolist(), strict=True):
+            total.add_(((f - theta) * narrow).erf_(), alpha=half)
+        return total
 
     def variance(self, member: Member, f: Tensor) -> Tensor:
         """Var[r] of latent scores, in scaled units; 0 without the ordinal head."""
@@ -347,13 +361,13 @@ class AANMFppModule(RatingModule):
             _, target = h.offset_of(self.ridge.seen, items, ratings, self.ridge.damping)
             features = self.ridge.of_history(user, items, target)[:-1]
         scale = shrinkage(torch.tensor([len(items)], device=items.device), h.power[0])[0]
-        each = []
+        each, every = [], torch.arange(self.n_items, device=items.device)
         for member, encoded in zip(self._members(), ready, strict=True):
             x = member.p[user]
             if self.config.history:
                 x = x + scale * (member.y[items].sum(0) + residual @ member.c[items])
             f = view.seen.mean + offset + x[-1] + encoded.b_i[:-1] + encoded.z[:-1] @ x[:-1]
-            f = f + self._attribute_scores(member, encoded, sets)[0]
+            f = f + self._attribute_scores(member, encoded, sets, every)[0]
             each.append(self.expected(member, f if features is None else f + features @ member.t))
         new = (view.seen.n_item[:-1] == 0) | (len(items) == 0)
         plain_offset, _ = h.offset_of(view.plain, items, ratings, PLAIN)
@@ -387,36 +401,59 @@ class AANMFppModule(RatingModule):
 
     def catalogue(self, users: Tensor, sets: AttributeSets | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Scores of all items; attention as two matrix products over all attribute values."""
-        _, ready = self._prepare()
+        self._prepare()
         sets = self.sets.rows(users) if sets is None else sets
-        items = torch.arange(self.n_items, device=users.device)
-        for part in torch.arange(len(users), device=users.device).split(max(1, 400_000 // max(1, self.n_items))):
-            some, own = users[part], sets.rows(part)
-            features = self.ridge.of_catalogue(some)[:, :-1] if self.ridge else None
-            each = []
-            for member, encoded in zip(self._members(), ready, strict=True):
-                f = encoded.b_u[some][:, None] + encoded.b_i[:-1] + encoded.x[some] @ encoded.z[:-1].T
-                f = f + self._attribute_scores(member, encoded, own)
-                each.append(self.expected(member, f if features is None else f + features @ member.t))
-            pairs = some[:, None], items[None]
-            yield part, self.blend(self.mean_of(each, self.is_new(*pairs)), self.means(*pairs)) / self.scale
+        many, few = (max(1, numbers // max(1, self.n_items)) for numbers in (CATALOGUE, CATALOGUE // 32))
+        for part in torch.arange(len(users), device=users.device).split(many):
+            features = self.ridge.of_catalogue(users[part])[..., :-1] if self.ridge else None
+            for rows in torch.arange(len(part), device=users.device).split(few):
+                own = None if features is None else features[:, rows[0] : rows[-1] + 1]
+                yield part[rows], self._catalogue(users[part[rows]], sets.rows(part[rows]), own)
 
-    def _attribute_scores(self, member: Member, encoded: Encoded, sets: AttributeSets) -> Tensor:
-        """sum_j lambda_j(i) weight_j (a_j . z_i + beta_j) (b, I): numerator and denominator of the softmax apart."""
+    def _catalogue(self, users: Tensor, sets: AttributeSets, features: Tensor | None) -> Tensor:
+        """Scores (b, I) of all items, given the ridge's features (F, b, I)."""
+        _, ready = self._prepare()
+        members = list(zip(self._members(), ready, strict=True))
+        items = torch.arange(self.n_items, device=users.device)
+        pairs, size = (users[:, None], items[None]), self.config.members
+        model = torch.stack([self._scores(*each, users, items, sets, features) for each in members[:size]]).mean(0)
+        new = self.is_new(*pairs)
+        if self.config.cold > 0 and len(late := new.any(0).nonzero()[:, 0]):  # items that the newcomers' member rates
+            newcomer = self._scores(
+                *members[-1], users, late, sets, features if features is None else features[..., late]
+            )
+            model[:, late] = torch.where(new[:, late], newcomer, model[:, late])
+        return self.blend(model, self.means(*pairs)) / self.scale
+
+    def _scores(
+        self,
+        member: Member,
+        encoded: Encoded,
+        users: Tensor,
+        items: Tensor,
+        sets: AttributeSets,
+        features: Tensor | None,
+    ) -> Tensor:
+        """E[r] (b, m) of some users and items, given their features (F, b, m)."""
+        f = torch.addmm(encoded.b_i[items], encoded.x[users], encoded.z[items].T)
+        f = f + encoded.b_u[users][:, None] + self._attribute_scores(member, encoded, sets, items)
+        return self.expected(member, f if features is None else f + torch.tensordot(member.t, features, 1))
+
+    def _attribute_scores(self, member: Member, encoded: Encoded, sets: AttributeSets, items: Tensor) -> Tensor:
+        """sum_j lambda_j(i) weight_j (a_j . z_i + beta_j) (b, m): numerator and denominator of the softmax apart."""
         if not self.attend:
-            return torch.zeros(len(sets.mask), self.n_items, device=sets.mask.device)
-        z, place = encoded.z[:-1], sets.value
+            return torch.zeros(len(sets.mask), len(items), device=sets.mask.device)
         if encoded.table is not None:
-            score, value = (each[:-1] for each in encoded.table)
+            place, value, power = sets.value, encoded.table.value[items], encoded.table.power[items]
         else:  # of the values that these users have
             some, place = torch.unique(sets.value, return_inverse=True)
-            score, value = self.attended(member, z, member.a(sets.vectors)[some])
-        empty = torch.zeros(len(sets.mask), score.shape[1], device=sets.mask.device)
+            table = self.attended(member, encoded.z[items], member.a(sets.vectors)[some])
+            value, power = table.value, table.power
+        empty = torch.zeros(len(sets.mask), value.shape[1], device=sets.mask.device)
         weight = empty.scatter_add(1, place, sets.weight * sets.mask)
         if not self.config.attention:
             return weight @ value.T
         there = empty.scatter_add(1, place, sets.mask.float())
-        power = (score - score.amax(dim=1, keepdim=True)).exp()
         return (weight @ (power * value).T) / (there @ power.T).clamp(min=1e-30)
 
 

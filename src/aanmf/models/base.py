@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
 
@@ -305,7 +305,7 @@ class RatingModule(nn.Module):
         return len(self.item_tables()[0]) - 1
 
 
-def lookup(function: nn.Module, table: Tensor, rows: Tensor) -> Tensor:
+def lookup(function: Callable[[Tensor], Tensor], table: Tensor, rows: Tensor) -> Tensor:
     """function(table)[rows], applied to the smaller of the table and the batch."""
     if len(rows) > len(table):
         return function(table).index_select(0, rows)

@@ -78,24 +78,31 @@ class RatingHistory(nn.Module):
     def see(self, weight: Tensor, damping: tuple[float, float] | None = None) -> Seen:
         """Sums up the ratings of weight 1; those of weight 0 are held out. `weight` (N,) is in sorted order."""
         damp_user, damp_item = damping or self.damping
-        n_user = torch.bincount(self.user, weight, self.shape[0])
-        n_item = torch.bincount(self.item, weight, self.shape[1])
+        n_user, n_item = self._sum_by_user(weight), self._sum_by_item(weight)
         mean = (weight * self.rating).sum() / weight.sum().clamp(min=1)
         residual = (self.rating - mean) * weight
-        item_offset = torch.bincount(self.item, residual, self.shape[1]) / (n_item + damp_item)
-        residual = residual - weight * item_offset[self.item]
-        user_offset = torch.bincount(self.user, residual, self.shape[0]) / (n_user + damp_user)
+        item_offset = self._sum_by_item(residual) / (n_item + damp_item)
+        residual = residual - weight * item_offset.index_select(0, self.item)
+        user_offset = self._sum_by_user(residual) / (n_user + damp_user)
         return Seen(
             mean,
             user_offset,
             item_offset,
             self._both(weight),
-            self._both(residual - weight * user_offset[self.user]),
+            self._both(residual - weight * user_offset.index_select(0, self.user)),
             n_user,
             n_item,
             shrinkage(n_user, self.power[0]),
             shrinkage(n_item, self.power[1]),
         )
+
+    def _sum_by_user(self, values: Tensor) -> Tensor:
+        """(U,) from (N,), which lie user by user."""
+        return torch.segment_reduce(values, "sum", lengths=self.matrix.count, unsafe=True)
+
+    def _sum_by_item(self, values: Tensor) -> Tensor:
+        """(I,) from (N,)."""
+        return values.new_zeros(self.shape[1]).scatter_add_(0, self.item, values)
 
     def rows_of(self, user: int) -> Tensor:
         """Where the ratings of one user lie."""

@@ -59,11 +59,43 @@ class Dropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Same shape."""
-        if not self.training or self.dropped == 0:
-            return x
+        return x * self._kept(x) if self.training and self.dropped else x
+
+    def relu(self, x: Tensor) -> Tensor:
+        """Dropout of ReLU(x); x may be overwritten."""
+        if self.training and self.dropped:
+            return DroppedReLU.apply(x, self._kept(x), self._scale)
+        return F.relu(x, inplace=not torch.is_grad_enabled())
+
+    @property
+    def _scale(self) -> float:
+        return 256 / (256 - self.dropped)
+
+    def _kept(self, x: Tensor) -> Tensor:
+        """1 / (1 - p) for the units to keep, 0 for the others."""
         draws = torch.empty((x.numel() + 7) // 8, dtype=torch.int64, device=x.device).random_(-(2**63), None)
-        kept = draws.view(torch.uint8)[: x.numel()].view(x.shape) >= self.dropped
-        return x * kept.to(x.dtype).mul_(256 / (256 - self.dropped))
+        signed = draws.view(torch.int8)[: x.numel()].view(x.shape).to(x.dtype)  # faster than to compare bytes
+        return signed.ge_(self.dropped - 128).mul_(self._scale)
+
+
+class DroppedReLU(torch.autograd.Function):
+    """ReLU(x) * kept in the memory of x: where the result is above 0, its slope is the scale, elsewhere 0."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kept: Tensor, scale: float) -> Tensor:
+        """(...), (...), the value of `kept` where it is not 0 -> (...)."""
+        x.clamp_min_(0).mul_(kept)
+        ctx.mark_dirty(x)
+        ctx.save_for_backward(x)
+        ctx.scale = scale
+        return x
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Gradient to x."""
+        (y,) = ctx.saved_tensors
+        return torch.ops.aten.threshold_backward(grad, y, 0).mul_(ctx.scale), None, None
 
 
 class AttributeEmbedding(nn.Module):
@@ -132,32 +164,44 @@ class AttentionCell(nn.Module):
 class TanhScore(torch.autograd.Function):
     """w . tanh(a[index] + q): the hot spot of the model, with as few passes over (B, J, K) as can be.
 
-    In place, and with tanh(x) = 2 sigmoid(2x) - 1, because sigmoid is several times faster on a CPU.
+    tanh(a + q) = 1 - 2 r with r = 1 / (1 + e^2a e^2q): the exponentials are needed once per value and once per rating,
+    and what is left per slot is a product, a sum and a reciprocal. Slot by slot, so that it stays in the cache.
     """
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, index: Tensor, q: Tensor, w: Tensor) -> Tensor:
         """(V, K), (B, J), (B, K), (K,) -> (B, J)."""
-        h = a.index_select(0, index.reshape(-1)).view(*index.shape, a.shape[1])
-        h.add_(q[:, None, :]).mul_(2).sigmoid_().mul_(2).sub_(1)
-        ctx.save_for_backward(h, index, w)
+        of_value, of_item = _exp2(a), _exp2(q)
+        slots = index.T.contiguous()
+        r = [of_value.index_select(0, values).mul_(of_item).add_(1).reciprocal_() for values in slots]  # J x (B, K)
+        ctx.save_for_backward(slots, w, *r)
         ctx.n_values = len(a)
-        return h @ w
+        if not r:
+            return q.new_zeros(index.shape)
+        return (w.sum() - torch.stack([each @ (2 * w) for each in r])).T
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Gradients to a, q and w."""
-        h, index, w = ctx.saved_tensors
-        grad_w = grad.reshape(-1) @ h.reshape(-1, h.shape[-1])
-        grad_h = torch.square(h).neg_().add_(1).mul_(grad[:, :, None]).mul_(w)  # (B, J, K)
-        grad_a = grad_h.new_zeros(ctx.n_values, h.shape[-1])
-        grad_a.index_add_(0, index.reshape(-1), grad_h.view(-1, h.shape[-1]))
-        return grad_a, None, grad_h.sum(1), grad_w
+        """Gradients to a, q and w; d tanh(a + q) = 4 (r - r^2)."""
+        slots, w, *r = ctx.saved_tensors
+        grad_a, grad_q = w.new_zeros(ctx.n_values, len(w)), w.new_zeros(len(grad), len(w))
+        grad_w = grad.sum().repeat(len(w))
+        for values, g, each in zip(slots, grad.T.contiguous(), r, strict=True):
+            grad_w -= 2 * (g @ each)
+            slope = torch.addcmul(each, each, each, value=-1).mul_(g[:, None])
+            grad_a.scatter_add_(0, values[:, None].expand_as(slope), slope)
+            grad_q.add_(slope)
+        return grad_a.mul_(4 * w), None, grad_q.mul_(4 * w), grad_w
+
+
+def _exp2(x: Tensor) -> Tensor:
+    """e^2x, kept within the numbers there are: tanh(x) is +-1 long before."""
+    return (2 * x).clamp_(-80, 80).exp_()
 
 
 class TanhTable(torch.autograd.Function):
-    """w . tanh(a_v + q_i) of every item i and value v, in blocks of items that stay in the cache.
+    """w . tanh(a_v + q_i) of every item i and value v, as in `TanhScore`, in blocks of items that stay in the cache.
 
     The backward pass computes them anew: that is faster than to keep (M, V, K) numbers in memory.
     """
@@ -165,34 +209,59 @@ class TanhTable(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, q: Tensor, w: Tensor) -> Tensor:
         """(V, K), (M, K), (K,) -> (M, V)."""
-        ctx.save_for_backward(a, q, w)
+        of_value, of_item = _exp2(a), _exp2(q)
+        ctx.save_for_backward(of_value, of_item, w)
         scores = q.new_empty(len(q), len(a))
-        a2, q2 = 2 * a, 2 * q
         for rows in blocks(q, len(a)):
-            half = (a2 + q2[rows, None]).sigmoid_()  # (1 + tanh) / 2
-            torch.matmul(half, 2 * w, out=scores[rows])
-        return scores.sub_(w.sum())
+            r = (of_value * of_item[rows, None]).add_(1).reciprocal_()
+            torch.matmul(r, -2 * w, out=scores[rows])
+        return scores.add_(w.sum())
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Gradients to a, q and w."""
-        a, q, w = ctx.saved_tensors
-        a2, q2, w4 = 2 * a, 2 * q, 4 * w
-        grad_a, grad_q, grad_w = torch.zeros_like(a), torch.empty_like(q), torch.zeros_like(w)
-        for rows in blocks(q, len(a)):
-            half = (a2 + q2[rows, None]).sigmoid_()
-            grad_w += grad[rows].reshape(-1) @ half.view(-1, half.shape[-1])
-            grad_h = torch.ops.aten.sigmoid_backward(grad[rows][:, :, None] * w4, half)
-            grad_a += grad_h.sum(0)
-            torch.sum(grad_h, 1, out=grad_q[rows])
-        return grad_a, grad_q, 2 * grad_w - grad.sum()
+        of_value, of_item, w = ctx.saved_tensors
+        grad_a, grad_q, grad_w = torch.zeros_like(of_value), torch.empty_like(of_item), grad.sum().repeat(len(w))
+        for rows in blocks(of_item, len(of_value)):
+            r = (of_value * of_item[rows, None]).add_(1).reciprocal_()
+            grad_w -= 2 * (grad[rows].reshape(-1) @ r.view(-1, len(w)))
+            slope = r.addcmul_(r, r, value=-1).mul_(grad[rows][:, :, None])
+            grad_a += slope.sum(0)
+            torch.sum(slope, 1, out=grad_q[rows])
+        return grad_a.mul_(4 * w), grad_q.mul_(4 * w), grad_w
 
 
 def blocks(q: Tensor, n_values: int) -> list[slice]:
     """Slices of the rows of `q` (M, K) so that an array (rows, n_values, K) stays in a core's cache; one on a GPU."""
     step = len(q) if q.is_cuda else max(1, 2**18 // max(1, n_values * q.shape[1]))
     return [slice(start, start + step) for start in range(0, len(q), max(1, step))]
+
+
+class DotRows(torch.autograd.Function):
+    """x[rows] . z[columns], in blocks, so that what is gathered never leaves the cache."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rows: Tensor, z: Tensor, columns: Tensor) -> Tensor:
+        """(U, K), (B,), (I, K), (B,) -> (B,)."""
+        ctx.save_for_backward(x, rows, z, columns)
+        parts = zip(rows.split(step := _rows_in_cache(x)), columns.split(step), strict=True)
+        return torch.cat([x.index_select(0, u).mul_(z.index_select(0, i)).sum(1) for u, i in parts])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Gradients to x and z."""
+        x, rows, z, columns = ctx.saved_tensors
+        grad_x, grad_z, step = torch.zeros_like(x), torch.zeros_like(z), _rows_in_cache(x)
+        for u, i, g in zip(rows.split(step), columns.split(step), grad[:, None].split(step), strict=True):
+            for at, into, other in ((u, grad_x, z.index_select(0, i)), (i, grad_z, x.index_select(0, u))):
+                into.scatter_add_(0, at[:, None].expand_as(other), other.mul_(g))
+        return grad_x, None, grad_z, None
+
+
+def _rows_in_cache(x: Tensor) -> int:
+    return 2**40 if x.is_cuda else max(1, 2**17 // max(1, x.shape[1]))
 
 
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
@@ -213,7 +282,7 @@ def sum_pooling(p: Tensor, values: Tensor, index: Tensor, weight: Tensor) -> Ten
         index: (B, J) which value.
         weight: (B, J) lambda times the slot's weight.
     """
-    return p + weighted_sum(values, index, weight)
+    return weighted_sum(values, index, weight, p)
 
 
 def pairwise_pooling(p: Tensor, values: Tensor, index: Tensor, weight: Tensor) -> Tensor:
@@ -226,14 +295,16 @@ def pairwise_pooling(p: Tensor, values: Tensor, index: Tensor, weight: Tensor) -
     return p * total + 0.5 * (total.square() - squares)
 
 
-def weighted_sum(values: Tensor, index: Tensor, weight: Tensor) -> Tensor:
-    """sum_j weight_j values[index_j] (B, K), without the (B, J, K) in between."""
+def weighted_sum(values: Tensor, index: Tensor, weight: Tensor, onto: Tensor | None = None) -> Tensor:
+    """sum_j weight_j values[index_j] (B, K), without the (B, J, K) in between; `onto` (B, K) is added to it."""
     if index.shape[1] == 0:
-        return values.new_zeros(len(index), values.shape[1])
+        return values.new_zeros(len(index), values.shape[1]) if onto is None else onto
     weight = weight.to(values.dtype)
     if len(values) <= DENSE_VALUES:  # a (B, V) matrix product beats gathering where values are few
-        return weight.new_zeros(len(index), len(values)).scatter_add(1, index, weight) @ values
-    return F.embedding_bag(index, values, per_sample_weights=weight, mode="sum")
+        dense = weight.new_zeros(len(index), len(values)).scatter_add(1, index, weight)
+        return dense @ values if onto is None else torch.addmm(onto, dense, values)
+    total = F.embedding_bag(index, values, per_sample_weights=weight, mode="sum")
+    return total if onto is None else onto + total
 
 
 DENSE_VALUES = 128

@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from aanmf.models.history import RatingHistory
 
 BLOCK = 16_000_000
 """Numbers in memory at a time where users are taken in blocks."""
+COLUMNS = 500_000
+"""Numbers of the similarity in the cache at a time."""
 
 
 class KernelRidge(nn.Module):
@@ -51,7 +54,7 @@ class KernelRidge(nn.Module):
         self.rated = scale[history.item]  # (N,) a rating's entry in the normalised who-rated-what matrix
         self.residual = self.seen.residual.by_user
         self.liked = self.residual * self.rated
-        unit = nn.functional.normalize(attributes, dim=1)
+        unit = F.normalize(attributes, dim=1)
         similarity = share * (unit @ unit.T + 1)
         for users in torch.arange(history.shape[0]).split(max(1, BLOCK // n_items)):
             first = int(history.matrix.start[users[0]])
@@ -90,13 +93,25 @@ class KernelRidge(nn.Module):
         step = max(1, BLOCK // (len(self.similarity) * len(self.strengths)))
         for start in range(0, len(some), step):
             mine = torch.nonzero((row >= start) & (row < start + step))[:, 0]
-            result[mine] = self.of_catalogue(some[start : start + step])[row[mine] - start, items[mine]]
+            result[mine] = self.of_catalogue(some[start : start + step])[:, row[mine] - start, items[mine]].T
         return result
 
     def of_catalogue(self, users: Tensor) -> Tensor:
-        """Predicted residuals (B, I, F) of all items."""
-        scores = [self.history.matrix(self.similarity, users, alpha) for alpha in self.alpha]
-        return torch.stack(scores, dim=-1)
+        """Predicted residuals (F, B, I) of all items.
+
+        In blocks of columns: a row of the similarity is read once per rating, and all of it would not fit the cache.
+        """
+        n_items = len(self.similarity)
+        entry, start = self.history.matrix.entries(users)
+        item, alphas = self.history.item[entry], self.alpha[:, entry]
+        result = torch.empty(len(alphas), len(users), n_items, device=users.device)
+        width = n_items if users.is_cuda else max(1, COLUMNS // n_items)
+        for first in range(0, n_items, width):
+            block = slice(first, first + width)
+            similarity = self.similarity[:, block].contiguous()
+            for alpha, scores in zip(alphas, result, strict=True):
+                scores[:, block] = F.embedding_bag(item, similarity, start, per_sample_weights=alpha, mode="sum")
+        return result
 
     def of_history(self, user: int, items: Tensor, residual: Tensor) -> Tensor:
         """Predicted residuals (I, F) of one user with this history, in place of that in the training ratings."""

@@ -60,14 +60,18 @@ class SparseMatrix(nn.Module):
         """Values of the entries (sorted by row) in the order of their columns."""
         return value.index_select(0, self.place_t)
 
+    def entries(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Where the entries of some rows lie, row after row, and where (B,) those of each row start in that list."""
+        count = self.count[rows]
+        start = count.cumsum(0) - count
+        shift = torch.repeat_interleave(self.start[rows] - start, count)
+        return torch.arange(len(shift), device=rows.device) + shift, start
+
     def _some(self, table: Tensor, rows: Tensor, value: Tensor | None) -> Tensor:
         if len(rows) == 0:
             return table.new_zeros(0, table.shape[1])
         rows, back = torch.unique(rows, return_inverse=True)
-        count = self.count[rows]
-        start = count.cumsum(0) - count
-        shift = torch.repeat_interleave(self.start[rows] - start, count)
-        entry = torch.arange(len(shift), device=rows.device) + shift
+        entry, start = self.entries(rows)
         weight = (self.value if value is None else value)[entry]
         sums = F.embedding_bag(self.col[entry], table, start, per_sample_weights=weight, mode="sum")
         return sums.index_select(0, back)

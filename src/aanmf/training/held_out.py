@@ -166,17 +166,18 @@ class Loop:
         for epoch in range(1, config.epochs + 1):
             start, error = time.perf_counter(), torch.zeros((), dtype=torch.float64, device=self.device)
             for rows in torch.randperm(n, generator=generator, device=self.device).chunk(parts):
+                rows = rows.sort().values  # by user: what is gathered for them lies close together
                 user, item, rating = ratings.user[rows], ratings.item[rows], ratings.rating[rows]
                 sets, given = module.sets.rows(user), features[rows]
                 in_view = torch.ones_like(ratings.rating)
                 if config.cold > 0:
                     known_user, known_item = (
-                        torch.rand(size, generator=generator, device=self.device) >= config.cold
+                        (torch.rand(size, generator=generator, device=self.device) >= config.cold).float()
                         for size in module.shape
                     )
-                    in_view *= known_user[ratings.user] & known_item[ratings.item]
-                    given = given * (known_user[user] & known_item[item])[:, None]
-                seen = ratings.see(in_view.index_fill_(0, rows, 0.0))
+                    in_view = known_user.index_select(0, ratings.user) * known_item.index_select(0, ratings.item)
+                    given = given * (known_user[user] * known_item[item])[:, None]
+                seen = ratings.see(in_view.index_fill_(0, rows, 0))
                 f = rating
                 for _ in range(steps):
                     for group in optimizer.param_groups:

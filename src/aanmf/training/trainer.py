@@ -177,6 +177,8 @@ class Phase:
             if checkpoints and self.job.ranks.agree(checkpoints.due(self.step), checkpoints.every, self.job.device):
                 self.seconds = time.perf_counter() - began
                 self._save(checkpoints)
+        if self.job.device.type == "cuda":  # the one wait in an epoch, for an honest clock
+            torch.cuda.synchronize(self.job.device)
         self.seconds = time.perf_counter() - began
 
     def _learn(self, batch: Ratings) -> None:
