@@ -6,7 +6,7 @@ from typing import Any
 
 project = "aanmf"
 author = "the aanmf authors"
-copyright = author  # noqa: A001
+copyright = author
 release = version = version_of("aanmf")
 extensions = [
     "myst_nb",
@@ -20,7 +20,7 @@ html_theme = "furo"
 html_title = "aanmf"
 nb_execution_mode = "auto"  # notebooks are kept without outputs
 nb_execution_raise_on_error = True
-nb_execution_timeout = 120
+nb_execution_timeout = 600
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_url_schemes = {"http": None, "https": None, "code": "_modules/{{path}}.html"}
