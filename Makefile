@@ -16,7 +16,7 @@ help:
 	@echo "make check     ruff, pyright, import-linter"
 	@echo "make format    let ruff format and fix"
 	@echo "make bench     the benchmarks, against the peers: half an hour (BENCH=--quick: some minutes)"
-	@echo "make docs      build the documents into docs/_build (needs docs/conf.py)"
+	@echo "make docs      build the documents into docs/_build/html; a warning is an error"
 	@echo "make clean     remove .venv, caches and demo output"
 
 $(BIN)/python:
@@ -72,8 +72,7 @@ bench: $(VENV)/.installed-peers
 	$(BIN)/python benchmarks/run_all.py $(BENCH)
 
 docs: $(VENV)/.installed-docs
-	@test -f docs/conf.py || { echo "docs/conf.py is not there yet"; exit 1; }
-	$(BIN)/sphinx-build -q -b html docs docs/_build/html
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .import_linter_cache aanmf-demo docs/_build src/*.egg-info

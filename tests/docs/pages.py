@@ -63,7 +63,7 @@ class Page:
     def _serve(self, words: list[str]) -> None:
         port = words[words.index("--port") + 1]
         self.started.append(subprocess.Popen([sys.executable, "-m", *words]))
-        until = time.monotonic() + 60
+        until = time.monotonic() + 150
         while True:
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 import pytest
 
+import aanmf
 from tests.docs.pages import BLOCK, Page
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ["tutorial.md", *sorted(f"howto/{each.name}" for each in (DOCS / "howto").glob("*.md"))]
+PAGES = ["index.md", "tutorial.md", *sorted(f"howto/{each.name}" for each in (DOCS / "howto").glob("*.md"))]
+SOURCES = Path(aanmf.__file__).parents[1]
 NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture(autouse=True)
+def package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Services and kernels start in other folders and import the package that is under test."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(SOURCES), os.environ.get("PYTHONPATH", "")]))
 
 
 def run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -297,7 +297,9 @@ def _one_cell(each: FittedAttribute, value: object) -> pl.Series:
         case Kind.NUMERIC:
             return pl.Series(name, [_finite(name, value)])
         case Kind.VECTOR:
-            if isinstance(value, str) or not isinstance(value, Iterable):
+            if isinstance(value, str):  # from a command line
+                value = value.replace(",", " ").split()
+            if not isinstance(value, Iterable):
                 raise SchemaError(f"attribute {name!r}: give a list of {len(each.center)} numbers, not {value!r}")
             return pl.Series(name, [[_finite(name, part) for part in value]], dtype=pl.List(pl.Float64))
 
