@@ -10,6 +10,7 @@ import pytest
 
 from aanmf.cli import main
 from aanmf.errors import ConfigError
+from aanmf.experiments.plan import MODELS as COMPARED
 from aanmf.experiments.runs import dataset, fit_to_validate
 from aanmf.experiments.spaces import SPACES, Range, edges, space_of
 from aanmf.experiments.tune import Trial, tune
@@ -120,3 +121,19 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out)["model"].startswith("MF(factors=4")
     assert main(["tune", "synthetic:1000", "--model", "gbm", "--out", str(out)]) == 1
     assert "gbm" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*/*.toml")), ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_shipped_settings_suit_their_model_and_lie_at_no_edge(path: Path) -> None:
+    found = Tuned.read(path)
+    settings = make_model(path.stem, **found.settings).get_params()
+    assert {name: settings[name] for name in found.settings} == found.settings
+    if found.tuning:
+        assert found.tuning["at_edge"] == sorted(edges(path.stem, found.settings)) == []
+
+
+@pytest.mark.parametrize("source", ["ml-100k", "ml-1m"])
+def test_every_model_that_is_tuned_got_the_same_number_of_trials(source: str) -> None:
+    trials = {each.stem: Tuned.read(each).tuning["trials"] for each in (FOLDER / source).glob("*.toml")}
+    assert set(trials) == set(COMPARED) - {"aanmf++"}, "AANMF++ sets itself inside fit"
+    assert len(set(trials.values())) == 1
