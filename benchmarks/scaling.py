@@ -4,8 +4,8 @@
         [--seconds 60] [--plot FILE.png] [--json]
 
 A pass is an epoch of gradient steps or an iteration of myFM's sampler; data are in memory. Sizes are random parts of
-source. Each measurement has a process of its own, whose peak memory is reported; one of more than `--seconds` a pass
-is not followed by larger ones. `per-row loop` is AANMF as one would write it first (`epoch.py`).
+the source. Each measurement has a process of its own, whose peak memory is reported; one of more than `--seconds` a
+pass is not followed by larger ones. `per-row loop` is AANMF as one would write it first (`epoch.py`).
 """
 
 from __future__ import annotations
