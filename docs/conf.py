@@ -1,5 +1,6 @@
 """Sphinx: `make docs` builds the site into docs/_build/html."""
 
+import logging
 import re
 from importlib.metadata import version as version_of
 from typing import Any
@@ -29,7 +30,6 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 napoleon_google_docstring = True
-suppress_warnings = ["toc.empty_glob"]  # pages of results that are not there yet
 copybutton_prompt_text = "$ "
 
 
@@ -38,6 +38,23 @@ def _link_to_code(app: Any, page: str, source: list[str]) -> None:
     source[0] = re.sub(r"\]\((?:\.\./)+src/([\w/]+)\.py\)", r"](code:\1)", source[0])
 
 
+def _show_equations(app: Any, what: str, name: str, obj: object, options: Any, lines: list[str]) -> None:
+    """Indented lines of a module's docstring are equations: shown as they stand."""
+    if what != "module":
+        return
+    shown, inside = list[str](), False
+    for line in lines:
+        if line.startswith("    ") and not inside:
+            shown += ["::", ""]
+        inside = line.startswith("    ") or (inside and not line.strip())
+        shown.append(line)
+    lines[:] = shown
+
+
 def setup(app: Any) -> None:
     """Sphinx calls this."""
     app.connect("source-read", _link_to_code)
+    app.connect("autodoc-process-docstring", _show_equations)
+    # pages of results may not be there yet; Sphinx gives this warning no type to suppress it by
+    named = logging.getLogger("sphinx.sphinx.directives.other")
+    named.addFilter(lambda record: getattr(record, "subtype", None) != "empty_glob")
