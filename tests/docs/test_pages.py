@@ -51,7 +51,7 @@ def test_notebook(notebook: Path, tmp_path: Path) -> None:
     nbclient = pytest.importorskip("nbclient", reason="pip install 'aanmf[docs]'")
     book = nbformat.read(notebook, as_version=4)
     assert all(not cell.get("outputs") for cell in book.cells), "commit notebooks without outputs"
-    nbclient.NotebookClient(book, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    nbclient.NotebookClient(book, timeout=280, resources={"metadata": {"path": str(tmp_path)}}).execute()
 
 
 def test_a_page_that_fails_is_seen(tmp_path: Path) -> None:
