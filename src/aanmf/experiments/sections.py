@@ -114,7 +114,7 @@ def _against_traditional(found: Found, name: str, folder: Path) -> list[Block]:
         chosen = (
             f"l2 was chosen for each on validation ratings, among {strengths} times the tuned one."
             if len(found.plan.profile.strengths) > 1
-            else "All other settings stay the same."
+            else "All other settings stay as tuned; with other numbers of factors another l2 may suit better."
         )
         caption = f"Figure 5, {name}. Test error against the number of latent factors, split seed 0. {chosen}"
         blocks.append(Figure(f"fig5-{figures.slug(name)}", caption, PAPER_SAYS["fig5"]))
