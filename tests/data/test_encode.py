@@ -290,8 +290,8 @@ def test_vectors_of_another_length_are_refused() -> None:
     encoder, _ = encode(table([[0.0, 1.0]], pl.List(pl.Float64), kind=Kind.VECTOR))
     with pytest.raises(SchemaError, match="'x': a vector of length 3, the model has 2"):
         encoder.transform_one({"x": [1, 2, 3]})
-    with pytest.raises(SchemaError, match="'x': give a list of 2 numbers, not '1 2'"):
-        encoder.transform_one({"x": "1 2"})
+    with pytest.raises(SchemaError, match="'x': give a list of 2 numbers, not 12"):
+        encoder.transform_one({"x": 12})
     with pytest.raises(SchemaError, match="'x': 'a' is not a number"):
         encoder.transform_one({"x": ["a", 2]})
 
