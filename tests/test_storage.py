@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from aanmf import AANMF, MF, load_model
 from aanmf.errors import ModelFolderError, NotFittedError
@@ -45,6 +46,14 @@ def test_a_newer_version_says_so(saved) -> None:
     edit_manifest(saved, format=99)
     with pytest.raises(ModelFolderError, match=r"newer version .*format 99.*install a newer aanmf"):
         load_model(saved)
+
+
+def test_weights_of_another_shape_say_so(tmp_path) -> None:
+    model = MF(epochs=1, factors=2).fit(small_dataset())
+    model.module_.register_parameter("new_in_another_version", torch.nn.Parameter(torch.zeros(1)))
+    model.save(tmp_path / "m")
+    with pytest.raises(ModelFolderError, match="do not fit 'mf' of aanmf .* written by .* train again"):
+        load_model(tmp_path / "m")
 
 
 def test_other_kinds_of_model(saved) -> None:

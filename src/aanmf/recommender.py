@@ -369,7 +369,14 @@ class Recommender:
         model._fitted = Fitted.restored(documents, tensors["data"], Path(path))
         chosen = model.config.model_copy(update=model._fitted.history.chosen)
         module = model._build(chosen, model._fitted.context)
-        module.load_state_dict(tensors["weights"])
+        try:
+            module.load_state_dict(tensors["weights"])
+        except RuntimeError as error:
+            made = manifest.get("aanmf", "an unknown version")
+            raise ModelFolderError(
+                f"{path}: its weights do not fit {cls.name!r} of aanmf {_version()}; the folder was written by {made}: "
+                "train again, or use that version"
+            ) from error
         model._module = module.to(pick_device(device)).eval()
         return model
 
