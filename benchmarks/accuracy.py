@@ -28,8 +28,8 @@ import peers
 from aanmf import RatingDataset, make_model
 from aanmf.data.sources import load
 from aanmf.data.split import folds
-from aanmf.evaluation.metrics import score
 from aanmf.evaluation.significance import paired_test
+from aanmf.metrics import score
 
 Predict = Callable[[RatingDataset, RatingDataset, int], np.ndarray]
 

@@ -62,12 +62,12 @@ class StraightforwardAANMF(nn.Module):
 
 def straightforward_rate(model: Recommender, data: RatingDataset, batch_size: int, seconds: float) -> float:
     """Ratings per second of the straightforward loop, over at least `seconds`."""
-    context, config = model.fitted_.context, model.get_params()
+    training, config = model.fitted_.training, model.get_params()
     module = StraightforwardAANMF(
-        context.n_users, context.n_items, context.n_user_values, config["factors"], config["layers"]
+        training.n_users, training.n_items, training.users.n_values, config["factors"], config["layers"]
     )
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-3)
-    loader = DataLoader(RowDataset(data, context.users.value), batch_size=batch_size, shuffle=True)
+    loader = DataLoader(RowDataset(data, training.users.value), batch_size=batch_size, shuffle=True)
     done, start = 0, time.perf_counter()
     for user, item, values, rating in loader:
         loss = ((module(user, item, values) - rating.float()) ** 2).mean()
@@ -83,7 +83,7 @@ def straightforward_rate(model: Recommender, data: RatingDataset, batch_size: in
 def epoch_rate(make: Recommender, data: RatingDataset) -> tuple[float, Recommender]:
     """Ratings per second of the second epoch of a fit (the first one warms up)."""
     model = make.fit(data)
-    return model.fitted_.history.epochs[-1].ratings_per_second, model
+    return model.fitted_.training_log.epochs[-1].ratings_per_second, model
 
 
 @torch.no_grad()

@@ -33,7 +33,7 @@ def time_to_rmse(data: RatingDataset) -> dict[str, float]:
 def ratings_per_second(data: RatingDataset, batch_size: int) -> float:
     """Of the quickest of three epochs."""
     model = AANMF(device="cuda", epochs=3, validation=0.0, batch_size=batch_size).fit(data)
-    return max(each.ratings_per_second for each in model.fitted_.history.epochs)
+    return max(each.ratings_per_second for each in model.fitted_.training_log.epochs)
 
 
 def main() -> None:

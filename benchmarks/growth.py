@@ -51,14 +51,14 @@ def write_shards(folder: Path, n: int) -> None:
 def train(folder: Path, model: str, epochs: int) -> dict[str, float]:
     """Prepares and trains; what it took."""
     from aanmf.data.stream import stream_dataset
-    from aanmf.registry import make_model
+    from aanmf.recommender import make_model
 
     start = time.perf_counter()
     data = stream_dataset(folder / "ratings", folder / "work", users=folder / "users.csv")
     prepared = time.perf_counter()
     fitted = make_model(model, epochs=epochs, refit=False).fit(data).fitted_
     fit = time.perf_counter() - prepared
-    per_epoch = [epoch.seconds for epoch in fitted.history.epochs]
+    per_epoch = [epoch.seconds for epoch in fitted.training_log.epochs]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "ratings": len(data),
@@ -66,7 +66,7 @@ def train(folder: Path, model: str, epochs: int) -> dict[str, float]:
         "fit_seconds": fit,
         "epoch_seconds": min(per_epoch),
         "peak_gb": peak * (1 if sys.platform == "darwin" else 1024) / 2**30,
-        "validation_rmse": math.sqrt(fitted.history.epochs[-1].valid_mse or math.nan),
+        "validation_rmse": math.sqrt(fitted.training_log.epochs[-1].valid_mse or math.nan),
     }
 
 

@@ -67,7 +67,7 @@ def _arguments() -> argparse.Namespace:
 
 def _train(folder: Path, name: str, ratings: int) -> None:
     from aanmf import make_synthetic
-    from aanmf.registry import make_model
+    from aanmf.recommender import make_model
 
     print(f"training {name} on {ratings:,} made-up ratings", file=sys.stderr)
     data = make_synthetic(n_users=6040, n_items=3706, n_ratings=ratings, seed=0).data
@@ -185,7 +185,7 @@ def _wait(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
 def _swapping(folder: Path) -> Iterator[None]:
     """Another process saves the model again, as a new one, every three seconds."""
     program = (
-        "import sys, time; from dataclasses import replace; from aanmf.registry import load_model\n"
+        "import sys, time; from dataclasses import replace; from aanmf.recommender import load_model\n"
         "model = load_model(sys.argv[1])\n"
         "for turn in range(100000):\n"
         "    time.sleep(3); model._fitted = replace(model.fitted_, data={**model.fitted_.data, 'turn': turn})\n"

@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from aanmf import RatingDataset
-from aanmf.data.encode import AttributeEncoder, Slots
+from aanmf.data.attributes import AttributeEncoder, AttributeSet
 
 if TYPE_CHECKING:
     from surprise import SVDpp
@@ -109,7 +109,7 @@ def _by_length(rated: sp.csr_matrix) -> sp.csr_matrix:
     return sp.diags(count**-0.5) @ rated
 
 
-def _attributes(encoder: AttributeEncoder, slots: Slots) -> list[sp.csr_matrix]:
+def _attributes(encoder: AttributeEncoder, slots: AttributeSet) -> list[sp.csr_matrix]:
     """One block per attribute, its values weighted as our models see them."""
     small = slots.mask & (slots.value < encoder.n_values)
     row = np.broadcast_to(np.arange(len(slots))[:, None], slots.value.shape)[small]

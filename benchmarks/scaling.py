@@ -33,7 +33,7 @@ Points = dict[str, list[dict[str, float]]]
 def ours(name: str, data: RatingDataset, **settings: object) -> float:
     """Seconds of the quicker of two epochs."""
     model = make_model(name, epochs=2, validation=0.0, **settings).fit(data)
-    return min(each.seconds for each in model.fitted_.history.epochs)
+    return min(each.seconds for each in model.fitted_.training_log.epochs)
 
 
 def per_row(data: RatingDataset) -> float:

@@ -9,13 +9,7 @@ project = "aanmf"
 author = "the aanmf authors"
 copyright = author
 release = version = version_of("aanmf")
-extensions = [
-    "myst_nb",
-    "sphinx.ext.autodoc",
-    "sphinx.ext.napoleon",
-    "sphinx.ext.viewcode",
-    "sphinx_copybutton",
-]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx_copybutton"]
 exclude_patterns = ["_build", "research/*.py"]
 html_theme = "furo"
 html_title = "aanmf"

@@ -60,9 +60,7 @@ def small_dataset(seed: int = 0) -> RatingDataset:
             ),
         ),
         items=EntityTable(
-            Vocabulary(f"i{i}" for i in range(n_items)),
-            items,
-            (Attribute(name="genres", kind=Kind.MULTIVALUED),),
+            Vocabulary(f"i{i}" for i in range(n_items)), items, (Attribute(name="genres", kind=Kind.MULTIVALUED),)
         ),
         user=user,
         item=item,

@@ -23,7 +23,8 @@ from aanmf.cli.parse import read_attributes, read_settings, toml_value, with_att
 from aanmf.cli.validate import read_seeds
 from aanmf.data.schema import Kind, Schema
 from aanmf.errors import ConfigError, SchemaError
-from aanmf.registry import MODELS, load_model
+from aanmf.models.catalog import CATALOG
+from aanmf.recommender import load_model
 
 QUICK = ["--set", "epochs=2", "--set", "factors=4"]
 Run = Callable[..., tuple[int, str, str]]
@@ -80,13 +81,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def source(tables: Path) -> list[str]:
     """What the commands take to read the tables."""
-    return [
-        str(tables / "ratings.csv"),
-        "--users",
-        str(tables / "users.csv"),
-        "--items",
-        str(tables / "items.csv"),
-    ]
+    return [str(tables / "ratings.csv"), "--users", str(tables / "users.csv"), "--items", str(tables / "items.csv")]
 
 
 @pytest.fixture(scope="session")
@@ -329,7 +324,7 @@ def test_demo_without_movielens_uses_made_up_ratings_and_says_so(
     monkeypatch.setattr("aanmf.data.movielens.find_movielens", lambda which: None)
     monkeypatch.setattr(demo, "answers", lambda url: False)
     monkeypatch.setattr(demo, "FALLBACK_SOURCE", "synthetic:3000")
-    monkeypatch.setattr(demo, "MODELS", ("aanmf",))
+    monkeypatch.setattr(demo, "CATALOG", ("aanmf",))
     code, _, err = aanmf("demo", "--out", tmp_path / "demo")
     assert code == 0
     assert "does not answer" in err
@@ -340,10 +335,7 @@ def test_correlation_by_hand() -> None:
     from aanmf.cli.demo import correlation
 
     planted = pl.DataFrame({"genres": ["a", "b"], "gender": [0.0, 1.0], "age": [1.0, 0.0]})
-    learned = [
-        {"genres": "b", "gender": 0.6, "age": 0.4, "n": 9},
-        {"genres": "a", "gender": 0.4, "age": 0.6, "n": 3},
-    ]
+    learned = [{"genres": "b", "gender": 0.6, "age": 0.4, "n": 9}, {"genres": "a", "gender": 0.4, "age": 0.6, "n": 3}]
     assert correlation(planted, learned) == pytest.approx(1.0)
 
 
@@ -375,7 +367,7 @@ def test_doctor(aanmf: Run, ask: Callable[..., Any]) -> None:
     ("args", "words"),
     [
         (["data", "nowhere.csv"], "nowhere.csv"),
-        (["train", "synthetic:2000", "--model", "nope"], "there are: mf"),
+        (["train", "synthetic:2000", "--model", "nope"], "Available: aanmf++"),
         (["train", "synthetic:2000", "--set", "factors=many"], "factors"),
         (["train", "synthetic:2000", "--set", "factorz=1"], "factorz"),
         (["train", "synthetic:2000", "--set", "factors"], "name=value"),
@@ -445,8 +437,7 @@ def test_what_is_not_a_model_is_not_replaced(aanmf: Run, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
-    [("a,b\n1,2\n", "no column 'user'"), ("user,item\n1,\n", "row 2"), ("", "pairs.csv")],
+    ("content", "words"), [("a,b\n1,2\n", "no column 'user'"), ("user,item\n1,\n", "row 2"), ("", "pairs.csv")]
 )
 def test_bad_pairs(aanmf: Run, model: Path, tmp_path: Path, content: str, words: str) -> None:
     (tmp_path / "pairs.csv").write_text(content)
@@ -505,7 +496,7 @@ def test_ctrl_c_keeps_what_was_learned(tmp_path: Path) -> None:
     found = json.loads(done.stdout)
     assert found["interrupted"] is True
     model = load_model(tmp_path / "m")
-    assert model.fitted_.history.interrupted
+    assert model.fitted_.training_log.interrupted
     assert model.predict("1", "1")["rating"].is_between(1, 5).all()
 
 
@@ -564,7 +555,7 @@ def test_an_attribute_goes_to_the_side_that_has_the_column(tables: Path) -> None
 
 
 def test_help_is_quick_and_names_every_model() -> None:
-    assert MODELS_IN_HELP.split(", ") == list(MODELS)
+    assert MODELS_IN_HELP.split(", ") == list(CATALOG)
     heavy = "{'torch', 'polars', 'numpy'} & set(sys.modules)"
     program = f"import sys; from aanmf.cli import main; main(['train', '--help']); sys.exit(bool({heavy}))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

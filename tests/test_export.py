@@ -16,8 +16,9 @@ from aanmf import MF, AANMFpp, Recommender
 from aanmf.cli import main
 from aanmf.errors import AanmfError, ConfigError
 from aanmf.export import TOLERANCE, export_onnx, export_tables
+from aanmf.models.catalog import CATALOG
 from aanmf.models.plain import plain
-from aanmf.registry import MODELS, make_model
+from aanmf.recommender import make_model
 from aanmf.training.trainer import predict_pairs
 from tests.conftest import small_dataset
 
@@ -31,7 +32,7 @@ def fitted(name: str) -> Recommender:
     return make_model(name, epochs=2, validation=0, factors=4, **QUICK.get(name, {})).fit(DATA)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", CATALOG)
 def test_the_plain_form_predicts_what_the_model_predicts(name: str) -> None:
     """Every pair, the unknown user and item among them."""
     module = fitted(name).module_

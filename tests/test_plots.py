@@ -11,12 +11,7 @@ from aanmf.errors import DataError
 from aanmf.plots import attention_heatmap, attention_heatmaps
 
 TABLE = pl.DataFrame(
-    {
-        "genre": ["action", "drama & film", "<war>"],
-        "gender": [0.7, 0.25, 0.5],
-        "age": [0.3, 0.75, 0.5],
-        "n": [9, 8, 7],
-    }
+    {"genre": ["action", "drama & film", "<war>"], "gender": [0.7, 0.25, 0.5], "age": [0.3, 0.75, 0.5], "n": [9, 8, 7]}
 )
 
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from aanmf.data.encode import AttributeEncoder, Slots
+from aanmf.contract import RatingModule
+from aanmf.data.attributes import AttributeEncoder, AttributeSet
 from aanmf.errors import ConfigError
-from aanmf.models.base import AttributeSets, RatingModule
 
 
 @torch.no_grad()
 def explain_pair(
-    module: RatingModule, encoder: AttributeEncoder, user: int, item: int, sets: AttributeSets
+    module: RatingModule, encoder: AttributeEncoder, user: int, item: int, sets: AttributeSet
 ) -> pl.DataFrame:
     """A row per attribute of one user: `attribute`, `value`, `attention`, `contribution`.
 
@@ -28,11 +30,11 @@ def explain_pair(
         item: position.
         sets: (1, J) the user's attributes.
     """
-    owner = torch.as_tensor(encoder.slot_attributes(sets.slots())[0])  # (J,), -1 where empty
+    owner = torch.as_tensor(encoder.slot_attributes(sets)[0])  # (J,), -1 where empty
     present = [j for j in range(len(encoder.names)) if (owner == j).any()]
     without = torch.stack([owner == -2, *[owner == j for j in present]])  # (1 + A, J): what each row leaves out
     many = sets.rows(torch.zeros(len(without), dtype=torch.int64, device=sets.value.device))
-    many = many._replace(weight=many.weight * ~without.to(many.weight.device))
+    many = replace(many, weight=many.weight * ~without.to(many.weight.device))
     users, items = (torch.full((len(without),), at, device=sets.value.device) for at in (user, item))
     rating = module(users, items, many).cpu().double()
     lam = module.attention(users[:1], items[:1], sets)
@@ -56,7 +58,7 @@ def explain_pair(
 def mean_attention(
     module: RatingModule,
     encoder: AttributeEncoder,
-    slots: Slots,
+    sets: AttributeSet,
     user: NDArray[np.int64],
     item: NDArray[np.int64],
 ) -> NDArray[np.float64]:
@@ -65,7 +67,7 @@ def mean_attention(
     Raises:
         ConfigError: the model has no attention.
     """
-    owner, device = encoder.slot_attributes(slots), next(module.parameters()).device
+    owner, device = encoder.slot_attributes(sets), next(module.parameters()).device
     result = np.zeros((len(user), len(encoder.names)))
     for start in range(0, len(user), 65_536):
         rows = slice(start, start + 65_536)

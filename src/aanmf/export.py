@@ -73,7 +73,7 @@ def export_onnx(model: Recommender, path: str | Path) -> OnnxFile:
             f"the tables of this model take {size / 1e9:.1f} GB and an ONNX file holds {LIMIT / 1e9:.0f} GB: train "
             "with fewer factors, or (AANMF++) with ridge=false; Parquet tables (--tables) have no such limit"
         )
-    graph = _graph(Clipped(form, *model.fitted_.context.scale))
+    graph = _graph(Clipped(form, *model.fitted_.training.scale))
     for key, value in _metadata(model).items():
         graph.metadata_props.add(key=key, value=json.dumps(value, ensure_ascii=False))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -123,10 +123,10 @@ def _graph(module: nn.Module) -> ModelProto:
 def _metadata(model: Recommender) -> dict[str, object]:
     fitted = model.fitted_
     return {
-        "model": model.name,
+        "model": model.spec.name,
         "settings": model.get_params(),
         "data": dict(fitted.data),
-        "scale": fitted.context.scale,
+        "scale": fitted.training.scale,
         "users": fitted.users.ids,
         "items": fitted.items.ids,
     }
@@ -141,15 +141,15 @@ def compare_onnx(model: Recommender, path: Path) -> float:
     from onnxruntime import InferenceSession
 
     session = InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    context, rng, found = model.fitted_.context, np.random.default_rng(0), 0.0
+    training, rng, found = model.fitted_.training, np.random.default_rng(0), 0.0
     device = next(model.module_.parameters()).device
     for size in BATCHES:
-        user, item = rng.integers(context.n_users + 1, size=size), rng.integers(context.n_items + 1, size=size)
+        user, item = rng.integers(training.n_users + 1, size=size), rng.integers(training.n_items + 1, size=size)
         (there,) = session.run(["rating"], {"user": user, "item": item})
         pairs = torch.as_tensor(user, device=device), torch.as_tensor(item, device=device)
-        here = predict_pairs(model.module_, *pairs).clamp(*context.scale).cpu().numpy()
+        here = predict_pairs(model.module_, *pairs).clamp(*training.scale).cpu().numpy()
         found = max(found, float(np.abs(there - here).max()))
-    allowed = TOLERANCE * max(1.0, max(map(abs, context.scale)) / 10)
+    allowed = TOLERANCE * max(1.0, max(map(abs, training.scale)) / 10)
     if not found <= allowed:
         raise AanmfError(
             f"the ONNX file predicts other ratings than the model (by {found:.2g}, allowed {allowed:.2g}): it was not "

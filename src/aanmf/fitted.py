@@ -12,28 +12,28 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aanmf.contract import Ratings, TrainingData
+from aanmf.data.attributes import AttributeEncoder, AttributeSet
 from aanmf.data.dataset import RatingDataset, Vocabulary
-from aanmf.data.encode import AttributeEncoder, Slots
 from aanmf.data.stream import RATINGS, RatingFile, StreamedDataset
 from aanmf.errors import DataError
-from aanmf.models.base import AttributeSets, Context, Ratings
 from aanmf.training.streamed import StreamedRatings
-from aanmf.training.trainer import History
+from aanmf.training.trainer import TrainingLog
 
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
-    """Vocabularies, encoders, training ratings and history: all of it is saved with the model."""
+    """Vocabularies, encoders, training ratings and training_log: all of it is saved with the model."""
 
     users: Vocabulary
     items: Vocabulary
     item_labels: tuple[str, ...] | None
     user_encoder: AttributeEncoder
     item_encoder: AttributeEncoder
-    context: Context
+    training: TrainingData
     data: Mapping[str, object]
     """Name, fingerprint and size of the training data, for the model's card."""
-    history: History = dataclasses.field(default_factory=History)
+    training_log: TrainingLog = dataclasses.field(default_factory=TrainingLog)
 
     @classmethod
     def of(cls, data: RatingDataset | StreamedDataset) -> Self:
@@ -59,11 +59,9 @@ class Fitted:
             item_labels=data.items.labels,
             user_encoder=user_encoder,
             item_encoder=item_encoder,
-            context=_context(
-                user_encoder,
-                item_encoder,
-                users=_with_unknown(user_encoder.transform(data.users)),
-                items=_with_unknown(item_encoder.transform(data.items)),
+            training=TrainingData(
+                users=user_encoder.transform(data.users).with_unknown(),
+                items=item_encoder.transform(data.items).with_unknown(),
                 scale=data.scale or spread,
                 train=train,
             ),
@@ -78,25 +76,24 @@ class Fitted:
             "encoders": {
                 "users": self.user_encoder.model_dump(mode="json"),
                 "items": self.item_encoder.model_dump(mode="json"),
-                "scale": self.context.scale,
+                "scale": self.training.scale,
             },
-            "training": {"data": self.data, **dataclasses.asdict(self.history)},
+            "training": {"data": self.data, **dataclasses.asdict(self.training_log)},
         }
 
     def tensors(self) -> dict[str, Tensor]:
         """The part that goes into a tensor file: training ratings and attribute sets."""
-        train, arrays = self.context.train, {}
+        train, arrays = self.training.train, {}
         if not isinstance(train, StreamedRatings):
             arrays = {"train.rating": train.rating, "train.user": train.user.int(), "train.item": train.item.int()}
-        for side, slots in (("users", self.context.users), ("items", self.context.items)):
-            sets = AttributeSets.of(slots)
+        for side, sets in (("users", self.training.users), ("items", self.training.items)):
             arrays |= {f"{side}.value": sets.value, f"{side}.weight": sets.weight, f"{side}.mask": sets.mask}
             arrays |= {f"{side}.vectors.{m}": vectors for m, vectors in enumerate(sets.vectors)}
         return arrays
 
     def files(self) -> dict[str, Path]:
         """The part that is a file already: training ratings that were streamed."""
-        train = self.context.train
+        train = self.training.train
         return {RATINGS: train.file.path} if isinstance(train, StreamedRatings) else {}
 
     @classmethod
@@ -119,16 +116,14 @@ class Fitted:
             item_labels=tuple(labels) if labels else None,
             user_encoder=user_encoder,
             item_encoder=item_encoder,
-            context=_context(
-                user_encoder,
-                item_encoder,
-                users=_slots(arrays, "users", user_encoder),
-                items=_slots(arrays, "items", item_encoder),
+            training=TrainingData(
+                users=_attribute_set(arrays, "users", user_encoder),
+                items=_attribute_set(arrays, "items", item_encoder),
                 scale=(low, high),
                 train=train,
             ),
             data=data,
-            history=History.of(training),
+            training_log=TrainingLog.of(training),
         )
 
     def user_positions(self, ids: Sequence[str]) -> NDArray[np.int64]:
@@ -141,7 +136,7 @@ class Fitted:
 
     def fallbacks(self, users: list[str], items: list[str]) -> list[str | None]:
         """Per pair: null, or what was replaced by an average."""
-        train = self.context.train
+        train = self.training.train
         kinds = (
             (self.users.index(users), torch.bincount(train.user, minlength=len(self.users)).numpy(), "user"),
             (self.items.index(items), torch.bincount(train.item, minlength=len(self.items)).numpy(), "item"),
@@ -154,42 +149,12 @@ class Fitted:
         return [", ".join(filter(None, pair)) or None for pair in zip(*sides, strict=True)]
 
 
-def _context(
-    user_encoder: AttributeEncoder,
-    item_encoder: AttributeEncoder,
-    *,
-    users: Slots,
-    items: Slots,
-    scale: tuple[float, float],
-    train: Ratings,
-) -> Context:
-    return Context(
-        users=users,
-        items=items,
-        n_user_values=user_encoder.n_values,
-        n_item_values=item_encoder.n_values,
-        user_vector_sizes=user_encoder.vector_sizes,
-        item_vector_sizes=item_encoder.vector_sizes,
-        scale=scale,
-        train=train,
-    )
-
-
 def _or_unknown(position: NDArray[np.int64], vocabulary: Vocabulary) -> NDArray[np.int64]:
     """The last row stands for the unknown."""
     return np.where(position < 0, len(vocabulary), position)
 
 
-def _with_unknown(slots: Slots) -> Slots:
-    """Adds the row of the unknown user (item): without attributes."""
-
-    def grown(array: NDArray[Any]) -> NDArray[Any]:
-        return np.concatenate([array, np.zeros((1, array.shape[1]), array.dtype)])
-
-    return Slots(grown(slots.value), grown(slots.weight), grown(slots.mask), slots.vectors)
-
-
-def _slots(arrays: Mapping[str, Tensor], side: str, encoder: AttributeEncoder) -> Slots:
-    vectors = (arrays[f"{side}.vectors.{m}"] for m in range(len(encoder.vector_sizes)))
-    value, weight, mask = (arrays[f"{side}.{part}"].numpy() for part in ("value", "weight", "mask"))
-    return Slots(value, weight, mask, tuple(each.numpy() for each in vectors))
+def _attribute_set(arrays: Mapping[str, Tensor], side: str, encoder: AttributeEncoder) -> AttributeSet:
+    value, weight, mask = (arrays[f"{side}.{part}"] for part in ("value", "weight", "mask"))
+    vectors = tuple(arrays[f"{side}.vectors.{m}"] for m in range(len(encoder.vector_sizes)))
+    return AttributeSet(value, weight, mask, vectors, encoder.n_values)

@@ -8,8 +8,8 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from aanmf.contract import RatingModule
 from aanmf.fitted import Fitted
-from aanmf.models.base import RatingModule
 
 TABLE_USERS = 1024
 """So many users are put into a table of lists at once."""
@@ -49,7 +49,7 @@ def top_items_of_all(
     fitted: Fitted, module: RatingModule, n: int, *, seen: bool = False, unrated: bool = False
 ) -> Iterator[pl.DataFrame]:
     """The n best items of every user, a block of users at a time: `user`, `item`, `rating`, best first."""
-    train, device = fitted.context.train, next(module.parameters()).device
+    train, device = fitted.training.train, next(module.parameters()).device
     order = torch.argsort(train.user)
     item_of = train.item[order].to(device)
     start = torch.searchsorted(train.user[order], torch.arange(len(fitted.users) + 1)).to(device)
@@ -81,11 +81,11 @@ def _table(fitted: Fitted, best: list[tuple[Tensor, Tensor, Tensor]]) -> pl.Data
         {
             "user": pl.Series(fitted.users.ids, dtype=pl.String).gather(user[:, None].expand_as(there)[there].numpy()),
             "item": pl.Series(fitted.items.ids, dtype=pl.String).gather(item[there].numpy()),
-            "rating": rating.clamp(*fitted.context.scale)[there].numpy(),
+            "rating": rating.clamp(*fitted.training.scale)[there].numpy(),
         }
     )
 
 
 def rated_items(fitted: Fitted) -> Tensor:
     """(n_items,) whether an item has a training rating."""
-    return torch.bincount(fitted.context.train.item, minlength=len(fitted.items)) > 0
+    return torch.bincount(fitted.training.train.item, minlength=len(fitted.items)) > 0

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -15,24 +15,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aanmf.contract import ModelConfig, RatingModule, TrainingData
+from aanmf.data.attributes import AttributeSet
 from aanmf.data.dataset import RatingDataset
 from aanmf.data.schema import Kind
 from aanmf.data.stream import StreamedDataset
 from aanmf.errors import ConfigError, DataError, ModelFolderError, NotFittedError, UnknownIdError
-from aanmf.evaluation.metrics import Scores, score
 from aanmf.explanation import explain_pair, mean_attention
 from aanmf.fitted import Fitted
-from aanmf.models.base import AttributeSets, BatchConfig, Context, ModelConfig, RatingModule
+from aanmf.metrics import Scores, score
+from aanmf.models.catalog import CATALOG, CLASSES, ModelSpec, load_object, spec_of, with_capability
 from aanmf.ranking import top_items, top_items_of_all
-from aanmf.storage import read_folder, write_folder
+from aanmf.storage import read_folder, read_manifest, write_folder
 from aanmf.training.checkpoint import Checkpoints
 from aanmf.training.distributed import Ranks
-from aanmf.training.trainer import History, OnEpoch, fit_module, pick_device, predict_pairs
+from aanmf.training.log import OnEpoch, TrainingLog
+from aanmf.training.predict import pick_device, predict_pairs
 
 Ids = str | int | Sequence[str | int]
 NewRatings = Mapping[str, float] | Mapping[int, float]
 """Ratings given since training, by item id."""
-PER_RATING = "it looks at other ratings beside the one to predict; those that do not: mf, aanmf, aanmf+p, fm"
 
 
 class Recommender:
@@ -46,12 +48,8 @@ class Recommender:
     800
     """
 
-    name: ClassVar[str]
-    config_type: ClassVar[type[ModelConfig]]
-    module_type: ClassVar[Callable[[Any, Context], RatingModule]]
-    per_rating: ClassVar[bool] = False
-    """Whether a rating is predicted from its user, its item and what is known of them, never from other ratings, so
-    that a batch can be parted and ratings can be streamed."""
+    spec: ClassVar[ModelSpec]
+    """The model's entry in the catalogue."""
 
     def __init__(self, **settings: Any) -> None:
         """Settings by name; the fields of `config_type` tell which there are.
@@ -59,7 +57,7 @@ class Recommender:
         Raises:
             ConfigError: an unknown setting, or a value out of range.
         """
-        self.config = self.config_type.of(settings)
+        self.config = self.spec.config_type.of(settings)
         self._module: RatingModule | None = None
         self._fitted: Fitted | None = None
 
@@ -116,31 +114,31 @@ class Recommender:
             CheckpointError: a checkpoint cannot be written, or is of another training.
             KeyboardInterrupt: after Ctrl-C; the model then holds what was learned so far and can be saved.
         """
-        if isinstance(data, StreamedDataset) and not self.per_rating:
-            raise ConfigError(f"{self.name} cannot learn from streamed ratings: {PER_RATING}")
+        if isinstance(data, StreamedDataset) and not self.spec.streams:
+            raise ConfigError(f"{self.spec.name} cannot learn from streamed ratings; {_capable('streams')} can")
         fitted = Fitted.of(data)
-        module, history = self._train(fitted.context, on_epoch, checkpoints, spread_rows)
-        self._module, self._fitted = module, replace(fitted, history=history)
-        if history.interrupted:
+        training = replace(fitted.training, links=self.config.read_links(data.users.ids))
+        module, training_log = self._train(training, on_epoch, checkpoints, spread_rows)
+        self._module, self._fitted = module, replace(fitted, training_log=training_log)
+        if training_log.interrupted:
             raise KeyboardInterrupt
         return self
 
     def _train(
-        self,
-        context: Context,
-        on_epoch: OnEpoch | None,
-        checkpoints: Checkpoints | None,
-        spread_rows: int | None,
-    ) -> tuple[RatingModule, History]:
-        """Trains the module; models with a training of their own replace this."""
-        assert isinstance(self.config, BatchConfig)
-        if not self.per_rating and not Ranks.current().alone:
-            raise ConfigError(f"{self.name} cannot be trained by several processes: {PER_RATING}")
-        build = partial(self._build, self.config)
-        return fit_module(build, context, self.config, on_epoch, checkpoints, spread_rows)
+        self, training: TrainingData, on_epoch: OnEpoch | None, checkpoints: Checkpoints | None, spread_rows: int | None
+    ) -> tuple[RatingModule, TrainingLog]:
+        """Trains the module with the trainer of the catalogue."""
+        spec = self.spec
+        if not spec.processes and not Ranks.current().alone:
+            raise ConfigError(f"{spec.name} does not support torchrun; {_capable('processes')} do")
+        if checkpoints is not None and not spec.checkpoints:
+            raise ConfigError(
+                f"{spec.name} does not support checkpoints (--resume, --checkpoint-every): leave them out"
+            )
+        return load_object(spec.trainer)(self._build, training, self.config, on_epoch, checkpoints, spread_rows)
 
-    def _build(self, config: ModelConfig, context: Context) -> RatingModule:
-        return type(self).module_type(config, context)
+    def _build(self, config: ModelConfig, training: TrainingData) -> RatingModule:
+        return self.spec.module_type(config, training)
 
     # -------------------------------------------------------------- predicting
 
@@ -203,7 +201,7 @@ class Recommender:
         old, new = known >= 0, known < 0
         predicted[old] = self._score(known[old], item[old])
         if new.any():
-            sets = AttributeSets.of(fitted.user_encoder.transform(data.users)).to(self._device)
+            sets = fitted.user_encoder.transform(data.users).to(self._device)
             rows = sets.rows(torch.as_tensor(data.user[new], device=self._device))
             predicted[new] = self._score(np.full(int(new.sum()), len(fitted.users)), item[new], rows)
         return predicted
@@ -243,7 +241,7 @@ class Recommender:
             raise UnknownIdError(
                 f"user {str(user)!r} is not in the training data; for a new user give attributes (recommend_for)"
             )
-        train = self.fitted_.context.train
+        train = self.fitted_.training.train
         rated = train.item[train.user == position]
         return self._best(position, None, n, ratings, by, interval, rated=None if seen else rated, unrated=unrated)
 
@@ -305,7 +303,7 @@ class Recommender:
             if u < 0:
                 raise UnknownIdError(f"user {str(user)!r} is not in the training data; give attributes in its place")
             row = torch.tensor([u], device=self._device)
-            sets = AttributeSets.of(fitted.context.users).to(self._device).rows(row)
+            sets = fitted.training.users.to(self._device).rows(row)
         return explain_pair(self.module_, fitted.user_encoder, u, position, sets)
 
     def attention_map(self, data: RatingDataset, by: str = "genres") -> pl.DataFrame:
@@ -327,7 +325,7 @@ class Recommender:
         fitted = self.fitted_
         user = fitted.user_positions(data.users.ids.ids)[data.user]
         item = fitted.item_positions(data.items.ids.ids)[data.item]
-        mean = mean_attention(self.module_, fitted.user_encoder, fitted.context.users, user, item)
+        mean = mean_attention(self.module_, fitted.user_encoder, fitted.training.users, user, item)
         names = fitted.user_encoder.names
         table = pl.DataFrame({by: data.items.columns[by][data.item], **dict(zip(names, mean.T, strict=True))})
         table = table.explode(by) if table[by].dtype.is_nested() else table
@@ -344,7 +342,7 @@ class Recommender:
         fitted = self.fitted_
         write_folder(
             path,
-            about={"model": self.name, "aanmf": _version()},
+            about={"model": self.spec.name, "aanmf": _version()},
             documents={"config": self.get_params(), **fitted.documents()},
             tensors={"weights": self.module_.state_dict(), "data": fitted.tensors()},
             files=fitted.files(),
@@ -358,24 +356,24 @@ class Recommender:
             ModelFolderError: the folder is incomplete, was changed, is newer than this library, or holds another model.
         """
         manifest, documents, tensors = read_folder(path)
-        if manifest.get("model") != cls.name:
+        if manifest.get("model") != cls.spec.name:
             raise ModelFolderError(
-                f"{path} holds a model of kind {manifest.get('model')!r}, not {cls.name!r}; use load_model"
+                f"{path} holds a model of kind {manifest.get('model')!r}, not {cls.spec.name!r}; use load_model"
             )
         needed = {"config", "users", "items", "encoders", "training", "weights", "data"}
         if lacking := sorted(needed - set(documents) - set(tensors)):
             raise ModelFolderError(f"{path}: the manifest does not name {lacking[0]}; save the model again")
         model = cls(**documents["config"])
         model._fitted = Fitted.restored(documents, tensors["data"], Path(path))
-        chosen = model.config.model_copy(update=model._fitted.history.chosen)
-        module = model._build(chosen, model._fitted.context)
+        chosen = model.config.model_copy(update=model._fitted.training_log.chosen)
+        module = model._build(chosen, model._fitted.training)
         try:
             module.load_state_dict(tensors["weights"])
         except RuntimeError as error:
             made = manifest.get("aanmf", "an unknown version")
             raise ModelFolderError(
-                f"{path}: its weights do not fit {cls.name!r} of aanmf {_version()}; the folder was written by {made}: "
-                "train again, or use that version"
+                f"{path}: its weights do not fit {cls.spec.name!r} of aanmf {_version()}; the folder was written by "
+                f"{made}: train again, or use that version"
             ) from error
         model._module = module.to(pick_device(device)).eval()
         return model
@@ -390,18 +388,18 @@ class Recommender:
         return torch.as_tensor(array, device=self._device)
 
     def _score(
-        self, user: NDArray[np.int64], item: NDArray[np.int64], sets: AttributeSets | None = None
+        self, user: NDArray[np.int64], item: NDArray[np.int64], sets: AttributeSet | None = None
     ) -> NDArray[np.float32]:
         """Clipped predictions of positions (unknown ones already replaced)."""
-        low, high = self.fitted_.context.scale
+        low, high = self.fitted_.training.scale
         predicted = predict_pairs(self.module_, self._tensor(user), self._tensor(item), sets)
         return predicted.clamp(low, high).cpu().numpy()
 
-    def _new_user(self, attributes: Mapping[str, object]) -> AttributeSets:
-        return AttributeSets.of(self.fitted_.user_encoder.transform_one(attributes)).to(self._device)
+    def _new_user(self, attributes: Mapping[str, object]) -> AttributeSet:
+        return self.fitted_.user_encoder.transform_one(attributes).to(self._device)
 
     def _interval(
-        self, user: NDArray[np.int64], item: NDArray[np.int64], sets: AttributeSets | None, coverage: float
+        self, user: NDArray[np.int64], item: NDArray[np.int64], sets: AttributeSet | None, coverage: float
     ) -> dict[str, NDArray[np.float32]]:
         """`low` and `high` of pairs of positions."""
         if not 0 < coverage < 1:
@@ -409,21 +407,21 @@ class Recommender:
         with torch.no_grad():
             bounds = self.module_.interval(self._tensor(user), self._tensor(item), coverage, sets)
         if bounds is None:
-            raise ConfigError(f"{self.name} gives no intervals; aanmf++ does")
+            raise ConfigError(f"{self.spec.name} gives no intervals; aanmf++ does")
         return {
-            name: bound.clamp(*self.fitted_.context.scale).cpu().numpy()
+            name: bound.clamp(*self.fitted_.training.scale).cpu().numpy()
             for name, bound in zip(("low", "high"), bounds, strict=True)
         }
 
     @torch.no_grad()
-    def _folded_in(self, user: int, sets: AttributeSets | None, ratings: NewRatings) -> Tensor:
+    def _folded_in(self, user: int, sets: AttributeSet | None, ratings: NewRatings) -> Tensor:
         """Scores (n_items,) for a user with new ratings."""
         item, rating = self._new_ratings(ratings)
         return self.module_.fold_in(user, sets, item, rating)
 
     def _new_ratings(self, ratings: NewRatings) -> tuple[Tensor, Tensor]:
         item = self.fitted_.items.index(list(ratings))
-        low, high = self.fitted_.context.scale
+        low, high = self.fitted_.training.scale
         for (one, value), position in zip(ratings.items(), item, strict=True):
             if position < 0:
                 raise UnknownIdError(f"ratings: item {str(one)!r} is not in the training data")
@@ -434,7 +432,7 @@ class Recommender:
     def _best(
         self,
         user: int,
-        sets: AttributeSets | None,
+        sets: AttributeSet | None,
         n: int,
         ratings: NewRatings | None,
         by: Literal["rating", "low"],
@@ -453,13 +451,13 @@ class Recommender:
 
     @torch.no_grad()
     def _of_every_item(
-        self, user: int, sets: AttributeSets | None, ratings: NewRatings | None, interval: float | None
+        self, user: int, sets: AttributeSet | None, ratings: NewRatings | None, interval: float | None
     ) -> dict[str, Tensor]:
         """`rating` (n_items,) of one user, with an interval `low` and `high`.
 
         Around a prediction that rests on new ratings the interval is as wide as without them: rather too wide.
         """
-        scale = self.fitted_.context.scale
+        scale = self.fitted_.training.scale
         if ratings:
             scores = self._folded_in(user, sets, ratings)
         else:
@@ -472,7 +470,7 @@ class Recommender:
         return {"rating": rating, **{side: bound.clamp(*scale) for side, bound in moved.items()}}
 
     def _of_pairs(
-        self, user: int, item: NDArray[np.int64], sets: AttributeSets | None, interval: float | None
+        self, user: int, item: NDArray[np.int64], sets: AttributeSet | None, interval: float | None
     ) -> dict[str, NDArray[np.float32]]:
         """`rating` (n,) of one user and n items, with an interval `low` and `high`."""
         users = np.full(len(item), user)
@@ -500,3 +498,33 @@ def _version() -> str:
         return version("aanmf")
     except PackageNotFoundError:
         return "unknown"
+
+
+def _capable(capability: str) -> str:
+    return ", ".join(with_capability(capability))
+
+
+@cache
+def estimator(class_name: str) -> type[Recommender]:
+    """The estimator of a catalogue's class name: `aanmf.AANMF` is `estimator("AANMF")`."""
+    spec = CLASSES[class_name]
+    described = f"{spec.label}: {spec.summary}. Settings: `{spec.config.rpartition(':')[2]}`."
+    return type(class_name, (Recommender,), {"spec": spec, "__doc__": described, "__module__": "aanmf"})
+
+
+def make_model(name: str, **settings: Any) -> Recommender:
+    """A model by name: `make_model("aanmf+p", factors=16)`.
+
+    Raises:
+        ConfigError: no such model.
+    """
+    spec = spec_of(name)
+    return estimator(spec.class_name)(**{**spec.settings, **settings})
+
+
+def load_model(path: str | Path, device: str = "auto") -> Recommender:
+    """Reads a model folder of any kind; see `Recommender.load`."""
+    name = read_manifest(path).get("model")
+    if not isinstance(name, str) or name not in CATALOG:
+        raise ModelFolderError(f"{path} holds a model of kind {name!r}, which this version of aanmf does not have")
+    return estimator(CATALOG[name].class_name).load(path, device)

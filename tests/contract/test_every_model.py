@@ -1,4 +1,4 @@
-"""What every model keeps, whatever it computes. New models join by standing in `MODELS`."""
+"""What every model keeps, whatever it computes. New models join by standing in `CATALOG`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from aanmf import DataError, Recommender, SchemaError, UnknownIdError, load_model, make_model
 from aanmf.data.dataset import EntityTable, RatingDataset, Vocabulary
 from aanmf.errors import ConfigError, NotFittedError
-from aanmf.registry import MODELS
+from aanmf.models.catalog import CATALOG
 from tests.conftest import small_dataset
 
 DATA = small_dataset()
@@ -61,7 +61,7 @@ def another(setting: str, default: object) -> object:
     return default + 1 if isinstance(default, int) else 100 * default + 100
 
 
-pytestmark = pytest.mark.parametrize("name", MODELS)
+pytestmark = pytest.mark.parametrize("name", CATALOG)
 _fitted: dict[str, Recommender] = {}
 
 
@@ -135,7 +135,7 @@ def test_save_and_load_keep_every_bit(name: str, tmp_path) -> None:
     np.testing.assert_array_equal(model.predict_data(DATA), again.predict_data(DATA))
     assert again.recommend("u1").equals(model.recommend("u1"))
     assert again.explain("u1", "i1").equals(model.explain("u1", "i1"))
-    assert again.fitted_.history == model.fitted_.history
+    assert again.fitted_.training_log == model.fitted_.training_log
     assert {file.suffix for file in (tmp_path / "model").iterdir()} == {".json", ".safetensors"}
 
 
@@ -145,7 +145,7 @@ def test_same_seed_same_bits(name: str) -> None:
 
 
 def test_more_epochs_lower_the_training_loss(name: str) -> None:
-    losses = make_model(name, factors=4, epochs=8, validation=0).fit(DATA).fitted_.history.epochs
+    losses = make_model(name, factors=4, epochs=8, validation=0).fit(DATA).fitted_.training_log.epochs
     assert losses[-1].train_mse < losses[0].train_mse
 
 
@@ -286,8 +286,8 @@ def test_explain(name: str) -> None:
 def test_contributions_are_differences_of_predictions(name: str) -> None:
     model = fitted(name)
     table = model.explain("u4", "i1")
-    module, context = model.module_, model.fitted_.context
-    owner = model.fitted_.user_encoder.slot_attributes(context.users)[4]
+    module, training = model.module_, model.fitted_.training
+    owner = model.fitted_.user_encoder.slot_attributes(training.users)[4]
     module.requires_grad_(False)
     before = float(module(torch.tensor([4]), torch.tensor([1])))
     for j, attribute in enumerate(model.fitted_.user_encoder.names):
@@ -300,7 +300,7 @@ def test_contributions_are_differences_of_predictions(name: str) -> None:
             continue
         weight = sets.weight.clone()
         weight[0, torch.as_tensor(owner == j)] = 0
-        after = float(module(torch.tensor([4]), torch.tensor([1]), sets._replace(weight=weight)))
+        after = float(module(torch.tensor([4]), torch.tensor([1]), replace(sets, weight=weight)))
         shown = table.filter(pl.col("attribute") == attribute)["contribution"][0]
         assert shown == pytest.approx(before - after, abs=1e-5)
 
@@ -392,7 +392,7 @@ def test_every_answer_is_clipped_to_the_stated_scale(name: str) -> None:
 
 def test_the_scale_is_the_range_of_training_where_none_is_stated(name: str) -> None:
     model = make_model(name, **quick(name)).fit(replace(DATA, scale=None))
-    assert model.fitted_.context.scale == (DATA.rating.min(), DATA.rating.max())
+    assert model.fitted_.training.scale == (DATA.rating.min(), DATA.rating.max())
 
 
 def test_users_without_attributes_are_told_nothing(name: str) -> None:

@@ -9,12 +9,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+from aanmf import AANMF, MF
 from aanmf.data.dataset import EntityTable, RatingDataset, Vocabulary
 from aanmf.data.schema import Attribute, Kind
 from aanmf.data.split import holdout
 from aanmf.errors import ConfigError, DataError
 from aanmf.evaluation.cross_validate import CrossValidation, Run, cross_validate, settings_for
-from aanmf.registry import AANMF, MF
 
 QUICK = {"epochs": 2, "factors": 4}
 
@@ -85,7 +85,7 @@ def test_the_figures_are_those_of_fit_and_evaluate(data: RatingDataset) -> None:
     model = MF(**QUICK, seed=3).fit(train)
     assert (found.rmse, found.mae) == (model.evaluate(test).rmse, model.evaluate(test).mae)
     assert (found.model, found.seed, found.n_test) == ("mf", 3, 50)
-    assert found.epochs == model.fitted_.history.best_epoch
+    assert found.epochs == model.fitted_.training_log.best_epoch
 
 
 @pytest.mark.parametrize("name", ["mf", "aanmf"])
@@ -142,7 +142,7 @@ def test_faults_are_told_before_anything_is_trained(data: RatingDataset) -> None
     ran: list[Run] = []
     with pytest.raises(ConfigError, match="factorz"):
         cross_validate(data, ["mf", "aanmf"], "kfold:2", settings={"aanmf": {"factorz": 1}}, on_run=ran.append)
-    with pytest.raises(ConfigError, match="there are: mf"):
+    with pytest.raises(ConfigError, match="Available: aanmf++"):
         cross_validate(data, ["mf", "nope"], "kfold:2", on_run=ran.append)
     with pytest.raises(ConfigError, match="twice"):
         cross_validate(data, ["mf", "mf"], "kfold:2", on_run=ran.append)

@@ -15,7 +15,7 @@ from aanmf.errors import ConfigError, DataError
 from aanmf.experiments import queue, runs
 from aanmf.experiments.queue import Pace, Progress, run_all
 from aanmf.experiments.runs import Job, Run, RunStore, dataset, jobs_of, perform
-from aanmf.registry import make_model
+from aanmf.recommender import make_model
 
 SOURCE = "synthetic:2000"
 SMALL = {"epochs": 3, "factors": 4}
@@ -56,9 +56,9 @@ def test_a_run_equals_the_estimators_own_figures() -> None:
     model = make_model("aanmf", **SMALL).fit(data.take(fold.train))
     scores = model.evaluate(data.take(fold.test))
     assert (run.rmse, run.mae, run.n_test) == (scores.rmse, scores.mae, 400)
-    assert run.epochs == model.fitted_.history.best_epoch
+    assert run.epochs == model.fitted_.training_log.best_epoch
     assert run.validation_rmse == pytest.approx(
-        math.sqrt(min(e.valid_mse for e in model.fitted_.history.epochs if e.valid_mse is not None))
+        math.sqrt(min(e.valid_mse for e in model.fitted_.training_log.epochs if e.valid_mse is not None))
     )
     assert sum(row["n"] for row in run.attention) == 400  # an item of the synthetic set has one genre
     assert all(row["gender"] + row["age"] + row["occupation"] == pytest.approx(1) for row in run.attention)

@@ -15,7 +15,8 @@ from aanmf.experiments.runs import dataset, fit_to_validate
 from aanmf.experiments.spaces import SPACES, Range, edges, space_of
 from aanmf.experiments.tune import Trial, tune
 from aanmf.experiments.tuned import FOLDER, Tuned, tuned_settings
-from aanmf.registry import MODELS, make_model
+from aanmf.models.catalog import CATALOG
+from aanmf.recommender import make_model
 
 pytest.importorskip("optuna")
 FIXED = {"epochs": 3, "factors": 4}
@@ -23,7 +24,7 @@ SPACE = {"l2": Range(1.0, 100.0), "learning_rate": Range(1e-3, 1e-1)}
 
 
 def test_every_model_has_a_space_of_settings_that_it_has_with_its_defaults_inside() -> None:
-    assert set(SPACES) == set(MODELS)
+    assert set(SPACES) == set(CATALOG)
     for model, space in SPACES.items():
         params = make_model(model).get_params()
         for name, each in space.items():

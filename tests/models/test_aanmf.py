@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from aanmf.data.encode import Slots
+from aanmf.contract import Ratings, TrainingData
+from aanmf.data.attributes import AttributeSet
 from aanmf.models.aanmf import AANMFConfig, AANMFModule
-from aanmf.models.base import AttributeSets, Context, Ratings
 from aanmf.models.mf import MFConfig, MFModule
 
 N_USERS, N_ITEMS, N_VALUES, K = 9, 6, 8, 4
 
 
-def context(vectors: bool = False) -> Context:
+def training(vectors: bool = False) -> TrainingData:
     rng = np.random.default_rng(1)
     mask = rng.random((N_USERS + 1, 3)) < 0.7
     mask[-1] = False
@@ -33,20 +33,23 @@ def context(vectors: bool = False) -> Context:
         value, mask = np.concatenate([value, own], 1), np.concatenate([mask, present], 1)
         weight = np.concatenate([weight, present.astype(np.float32)], 1)
         extra = (rng.normal(size=(N_USERS, 2)).astype(np.float32),)
-    users = Slots(value, weight, mask, extra)
-    items = Slots(
-        np.zeros((N_ITEMS + 1, 0), np.int64),
-        np.zeros((N_ITEMS + 1, 0), np.float32),
-        np.zeros((N_ITEMS + 1, 0), bool),
+    tensors = [torch.from_numpy(each) for each in (value, weight, mask, *extra)]
+    users = AttributeSet(*tensors[:3], tuple(tensors[3:]), N_VALUES)
+    items = AttributeSet(
+        torch.zeros(N_ITEMS + 1, 0, dtype=torch.int64),
+        torch.zeros(N_ITEMS + 1, 0),
+        torch.zeros(N_ITEMS + 1, 0, dtype=torch.bool),
     )
     user, item = rng.integers(N_USERS, size=30), rng.integers(N_ITEMS, size=30)
     train = Ratings.of(user, item, rng.uniform(1, 5, size=30).astype(np.float32))
-    return Context(users, items, N_VALUES, 0, (2,) if vectors else (), (), (1, 5), train)
+    return TrainingData(users, items, (1, 5), train)
 
 
 def module(vectors: bool = False, **settings) -> AANMFModule:
     torch.manual_seed(0)
-    built = AANMFModule(AANMFConfig(factors=K, init_std=1.0, dropout=0.0, **settings), context(vectors)).double().eval()
+    built = (
+        AANMFModule(AANMFConfig(factors=K, init_std=1.0, dropout=0.0, **settings), training(vectors)).double().eval()
+    )
     return built
 
 
@@ -56,7 +59,7 @@ def naive(m: AANMFModule, user: int, item: int, vectors: bool) -> float:
     p, q = n["p"][user], n["q"][item]
     values = n["a.weight"]
     if vectors:
-        values = np.concatenate([values, m.sets.vectors0.numpy() @ n["a.projections.0"]])
+        values = np.concatenate([values, m.sets.vectors[0].numpy() @ n["a.projections.0"]])
     index, weight, mask = (t[user].numpy() for t in (m.sets.value, m.sets.weight, m.sets.mask))
     a = [values[index[j]] for j in range(len(index)) if mask[j]]
     w = [weight[j] for j in range(len(index)) if mask[j]]
@@ -116,13 +119,11 @@ def test_catalogue_equals_forward(pooling: str, interaction: str, layers: tuple[
 
 def test_catalogue_of_a_new_user_by_his_attributes() -> None:
     m = module()
-    sets = AttributeSets(torch.tensor([[1, 5]]), torch.ones(1, 2, dtype=torch.float64), torch.ones(1, 2) > 0)
+    sets = AttributeSet(torch.tensor([[1, 5]]), torch.ones(1, 2, dtype=torch.float64), torch.ones(1, 2) > 0)
     with torch.no_grad():
         (_, scores), *_ = m.catalogue(torch.tensor([N_USERS]), sets)
         expected = m(
-            torch.full((N_ITEMS,), N_USERS),
-            torch.arange(N_ITEMS),
-            sets.rows(torch.zeros(N_ITEMS, dtype=torch.int64)),
+            torch.full((N_ITEMS,), N_USERS), torch.arange(N_ITEMS), sets.rows(torch.zeros(N_ITEMS, dtype=torch.int64))
         )
     np.testing.assert_allclose(scores[0].numpy(), expected.numpy(), atol=1e-10)
     assert not np.allclose(
@@ -145,7 +146,7 @@ def test_gradients_of_the_whole_model(pooling: str, interaction: str) -> None:
 
 
 def test_dropout_acts_in_training_only() -> None:
-    m = AANMFModule(AANMFConfig(factors=K, dropout=0.5, init_std=1.0), context())
+    m = AANMFModule(AANMFConfig(factors=K, dropout=0.5, init_std=1.0), training())
     users, items = torch.arange(5), torch.arange(5)
     assert not torch.equal(m.train()(users, items), m(users, items))
     assert torch.equal(m.eval()(users, items), m(users, items))
@@ -171,7 +172,7 @@ def test_every_weight_is_regularised_once_and_no_bias() -> None:
 
 
 def test_mf_by_hand() -> None:
-    m = MFModule(MFConfig(factors=2), context())
+    m = MFModule(MFConfig(factors=2), training())
     with torch.no_grad():
         m.p[3], m.q[1] = torch.tensor([1.0, 2.0]), torch.tensor([0.5, -1.0])
         m.b_u[3], m.b_i[1] = 0.25, -0.5
@@ -215,15 +216,12 @@ def test_catalogue_of_a_group_larger_than_a_block() -> None:
     ("weight", "taken"),
     [
         ([[1.0, 1.0], [1.0, 0.5]], [[True, True], [True, True]]),  # equal values, other weights
-        (
-            [[0.0, 1.0], [0.0, 1.0]],
-            [[True, True], [False, True]],
-        ),  # a number at its mean is not a missing one
+        ([[0.0, 1.0], [0.0, 1.0]], [[True, True], [False, True]]),  # a number at its mean is not a missing one
     ],
 )
 def test_catalogue_tells_sets_apart_that_share_their_values(weight, taken) -> None:
     m = module()
-    sets = AttributeSets(torch.tensor([[0, 5], [0, 5]]), torch.tensor(weight, dtype=torch.float64), torch.tensor(taken))
+    sets = AttributeSet(torch.tensor([[0, 5], [0, 5]]), torch.tensor(weight, dtype=torch.float64), torch.tensor(taken))
     users = torch.tensor([N_USERS, N_USERS])
     with torch.no_grad():
         seen = torch.zeros(2, N_ITEMS, dtype=torch.float64)
@@ -240,14 +238,14 @@ def test_catalogue_tells_sets_apart_that_share_their_values(weight, taken) -> No
     ("pooling", "interaction"), list(itertools.product(["sum", "pairwise"], ["concat", "product"]))
 )
 def test_without_any_attribute_column(pooling: str, interaction: str) -> None:
-    none = Slots(
-        np.zeros((N_USERS + 1, 0), np.int64),
-        np.zeros((N_USERS + 1, 0), np.float32),
-        np.zeros((N_USERS + 1, 0), bool),
+    none = AttributeSet(
+        torch.zeros(N_USERS + 1, 0, dtype=torch.int64),
+        torch.zeros(N_USERS + 1, 0),
+        torch.zeros(N_USERS + 1, 0, dtype=torch.bool),
     )
     torch.manual_seed(0)
     config = AANMFConfig(factors=K, init_std=1.0, pooling=pooling, interaction=interaction)
-    m = AANMFModule(config, replace(context(), users=none, n_user_values=0)).double().eval()
+    m = AANMFModule(config, replace(training(), users=none)).double().eval()
     users, items = (torch.tensor(side) for side in zip(*itertools.product([0, 3], range(N_ITEMS)), strict=True))
     expected = [naive(m, u, i, False) for u, i in zip(users.tolist(), items.tolist(), strict=True)]
     with torch.no_grad():
@@ -258,7 +256,7 @@ def test_without_any_attribute_column(pooling: str, interaction: str) -> None:
 
 @pytest.mark.parametrize("place", ["x", "q", "hidden"])
 def test_dropout_acts_in_front_of_every_layer(place: str) -> None:
-    m = AANMFModule(AANMFConfig(factors=K, dropout=0.5, init_std=1.0, layers=(20,)), context()).train()
+    m = AANMFModule(AANMFConfig(factors=K, dropout=0.5, init_std=1.0, layers=(20,)), training()).train()
     assert m.from_q is not None
     with torch.no_grad():  # shut the other ways from input to output
         m.first.bias.fill_(1.0)
@@ -277,7 +275,7 @@ def test_attention_of_a_pair_is_algorithm_1() -> None:
     users, items = torch.tensor([2, 5, N_USERS]), torch.tensor([3, 0, 1])
     lam = m.attention(users, items).detach().numpy()
     n = {name: p.detach().numpy() for name, p in m.named_parameters()}
-    values = np.concatenate([n["a.weight"], m.sets.vectors0.numpy() @ n["a.projections.0"]])
+    values = np.concatenate([n["a.weight"], m.sets.vectors[0].numpy() @ n["a.projections.0"]])
     for row, (user, item) in enumerate(zip(users, items, strict=True)):
         q = n["q"][item]
         scores = {}
@@ -302,7 +300,7 @@ def test_settle_gives_items_without_ratings_the_mean() -> None:
 
 def test_starts_at_the_mean_with_embeddings_of_the_stated_spread() -> None:
     torch.manual_seed(0)
-    of = context()
+    of = training()
     m = AANMFModule(AANMFConfig(factors=50, init_std=3.0), of)
     assert float(m.upper[-1].bias.detach()) == pytest.approx(float(of.train.rating.mean()), abs=1e-6)
     for table in (m.p, m.q, m.a.weight):

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from aanmf import ACMF, MF, RatingDataset
+from aanmf.contract import TrainingData
 from aanmf.models.acmf import ACMFConfig, ACMFModule, coupled_similarity, neighbour_graph
-from aanmf.models.base import Context
 
 
-def context(data: RatingDataset) -> Context:
-    return MF(epochs=1, validation=0).fit(data).fitted_.context
+def training(data: RatingDataset) -> TrainingData:
+    return MF(epochs=1, validation=0).fit(data).fitted_.training
 
 
 def test_similarity_of_an_example_computed_by_hand() -> None:
@@ -54,9 +54,9 @@ def test_a_single_attribute_has_nothing_to_couple_with() -> None:
 
 
 def test_neighbours_are_the_most_similar_rated_items(small: RatingDataset) -> None:
-    c = context(small)
+    c = training(small)
     graph = neighbour_graph(c, 3)
-    has = np.zeros((20, c.n_item_values), np.int64)  # item 20 has no rating
+    has = np.zeros((20, c.items.n_values), np.int64)  # item 20 has no rating
     for i in range(20):
         has[i, c.items.value[i][c.items.mask[i]]] = 1
     similar = coupled_similarity(torch.as_tensor(has)).numpy()
@@ -70,7 +70,7 @@ def test_neighbours_are_the_most_similar_rated_items(small: RatingDataset) -> No
 
 
 def test_penalty_by_naive_loop(small: RatingDataset) -> None:
-    c = context(small)
+    c = training(small)
     m = ACMFModule(ACMFConfig(factors=4, alpha=0.7, neighbours=5), c)
     torch.nn.init.normal_(m.q)
     graph, q = neighbour_graph(c, 5), m.q.detach().numpy().astype(float)
@@ -82,7 +82,7 @@ def test_penalty_by_naive_loop(small: RatingDataset) -> None:
 
 
 def test_items_without_attributes_are_not_pulled(small: RatingDataset) -> None:
-    c = context(small.with_attributes(items=[]))
+    c = training(small.with_attributes(items=[]))
     assert len(neighbour_graph(c, 5).col) == 0
     bare = small.with_attributes(items=[])
     acmf = ACMF(epochs=2, factors=4).fit(bare).predict_data(bare)

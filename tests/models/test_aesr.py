@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from aanmf import AESR, MF, DataError, RatingDataset
+from aanmf.contract import TrainingData
 from aanmf.data.links import read_links
 from aanmf.models.aesr import AESRConfig, AESRModule, co_rating_graph, nearest, node_embeddings, undirected
-from aanmf.models.base import Context
 
 
-def context(data: RatingDataset) -> Context:
-    return MF(epochs=1, validation=0).fit(data).fitted_.context
+def training(data: RatingDataset) -> TrainingData:
+    return MF(epochs=1, validation=0).fit(data).fitted_.training
 
 
 def random_graph(n: int, seed: int = 0) -> np.ndarray:
@@ -27,7 +27,7 @@ def random_graph(n: int, seed: int = 0) -> np.ndarray:
 
 def test_co_rating_graph_by_brute_force(small: RatingDataset) -> None:
     train, _ = small.split(test=0.3, seed=0)
-    c = context(train)
+    c = training(train)
     graph = co_rating_graph(c.train, 43, links=4).toarray()
     table = np.zeros((43, 22))
     table[train.user, train.item] = train.rating - train.rating.mean(dtype=float)
@@ -46,7 +46,7 @@ def test_co_rating_graph_by_brute_force(small: RatingDataset) -> None:
 def test_test_ratings_leave_no_trace_in_graph_and_input(small: RatingDataset) -> None:
     train, _ = small.split(test=0.5, seed=0)
     alone = RatingDataset(train.users, train.items, train.user, train.item, train.rating, scale=(1, 5))
-    first, second = AESRModule(AESRConfig(), context(train)), AESRModule(AESRConfig(), context(alone))
+    first, second = AESRModule(AESRConfig(), training(train)), AESRModule(AESRConfig(), training(alone))
     assert torch.equal(first._semantic_neighbours().col, second._semantic_neighbours().col)
     assert int(first.ratings.count.sum()) == len(train)
 
@@ -86,7 +86,7 @@ def test_neighbours_by_brute_force(n: int) -> None:
 
 
 def test_penalty_by_naive_loop(small: RatingDataset) -> None:
-    c = context(small)
+    c = training(small)
     m = AESRModule(AESRConfig(factors=6, pull=0.7, neighbours=3, dropout=0.0), c)
     with torch.no_grad():
         h = m.codes(torch.arange(43)).numpy()
@@ -107,10 +107,7 @@ def test_trust_links(small: RatingDataset, tmp_path: Path) -> None:
     file.write_text("\n".join([*lines, "u1 stranger 1", "u1 u3 0"]))
     links = read_links(file, small.users.ids)
     assert links.tolist() == [[u, (u + 1) % 40] for u in range(40)]
-    plain, social = (
-        AESR(epochs=2, factors=4).fit(small),
-        AESR(epochs=2, factors=4, trust=str(file)).fit(small),
-    )
+    plain, social = (AESR(epochs=2, factors=4).fit(small), AESR(epochs=2, factors=4, trust=str(file)).fit(small))
     assert not np.allclose(plain.predict_data(small), social.predict_data(small), atol=1e-7)
     file.unlink()
     social.save(tmp_path / "model")  # the file is needed in training only
@@ -121,11 +118,7 @@ def test_trust_links(small: RatingDataset, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "fault"),
-    [
-        ("u1\nu2\n", "two"),
-        ("a b\nc d\n", "none of the"),
-        ("u1 u2 1\nu2 u3 much\n", "strength 'much' of link 2"),
-    ],
+    [("u1\nu2\n", "two"), ("a b\nc d\n", "none of the"), ("u1 u2 1\nu2 u3 much\n", "strength 'much' of link 2")],
 )
 def test_faults_of_a_link_file_are_named(small: RatingDataset, tmp_path: Path, text: str, fault: str) -> None:
     file = tmp_path / "trust.txt"

@@ -13,7 +13,7 @@ from aanmf.models.autorec import AutoRecConfig, AutoRecModule
 @pytest.mark.parametrize("encodes", ["items", "users"])
 @pytest.mark.parametrize("activation", ["sigmoid", "relu", "identity"])
 def test_prediction_by_naive_loop(small: RatingDataset, encodes: str, activation: str) -> None:
-    c = MF(epochs=1, validation=0).fit(small).fitted_.context
+    c = MF(epochs=1, validation=0).fit(small).fitted_.training
     torch.manual_seed(0)
     m = AutoRecModule(AutoRecConfig.of({"factors": 4, "encodes": encodes, "activation": activation}), c).eval()
     with torch.no_grad():
@@ -36,13 +36,13 @@ def test_prediction_by_naive_loop(small: RatingDataset, encodes: str, activation
 
 def test_input_is_of_training_ratings_only(small: RatingDataset) -> None:
     train, _ = small.split(test=0.5, seed=0)
-    c = MF(epochs=1, validation=0).fit(train).fitted_.context
+    c = MF(epochs=1, validation=0).fit(train).fitted_.training
     m = AutoRecModule(AutoRecConfig(), c)
     assert int(m.ratings.count.sum()) == len(train)
 
 
 def test_dropout_is_of_input_ratings(small: RatingDataset) -> None:
-    c = MF(epochs=1, validation=0).fit(small).fitted_.context
+    c = MF(epochs=1, validation=0).fit(small).fitted_.training
     m = AutoRecModule(AutoRecConfig(factors=4, dropout=0.5), c)
     rows = torch.arange(5)
     assert not torch.equal(m.train().codes(rows), m.codes(rows))

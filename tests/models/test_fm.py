@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from aanmf import MF, RatingDataset
-from aanmf.models.base import Context
+from aanmf.contract import TrainingData
 from aanmf.models.fm import Features, FMConfig, FMModule
 
 
-def context(data: RatingDataset) -> Context:
-    return MF(epochs=1, validation=0).fit(data).fitted_.context
+def training(data: RatingDataset) -> TrainingData:
+    return MF(epochs=1, validation=0).fit(data).fitted_.training
 
 
 def randomised(module: torch.nn.Module) -> None:
@@ -28,7 +28,7 @@ def features(side: Features, sets, row: int) -> list[tuple[float, np.ndarray, fl
     """(w, v, x) of every feature of a user (item)."""
     found = [(side.w[row].item(), side.v[row].detach().numpy().astype(float), 1.0)]
     if side.v_a is not None:
-        v, w = (table(sets.all().vectors).detach().numpy() for table in (side.v_a, side.w_a))
+        v, w = (table(sets.vectors).detach().numpy() for table in (side.v_a, side.w_a))
         value, weight, mask = (each[row].numpy() for each in (sets.value, sets.weight, sets.mask))
         found += [
             (float(w[i, 0]), v[i].astype(float), float(x)) for i, x, on in zip(value, weight, mask, strict=True) if on
@@ -46,7 +46,7 @@ def naive(m: FMModule, user: int, item: int) -> tuple[float, np.ndarray]:
 @pytest.mark.parametrize("user_attributes", [True, False])
 @pytest.mark.parametrize("item_attributes", [True, False])
 def test_terms_by_double_loop(small: RatingDataset, user_attributes: bool, item_attributes: bool) -> None:
-    m = FMModule(FMConfig(factors=4, user_attributes=user_attributes, item_attributes=item_attributes), context(small))
+    m = FMModule(FMConfig(factors=4, user_attributes=user_attributes, item_attributes=item_attributes), training(small))
     randomised(m)
     users, items = torch.tensor([0, 1, 4, 5, 41, 42]), torch.tensor([3, 2, 19, 20, 0, 21])
     linear, pooled = m.terms(users, items, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aanmf.data.encode import Slots
-from aanmf.models.base import AttributeSets
+from aanmf.data.attributes import AttributeSet
 from aanmf.models.layers import (
     AttentionCell,
     AttributeEmbedding,
@@ -34,17 +34,17 @@ def _float64():
     torch.set_default_dtype(before)
 
 
-def random_sets(batch: int, slots: int, empty_row: bool = True) -> AttributeSets:
+def random_sets(batch: int, slots: int, empty_row: bool = True) -> AttributeSet:
     value = torch.randint(V, (batch, slots))
     mask = torch.rand(batch, slots) < 0.7
     mask[:, 0] = True
     if empty_row and batch > 1:
         mask[-1] = False
     weight = torch.where(mask, torch.rand(batch, slots) + 0.5, 0.0)
-    return AttributeSets(torch.where(mask, value, 0), weight, mask)
+    return AttributeSet(torch.where(mask, value, 0), weight, mask)
 
 
-def naive_attention(cell: AttentionCell, values, q, items, sets: AttributeSets):
+def naive_attention(cell: AttentionCell, values, q, items, sets: AttributeSet):
     """Algorithm 1, one rating and one attribute at a time, on concatenated vectors."""
     w1 = np.concatenate([cell.value.weight.detach().numpy(), cell.item.weight.detach().numpy()], axis=1)  # (K, 2K)
     b1, w2, b2 = (t.detach().numpy() for t in (cell.item.bias, cell.out.weight[0], cell.out.bias[0]))
@@ -76,10 +76,7 @@ def test_relu_matters_in_the_attention() -> None:
     with torch.no_grad():
         cell.out.bias.fill_(-100.0)  # every score is cut off at 0
     lam = cell(
-        values,
-        q,
-        torch.arange(M),
-        AttributeSets(torch.arange(4).repeat(4, 1), torch.ones(4, 4), torch.ones(4, 4) > 0),
+        values, q, torch.arange(M), AttributeSet(torch.arange(4).repeat(4, 1), torch.ones(4, 4), torch.ones(4, 4) > 0)
     )
     np.testing.assert_allclose(lam.detach().numpy(), 0.25, atol=1e-12)
 
@@ -103,18 +100,16 @@ def test_permuting_attributes_permutes_weights(order: list[int], seed: int) -> N
         torch.randint(M, (6,)),
         random_sets(6, 4),
     )
-    permuted = AttributeSets(sets.value[:, order], sets.weight[:, order], sets.mask[:, order])
+    permuted = AttributeSet(sets.value[:, order], sets.weight[:, order], sets.mask[:, order])
     lam, other = cell(values, q, items, sets), cell(values, q, items, permuted)
     np.testing.assert_allclose(other.detach().numpy(), lam[:, order].detach().numpy(), atol=1e-12)
 
 
 def test_attention_of_no_rating_and_of_no_attribute() -> None:
     cell, values, q = AttentionCell(K), torch.randn(V, K), torch.randn(M, K)
-    nobody = AttributeSets(torch.zeros(0, 3, dtype=torch.int64), torch.zeros(0, 3), torch.zeros(0, 3, dtype=torch.bool))
+    nobody = AttributeSet(torch.zeros(0, 3, dtype=torch.int64), torch.zeros(0, 3), torch.zeros(0, 3, dtype=torch.bool))
     assert cell(values, q, torch.zeros(0, dtype=torch.int64), nobody).shape == (0, 3)
-    nothing = AttributeSets(
-        torch.zeros(2, 0, dtype=torch.int64), torch.zeros(2, 0), torch.zeros(2, 0, dtype=torch.bool)
-    )
+    nothing = AttributeSet(torch.zeros(2, 0, dtype=torch.int64), torch.zeros(2, 0), torch.zeros(2, 0, dtype=torch.bool))
     assert cell(values, q, torch.zeros(2, dtype=torch.int64), nothing).shape == (2, 0)
 
 
@@ -179,7 +174,7 @@ def test_masked_softmax_does_not_overflow() -> None:
 
 
 def test_attribute_vectors_are_projected() -> None:
-    table = AttributeEmbedding(2, (3,), K)
+    table = AttributeEmbedding(replace(random_sets(4, 1), vectors=(torch.randn(4, 3),), n_values=2), K)
     vectors = torch.randn(4, 3)
     rows = table((vectors,))
     assert rows.shape == (6, K)
@@ -188,15 +183,15 @@ def test_attribute_vectors_are_projected() -> None:
 
 
 def test_sets_from_slots() -> None:
-    slots = Slots(np.array([[1, 0]]), np.array([[0.5, 0]], np.float32), np.array([[True, False]]))
-    sets = AttributeSets.of(slots).rows(torch.tensor([0, 0]))
+    slots = AttributeSet(torch.tensor([[1, 0]]), torch.tensor([[0.5, 0]]), torch.tensor([[True, False]]))
+    sets = slots.rows(torch.tensor([0, 0]))
     assert sets.value.tolist() == [[1, 0], [1, 0]]
     assert sets.mask.dtype == torch.bool
 
 
 def test_several_vector_attributes_follow_each_other() -> None:
-    table = AttributeEmbedding(2, (3, 2), K)
     vectors = torch.randn(4, 3), torch.randn(4, 2)
+    table = AttributeEmbedding(replace(random_sets(4, 1), vectors=vectors, n_values=2), K)
     rows = table(vectors)
     assert rows.shape == (10, K)
     for m, start in enumerate((2, 6)):
@@ -205,7 +200,9 @@ def test_several_vector_attributes_follow_each_other() -> None:
 
 
 def test_vectors_without_any_label_leave_no_row_for_labels() -> None:
-    assert AttributeEmbedding(0, (3,), K)((torch.randn(4, 3),)).shape == (4, K)
+    assert AttributeEmbedding(replace(random_sets(4, 1), vectors=(torch.randn(4, 3),), n_values=0), K)(
+        (torch.randn(4, 3),)
+    ).shape == (4, K)
 
 
 def test_untrained_scores_lie_where_relu_has_a_slope() -> None:

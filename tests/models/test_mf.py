@@ -8,25 +8,27 @@ import numpy as np
 import pytest
 import torch
 
-from aanmf.data.encode import Slots
-from aanmf.models.base import AttributeSets, Context, Ratings
+from aanmf.contract import Ratings, TrainingData
+from aanmf.data.attributes import AttributeSet
 from aanmf.models.mf import MFConfig, MFModule
 
 N_USERS, N_ITEMS, K = 7, 5, 3
 
 
-def context() -> Context:
-    def bare(n: int) -> Slots:
-        return Slots(np.zeros((n, 0), np.int64), np.zeros((n, 0), np.float32), np.zeros((n, 0), bool))
+def training() -> TrainingData:
+    def bare(n: int) -> AttributeSet:
+        return AttributeSet(
+            torch.zeros(n, 0, dtype=torch.int64), torch.zeros(n, 0), torch.zeros(n, 0, dtype=torch.bool)
+        )
 
     train = Ratings.of(np.array([0, 1, 1]), np.array([0, 0, 4]), np.array([1.0, 2.0, 4.5], np.float32))
-    return Context(bare(N_USERS + 1), bare(N_ITEMS + 1), 0, 0, (), (), (1, 5), train)
+    return TrainingData(bare(N_USERS + 1), bare(N_ITEMS + 1), (1, 5), train)
 
 
 @pytest.fixture
 def module() -> MFModule:
     torch.manual_seed(0)
-    built = MFModule(MFConfig(factors=K), context()).double().eval()
+    built = MFModule(MFConfig(factors=K), training()).double().eval()
     with torch.no_grad():
         for table in built.parameters():
             table.normal_()
@@ -64,14 +66,14 @@ def test_catalogue_is_every_pair(module: MFModule, times: int) -> None:
 
 def test_untrained_biases_leave_the_mean() -> None:
     torch.manual_seed(0)
-    built = MFModule(MFConfig(factors=K), context())
+    built = MFModule(MFConfig(factors=K), training())
     with torch.no_grad():
         built.p.zero_()
         assert built(torch.tensor([3]), torch.tensor([2])).tolist() == [2.5]
 
 
 def test_attributes_are_not_used(module: MFModule) -> None:
-    sets = AttributeSets(torch.zeros(1, 2, dtype=torch.int64), torch.ones(1, 2), torch.ones(1, 2) > 0)
+    sets = AttributeSet(torch.zeros(1, 2, dtype=torch.int64), torch.ones(1, 2), torch.ones(1, 2) > 0)
     assert module.attention(torch.tensor([1]), torch.tensor([1]), sets) is None
     with torch.no_grad():
         assert float(module(torch.tensor([1]), torch.tensor([1]), sets)) == pytest.approx(
@@ -92,6 +94,6 @@ def test_settle_gives_those_without_ratings_the_mean(module: MFModule) -> None:
 
 
 def test_every_parameter_is_regularised() -> None:
-    built = MFModule(MFConfig(factors=K, l2=3.0, l2_bias=0.5), context())
+    built = MFModule(MFConfig(factors=K, l2=3.0, l2_bias=0.5), training())
     of = {id(table): l2 for l2, tables in built.l2_groups() for table in tables}
     assert [of[id(table)] for table in (built.p, built.q, built.b_u, built.b_i)] == [3.0, 3.0, 0.5, 0.5]

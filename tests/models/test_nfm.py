@@ -8,14 +8,14 @@ import torch
 
 from aanmf import NFM, RatingDataset
 from aanmf.models.nfm import BatchNorm, NFMConfig, NFMModule
-from tests.models.test_fm import context, naive, randomised
+from tests.models.test_fm import naive, randomised, training
 
 
 @pytest.mark.parametrize("layers", [(), (3,), (3, 5)])
 @pytest.mark.parametrize("batch_norm", [True, False])
 def test_prediction_by_naive_loop(small: RatingDataset, layers: tuple[int, ...], batch_norm: bool) -> None:
     config = NFMConfig(factors=4, layers=layers, batch_norm=batch_norm, item_attributes=True)
-    m = NFMModule(config, context(small)).eval()
+    m = NFMModule(config, training(small)).eval()
     randomised(m)
     for norm in m.norms:
         if isinstance(norm, BatchNorm):
@@ -51,10 +51,10 @@ def test_a_training_batch_of_one_changes_no_statistics() -> None:
 def test_without_refit_the_statistics_are_those_of_the_best_epoch(small: RatingDataset) -> None:
     settings = {"factors": 4, "refit": False, "learning_rate": 0.1, "l2": 0.0, "patience": 50}
     long = NFM(epochs=40, **settings).fit(small)
-    best = long.fitted_.history.best_epoch
-    valid = long.fitted_.history.epochs[best - 1].valid_mse
+    best = long.fitted_.training_log.best_epoch
+    valid = long.fitted_.training_log.epochs[best - 1].valid_mse
     assert best < 40
     from aanmf.training.trainer import mean_squared_error, validation_rows
 
-    held = long.fitted_.context.train.take(torch.as_tensor(validation_rows(len(small), 0.1, 0)))
+    held = long.fitted_.training.train.take(torch.as_tensor(validation_rows(len(small), 0.1, 0)))
     assert mean_squared_error(long.module_, held, (1, 5)) == pytest.approx(valid, rel=1e-5)

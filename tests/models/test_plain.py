@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from aanmf import make_model
+from aanmf.contract import RatingModule
 from aanmf.errors import ConfigError
-from aanmf.models.base import RatingModule
 from aanmf.models.plain import plain
 from aanmf.recommender import Recommender
 from tests.conftest import small_dataset

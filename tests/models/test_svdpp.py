@@ -7,38 +7,38 @@ import pytest
 import torch
 
 from aanmf import MF, RatingDataset
-from aanmf.models.base import Context
+from aanmf.contract import TrainingData
 from aanmf.models.svdpp import SVDppConfig, SVDppModule
 
 
-def context(data: RatingDataset) -> Context:
-    return MF(epochs=1, validation=0).fit(data).fitted_.context
+def training(data: RatingDataset) -> TrainingData:
+    return MF(epochs=1, validation=0).fit(data).fitted_.training
 
 
-def module(context: Context, **settings) -> SVDppModule:
+def module(training: TrainingData, **settings) -> SVDppModule:
     torch.manual_seed(0)
-    built = SVDppModule(SVDppConfig(factors=4, **settings), context).eval()
+    built = SVDppModule(SVDppConfig(factors=4, **settings), training).eval()
     with torch.no_grad():
         for each in built.parameters():
             each.normal_()
     return built
 
 
-def naive(m: SVDppModule, c: Context, user: int, item: int) -> float:
+def naive(m: SVDppModule, c: TrainingData, user: int, item: int) -> float:
     n = {name: p.detach().numpy().astype(float) for name, p in m.named_parameters()}
     history = [int(k) for u, k in zip(c.train.user, c.train.item, strict=True) if u == user]
     x = n["p"][user] + sum((n["y"][k] for k in history), np.zeros(4)) / np.sqrt(max(len(history), 1))
     if m.a is not None:
-        values = m.a(m.sets.all().vectors).detach().numpy()
+        values = m.a(m.sets.vectors).detach().numpy()
         for j in range(c.users.value.shape[1]):
             if c.users.mask[user, j]:
-                x = x + c.users.weight[user, j] * values[c.users.value[user, j]]
+                x = x + float(c.users.weight[user, j]) * values[int(c.users.value[user, j])]
     return c.mean + n["b_u"][user, 0] + n["b_i"][item, 0] + n["q"][item] @ x
 
 
 @pytest.mark.parametrize("attributes", [False, True])
 def test_prediction_by_naive_loop(small: RatingDataset, attributes: bool) -> None:
-    c = context(small)
+    c = training(small)
     m = module(c, attributes=attributes)
     users, items = torch.tensor([0, 1, 5, 33, 41, 42]), torch.tensor([3, 2, 19, 20, 0, 21])
     expected = [naive(m, c, int(u), int(i)) for u, i in zip(users, items, strict=True)]
@@ -46,7 +46,7 @@ def test_prediction_by_naive_loop(small: RatingDataset, attributes: bool) -> Non
 
 
 def test_attributes_of_a_new_user_count_when_asked_for(small: RatingDataset) -> None:
-    c = context(small)
+    c = training(small)
     user, item = torch.tensor([42, 42]), torch.tensor([1, 1])
     for attributes in (False, True):
         m = module(c, attributes=attributes)
@@ -57,7 +57,7 @@ def test_attributes_of_a_new_user_count_when_asked_for(small: RatingDataset) -> 
 
 def test_history_is_of_training_ratings_only(small: RatingDataset) -> None:
     train, test = small.split(test=0.5, seed=0)
-    m = module(context(train))
+    m = module(training(train))
     assert int(m.history.count.sum()) == len(train)
     for u, i in zip(m.history.row, m.history.col, strict=True):
         assert ((train.user == int(u)) & (train.item == int(i))).any()

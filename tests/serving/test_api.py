@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from aanmf import AANMFpp
-from aanmf.recommender import Recommender
-from aanmf.registry import load_model
+from aanmf.recommender import Recommender, load_model
 from tests.conftest import small_dataset
 from tests.serving.conftest import Start
 

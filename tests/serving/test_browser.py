@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from aanmf.registry import load_model
+from aanmf.recommender import load_model
 from tests.serving.conftest import serving
 
 playwright = pytest.importorskip("playwright.sync_api", reason="browser tests need playwright (aanmf[dev])")
@@ -45,12 +45,12 @@ def chromium() -> Iterator[Any]:
 @pytest.fixture(params=["script", "no script"])
 def page(chromium: Any, url: str, request: pytest.FixtureRequest) -> Iterator[Any]:
     """A page with JavaScript, and one without; it must say nothing on the console and ask nobody else."""
-    context = chromium.new_context(
+    training = chromium.new_context(
         base_url=url,
         java_script_enabled=request.param == "script",
         color_scheme="dark" if "map" in request.node.name else "light",
     )
-    page, said, asked = context.new_page(), [], []
+    page, said, asked = training.new_page(), [], []
     page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda sent: asked.append(sent.url))
@@ -63,7 +63,7 @@ def page(chromium: Any, url: str, request: pytest.FixtureRequest) -> Iterator[An
     page.set_viewport_size(PHONE)
     if request.param == "script":
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-    context.close()
+    training.close()
     assert not said
     assert asked
     assert all(each.startswith((url, "data:")) for each in asked), asked
@@ -157,8 +157,8 @@ def test_suggestions_while_typing(page: Any) -> None:
 
 
 def test_a_fault_is_said_in_the_page(chromium: Any, url: str) -> None:
-    with chromium.new_context(base_url=url) as context:
-        page = context.new_page()
+    with chromium.new_context(base_url=url) as training:
+        page = training.new_page()
         page.goto("/")
         page.get_by_label("Id").fill("nobody")
         page.get_by_role("button", name="Recommend").first.click()

@@ -22,7 +22,7 @@ import pytest
 
 from aanmf.cli import main
 from aanmf.errors import ConfigError
-from aanmf.registry import load_model
+from aanmf.recommender import load_model
 from aanmf.serving.store import RatingStore, StoredRating, StoreError
 from aanmf.serving.update import with_stored
 from tests.postgres import postgres_url
@@ -179,7 +179,7 @@ def test_a_broken_folder_leaves_the_old_model_at_work(start: Start, folder: Path
 def test_training_data_with_stored_ratings(folder: Path) -> None:
     """What a model was trained on can be had back from it, attributes of every kind too."""
     model = load_model(folder)
-    fitted, train = model.fitted_, model.fitted_.context.train
+    fitted, train = model.fitted_, model.fitted_.training.train
     u, i, r = train.user[0].item(), train.item[0].item(), train.rating[0].item()
     stored = [
         StoredRating(fitted.users.ids[u], fitted.items.ids[i], 1.0 if r > 2 else 5.0),  # changed
@@ -195,13 +195,13 @@ def test_training_data_with_stored_ratings(folder: Path) -> None:
     assert names == data.users.names
     for name in names:  # the same groups, labels and vectors as those the model has learned
         assert data.users.columns[name][-1] is None
-    taken = fitted.context.users.mask[:-1]
+    taken = fitted.training.users.mask[:-1]
     assert (slots.mask[:42] == taken).all()
-    assert (slots.value[:42][taken] < fitted.context.n_user_values).any()
-    small = taken & (fitted.context.users.value[:-1] < fitted.context.n_user_values)
-    assert (slots.value[:42][small] == fitted.context.users.value[:-1][small]).all()
-    assert slots.weight[:42][small] == pytest.approx(fitted.context.users.weight[:-1][small])
-    assert slots.vectors[0][:42] == pytest.approx(fitted.context.users.vectors[0][:42], abs=1e-5)
+    assert (slots.value[:42][taken] < fitted.training.users.n_values).any()
+    small = taken & (fitted.training.users.value[:-1] < fitted.training.users.n_values)
+    assert (slots.value[:42][small] == fitted.training.users.value[:-1][small]).all()
+    assert slots.weight[:42][small] == pytest.approx(fitted.training.users.weight[:-1][small])
+    assert slots.vectors[0][:42] == pytest.approx(fitted.training.users.vectors[0][:42], abs=1e-5)
 
 
 def test_update(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,7 +35,7 @@ def main(out: Path) -> None:
             model = kind(**{**SETTINGS, **settings})
             checkpoints = Checkpoints(out / "checkpoints" / name, "8") if name in RESUMED else None
             model.fit(data, checkpoints=checkpoints, spread_rows=spread_rows)
-            epochs = [(e.phase, e.epoch, e.train_mse, e.valid_mse) for e in model.fitted_.history.epochs]
+            epochs = [(e.phase, e.epoch, e.train_mse, e.valid_mse) for e in model.fitted_.training_log.epochs]
             weights = {key: each.tolist() for key, each in model.module_.state_dict().items()}
             found[name] = {"epochs": epochs, "weights": weights}
         try:

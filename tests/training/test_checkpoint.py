@@ -55,13 +55,13 @@ def bits(model) -> dict[str, bytes]:
 
 
 def errors(model) -> list[tuple[str, int, float, float | None]]:
-    return [(e.phase, e.epoch, e.train_mse, e.valid_mse) for e in model.fitted_.history.epochs]
+    return [(e.phase, e.epoch, e.train_mse, e.valid_mse) for e in model.fitted_.training_log.epochs]
 
 
 @pytest.mark.parametrize("model", [MF, AANMF])
 def test_killed_after_any_checkpoint_a_training_ends_with_the_same_bits(small, tmp_path, model) -> None:
     whole = model(**SETTINGS).fit(small)
-    assert {e.phase for e in whole.fitted_.history.epochs} == {"search", "final"}
+    assert {e.phase for e in whole.fitted_.training_log.epochs} == {"search", "final"}
     counted = Dying(tmp_path / "count", "5", lives=-1)
     model(**SETTINGS).fit(small, checkpoints=counted)
     written = -1 - counted.lives
@@ -72,7 +72,7 @@ def test_killed_after_any_checkpoint_a_training_ends_with_the_same_bits(small, t
         resumed = model(**SETTINGS).fit(small, checkpoints=Checkpoints(folder, "5", resume=True))
         assert bits(resumed) == bits(whole)
         assert errors(resumed) == errors(whole)
-        assert resumed.fitted_.history.best_epoch == whole.fitted_.history.best_epoch
+        assert resumed.fitted_.training_log.best_epoch == whole.fitted_.training_log.best_epoch
 
 
 def test_killed_again_and_again_it_goes_on_each_time(small, tmp_path) -> None:
@@ -268,7 +268,7 @@ def test_a_clock_decides_where_seconds_are_asked_for(tmp_path, monkeypatch) -> N
 
 
 def test_a_model_with_a_training_of_its_own_says_so(small, tmp_path) -> None:
-    with pytest.raises(ConfigError, match=r"aanmf\+\+ is trained in one process and without checkpoints"):
+    with pytest.raises(ConfigError, match=r"aanmf\+\+ does not support checkpoints"):
         AANMFpp().fit(small, checkpoints=Checkpoints(tmp_path))
 
 

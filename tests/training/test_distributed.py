@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from aanmf import MF, load_model
+from aanmf.contract import Ratings
 from aanmf.data.sources import load
-from aanmf.models.base import Ratings
 from aanmf.storage import read_folder
 from aanmf.training.checkpoint import Checkpoints
 from aanmf.training.distributed import Ranks
@@ -61,7 +61,7 @@ def test_the_same_curve_and_weights_as_alone(together, name: str) -> None:
     _, reports = together
     alone = train_alone(name)
     for report in reports:
-        epochs = alone.fitted_.history.epochs
+        epochs = alone.fitted_.training_log.epochs
         assert [tuple(e[:2]) for e in report[name]["epochs"]] == [(e.phase, e.epoch) for e in epochs]
         for one, (_, _, train, valid) in zip(epochs, report[name]["epochs"], strict=True):
             assert train == pytest.approx(one.train_mse, rel=1e-4)
@@ -88,7 +88,7 @@ def test_all_processes_hold_the_same_weights(together, name: str) -> None:
 
 def test_dropout_differs_by_process_and_hurts_no_one(together) -> None:
     _, (report, *_) = together
-    alone = train_alone("aanmf dropout").fitted_.history.epochs
+    alone = train_alone("aanmf dropout").fitted_.training_log.epochs
     *_, (_, _, train, valid) = report["aanmf dropout"]["epochs"]
     assert train == pytest.approx(alone[-1].train_mse, rel=0.1)
     assert train != alone[-1].train_mse
@@ -111,7 +111,7 @@ def test_a_checkpoint_of_several_is_taken_up_by_one(together, name: str) -> None
 
 def test_a_model_whose_batches_cannot_be_parted_is_refused(together) -> None:
     _, reports = together
-    assert all("svd++ cannot be trained by several processes" in report["refused"] for report in reports)
+    assert all("svd++ does not support torchrun" in report["refused"] for report in reports)
 
 
 def test_the_parts_of_a_batch_are_the_batch() -> None:
@@ -147,7 +147,7 @@ def test_one_is_killed_and_torchrun_starts_them_again(tmp_path, ranks: int) -> N
     assert found["resumed_from"] is not None
     assert not (tmp_path / "m.training").exists()
     alone = MF(epochs=20, patience=20).fit(load("synthetic:20000"))
-    assert found["epochs"] == alone.fitted_.history.best_epoch
+    assert found["epochs"] == alone.fitted_.training_log.best_epoch
     weights = load_model(tmp_path / "m").module_.state_dict()
     for key, each in alone.module_.state_dict().items():
         torch.testing.assert_close(weights[key], each, atol=2e-4, rtol=1e-3)

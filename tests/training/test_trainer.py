@@ -11,19 +11,19 @@ import pytest
 import torch
 
 from aanmf import AANMF, MF
-from aanmf.data.encode import Slots
+from aanmf.contract import RatingModule, TrainingData
+from aanmf.data.attributes import AttributeSet
 from aanmf.errors import ConfigError
-from aanmf.models.base import AttributeSets, Context, RatingModule
 from aanmf.models.mf import MFConfig, MFModule
 from aanmf.training.trainer import Epoch, fit_module, mean_squared_error, predict_pairs, validation_rows
 
 
 def context_of(data):
-    return MF(epochs=1, validation=0).fit(data).fitted_.context
+    return MF(epochs=1, validation=0).fit(data).fitted_.training
 
 
 def build(config: MFConfig):
-    return lambda context: MFModule(config, context)
+    return MFModule
 
 
 def equal(one: RatingModule, other: RatingModule) -> bool:
@@ -35,13 +35,13 @@ def test_early_stopping_keeps_the_best_weights(small) -> None:
     config = MFConfig(
         factors=16, epochs=40, l2=0, l2_bias=0, refit=False, patience=3, learning_rate=0.05, batch_size=32
     )
-    context = context_of(small)
-    module, history = fit_module(build(config), context, config)
+    training = context_of(small)
+    module, history = fit_module(build(config), training, config)
     errors = [epoch.valid_mse for epoch in history.epochs]
     assert len(errors) < 40  # it stopped early
     assert history.best_epoch == int(np.argmin(errors)) + 1 == len(errors) - 3
     held = torch.as_tensor(validation_rows(len(small), config.validation, config.seed))
-    assert mean_squared_error(module, context.train.take(held), context.scale) == pytest.approx(min(errors), abs=1e-6)
+    assert mean_squared_error(module, training.train.take(held), training.scale) == pytest.approx(min(errors), abs=1e-6)
 
 
 def test_refit_trains_on_everything_for_the_number_of_epochs_found(small) -> None:
@@ -58,12 +58,12 @@ def test_refit_trains_on_everything_for_the_number_of_epochs_found(small) -> Non
 def test_validation_ratings_are_never_trained_on(small) -> None:
     """Planted leak: other validation ratings must change what is measured, never what is learned in an epoch."""
     config = MFConfig(factors=4, epochs=3, patience=3, refit=False)
-    context = context_of(small)
+    training = context_of(small)
     held = torch.as_tensor(validation_rows(len(small), config.validation, config.seed))
-    planted = context.train.rating.clone()
+    planted = training.train.rating.clone()
     planted[held] = 6 - planted[held]
-    _, clean = fit_module(build(config), context, config)
-    _, leaked = fit_module(build(config), context.with_train(replace(context.train, rating=planted)), config)
+    _, clean = fit_module(build(config), training, config)
+    _, leaked = fit_module(build(config), training.with_train(replace(training.train, rating=planted)), config)
     assert [e.train_mse for e in clean.epochs] == [e.train_mse for e in leaked.epochs]
     assert [e.valid_mse for e in clean.epochs] != [e.valid_mse for e in leaked.epochs]
 
@@ -84,22 +84,17 @@ def test_fit_leaves_the_global_random_state_alone(small) -> None:
 def test_one_step_is_adam_on_mse_plus_l2(small) -> None:
     """One batch of everything, against Adam's first step on the penalised loss written out."""
     config = MFConfig(factors=3, epochs=1, validation=0, batch_size=10_000, l2=40.0, l2_bias=7.0, learning_rate=0.01)
-    context = context_of(small)
+    training = context_of(small)
     torch.manual_seed(config.seed)
-    start = MFModule(config, context)
-    train = context.train
+    start = MFModule(config, training)
+    train = training.train
     loss = (start(train.user, train.item) - train.rating).square().mean()
     tables = [(40.0, start.p), (40.0, start.q), (7.0, start.b_u), (7.0, start.b_i)]
     loss = loss + sum(l2 / len(train) * table.square().sum() for l2, table in tables)
     loss.backward()
     expected = {n: p - 0.01 * p.grad / (p.grad.abs() + 1e-8) for n, p in start.named_parameters()}
-    trained, _ = fit_module(build(config), context, config)
-    rated = {
-        "p": train.user.unique(),
-        "b_u": train.user.unique(),
-        "q": train.item.unique(),
-        "b_i": train.item.unique(),
-    }
+    trained, _ = fit_module(build(config), training, config)
+    rated = {"p": train.user.unique(), "b_u": train.user.unique(), "q": train.item.unique(), "b_i": train.item.unique()}
     for name, parameter in trained.named_parameters():
         np.testing.assert_allclose(
             parameter[rated[name]].detach().numpy(), expected[name][rated[name]].detach().numpy(), atol=2e-5
@@ -128,7 +123,7 @@ def test_interruption_keeps_what_was_learned(small) -> None:
     with pytest.raises(KeyboardInterrupt):
         model.fit(small, on_epoch=stop_in_epoch_3)
     assert model.is_fitted
-    assert model.fitted_.history.interrupted
+    assert model.fitted_.training_log.interrupted
     start = MF(epochs=1, factors=4, validation=0, learning_rate=1e-9).fit(small)
     assert model.evaluate(small).rmse < start.evaluate(small).rmse
 
@@ -155,8 +150,8 @@ def test_validation_part_is_apart_from_the_holdout_of_the_same_seed() -> None:
 class Watched(MFModule):
     """Notes which items each training batch holds, and in which mode it was asked."""
 
-    def __init__(self, config: MFConfig, context: Context) -> None:
-        super().__init__(config, context)
+    def __init__(self, config: MFConfig, training: TrainingData) -> None:
+        super().__init__(config, training)
         self.batches: list[list[int]] = []
         self.modes: list[bool] = []
 
@@ -171,8 +166,12 @@ def test_an_epoch_meets_every_rating_once_in_an_order_of_its_own(small) -> None:
     config = MFConfig(factors=2, epochs=3, validation=0, batch_size=40)
     train = context_of(small).train.take(slice(0, 90))
     train = type(train)(train.user, torch.arange(90), train.rating)  # the item says which rating it is
-    context = replace(context_of(small), items=Slots(*(np.zeros((91, 0), t) for t in (int, "f4", bool))), train=train)
-    module, _ = fit_module(lambda c: Watched(config, c), context, config)
+    training = replace(
+        context_of(small),
+        items=AttributeSet(*(torch.zeros((91, 0), dtype=t) for t in (torch.int64, torch.float32, torch.bool))),
+        train=train,
+    )
+    module, _ = fit_module(Watched, training, config)
     assert isinstance(module, Watched)
     assert [len(batch) for batch in module.batches] == [40, 40, 10] * 3
     orders = [list(itertools.chain(*module.batches[start : start + 3])) for start in (0, 3, 6)]
@@ -183,7 +182,7 @@ def test_an_epoch_meets_every_rating_once_in_an_order_of_its_own(small) -> None:
 
 def test_validation_is_asked_in_evaluation_mode_and_training_goes_on_in_the_other(small) -> None:
     config = MFConfig(factors=2, epochs=2, batch_size=1000, refit=False)
-    module, _ = fit_module(lambda c: Watched(config, c), context_of(small), config)
+    module, _ = fit_module(Watched, context_of(small), config)
     assert isinstance(module, Watched)
     assert module.modes == [True, False, True, False]
     assert not module.training
@@ -191,19 +190,19 @@ def test_validation_is_asked_in_evaluation_mode_and_training_goes_on_in_the_othe
 
 def test_training_error_is_the_mean_over_ratings_met_on_the_way(small) -> None:
     config = MFConfig(factors=2, epochs=1, validation=0, batch_size=400, learning_rate=1e-12)  # 400 and 200
-    context = context_of(small)
+    training = context_of(small)
     torch.manual_seed(config.seed)
-    start = MFModule(config, context)
-    train = context.train
+    start = MFModule(config, training)
+    train = training.train
     error = (start(train.user, train.item) - train.rating).detach().numpy()
-    _, history = fit_module(build(config), context, config)
+    _, history = fit_module(build(config), training, config)
     assert history.epochs[0].train_mse == pytest.approx(float(np.mean(error.astype(float) ** 2)), rel=1e-5)
 
 
 def test_validation_error_is_that_of_clipped_predictions(small) -> None:
-    context = context_of(small)
+    training = context_of(small)
     torch.manual_seed(0)
-    module, train = MFModule(MFConfig(factors=2), context).eval(), context.train
+    module, train = MFModule(MFConfig(factors=2), training).eval(), training.train
     with torch.no_grad():
         module.b_u.normal_(0, 3)
         raw = module(train.user, train.item).numpy()
@@ -216,7 +215,7 @@ def test_validation_error_is_that_of_clipped_predictions(small) -> None:
 def test_pairs_are_predicted_in_blocks(small, block: int) -> None:
     model = AANMF(epochs=1, factors=2, validation=0).fit(small)
     users, items = torch.full((20,), 42), torch.arange(20)
-    sets = AttributeSets.of(model.fitted_.context.users).rows(torch.arange(20))
+    sets = model.fitted_.training.users.rows(torch.arange(20))
     with torch.no_grad():
         expected = model.module_(users, items, sets)
     assert expected.std() > 0
@@ -237,22 +236,22 @@ def interrupt(phase: str, epoch: int):
 
 def test_interruption_after_the_best_epoch_gives_the_best_weights(small) -> None:
     config = MFConfig(epochs=40, refit=False, **OVERFIT)
-    context = context_of(small)
-    best, history = fit_module(build(config), context, config)
+    training = context_of(small)
+    best, history = fit_module(build(config), training, config)
     late = interrupt("search", history.best_epoch + 2)
-    stopped, other = fit_module(build(config), context, config, late)
+    stopped, other = fit_module(build(config), training, config, late)
     assert other.interrupted
     assert other.best_epoch == history.best_epoch
     assert equal(stopped, best)
 
 
 def test_interruption_of_the_refit_gives_the_weights_of_the_search(small) -> None:
-    context = context_of(small)
+    training = context_of(small)
     search = MFConfig(epochs=40, refit=False, **OVERFIT)
-    best, history = fit_module(build(search), context, search)
+    best, history = fit_module(build(search), training, search)
     assert history.best_epoch > 2
     config = MFConfig(epochs=40, **OVERFIT)
-    stopped, other = fit_module(build(config), context, config, interrupt("final", 2))
+    stopped, other = fit_module(build(config), training, config, interrupt("final", 2))
     assert other.interrupted
     assert equal(stopped, best)
     assert other.best_epoch == history.best_epoch  # the epochs of these weights, not of the refit
@@ -270,7 +269,7 @@ def test_interruption_without_validation_keeps_the_last_weights(small) -> None:
     assert history.interrupted
     assert history.epochs[2].train_mse < history.epochs[0].train_mse
     torch.manual_seed(0)
-    assert not torch.equal(stopped.p, build(config)(context_of(small)).p)
+    assert not torch.equal(stopped.p, build(config)(config, context_of(small)).p)
 
 
 @pytest.mark.parametrize("validation", [0, 0.1])
@@ -293,7 +292,7 @@ def test_users_and_items_without_ratings_are_settled(small) -> None:
 
 def test_no_validation_trains_for_every_epoch_on_every_rating(small) -> None:
     config = MFConfig(factors=2, epochs=4, validation=0, batch_size=1000)
-    module, history = fit_module(lambda c: Watched(config, c), context_of(small), config)
+    module, history = fit_module(Watched, context_of(small), config)
     assert [(e.phase, e.epoch, e.of) for e in history.epochs] == [("final", n, 4) for n in (1, 2, 3, 4)]
     assert history.best_epoch == 4
     assert isinstance(module, Watched)
@@ -312,6 +311,6 @@ def test_parameters_that_no_group_names_are_trained_without_l2(small) -> None:
             yield 10.0, [self.p, self.q]
 
     config = MFConfig(factors=2, epochs=2, validation=0)
-    module, _ = fit_module(lambda c: Partly(config, c), context_of(small), config)
+    module, _ = fit_module(Partly, context_of(small), config)
     assert isinstance(module, Partly)
     assert float(module.b_u.detach().abs().max()) > 0

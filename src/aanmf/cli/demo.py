@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from aanmf.data.dataset import RatingDataset
     from aanmf.recommender import Recommender
 
-MODELS = ("mf", "aanmf", "aanmf+p", "aanmf++")
+CATALOG = ("mf", "aanmf", "aanmf+p", "aanmf++")
 """What the demo trains, in this order."""
 SHOWN = "aanmf"
 """The model whose attention is drawn and which recommends and explains."""
@@ -38,8 +38,7 @@ def demo(
         "aanmf-demo"
     ),
     source: Annotated[
-        str | None,
-        typer.Option("--source", help="Ratings to use in place of MovieLens 100K: see `aanmf data --help`."),
+        str | None, typer.Option("--source", help="Ratings to use in place of MovieLens 100K: see `aanmf data --help`.")
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="A small made-up data set and few epochs: seconds, poor figures.")
@@ -51,7 +50,7 @@ def demo(
     Where MovieLens is not at hand and cannot be downloaded, ratings are made up (and the demo says so).
     """
     start = time.perf_counter()
-    for name in MODELS:
+    for name in CATALOG:
         check_target(folder / name)
     data, planted = choose_data(source or (QUICK_SOURCE if quick else None))
     train, test = data.split(test=0.2, seed=0)
@@ -73,10 +72,7 @@ def demo(
     if planted is not None and found["attention"]:
         found["attention_correlation"] = correlation(planted, found["attention"])
     user, item, best = first_recommendation(shown, train)
-    found |= {
-        "recommendation": {"user": user, "items": best.to_dicts()},
-        "explanation": explanation(shown, user, item),
-    }
+    found |= {"recommendation": {"user": user, "items": best.to_dicts()}, "explanation": explanation(shown, user, item)}
     found["seconds"] = time.perf_counter() - start
     write_results(found, folder / "results.json")
     if as_json:
@@ -148,12 +144,12 @@ def compare(
 ) -> tuple[dict[str, Recommender], list[dict[str, Any]]]:
     """Trains, scores and saves every model of the demo."""
     from aanmf.evaluation.cross_validate import warm_up
-    from aanmf.registry import make_model
+    from aanmf.recommender import make_model
 
     warm_up()
     models: dict[str, Recommender] = {}
     results: list[dict[str, Any]] = []
-    for name in MODELS:
+    for name in CATALOG:
         start = time.perf_counter()
         with epochs(name) as on_epoch:
             there = make_model(name).get_params()
@@ -168,7 +164,7 @@ def compare(
                 "rmse": scores.rmse,
                 "mae": scores.mae,
                 "n_test": scores.n,
-                "epochs": models[name].fitted_.history.best_epoch,
+                "epochs": models[name].fitted_.training_log.best_epoch,
                 "fit_seconds": seconds,
                 "folder": str(folder / name),
             }
@@ -191,10 +187,7 @@ def draw(
     learned = learned.filter(learned[by].is_in(most[by].to_list())) if len(most) else learned
     tables = {f"Attention of {type(model).__name__} on each user attribute, by {by}": learned}
     if planted is not None:
-        tables = {
-            "Planted: the attention that made the ratings": planted,
-            "Learned from the ratings": learned,
-        }
+        tables = {"Planted: the attention that made the ratings": planted, "Learned from the ratings": learned}
     pictures = [attention_heatmaps(tables, folder / f"attention.{kind}") for kind in ("png", "svg")]
     return learned.to_dicts(), [str(path) for path in pictures]
 

@@ -9,18 +9,7 @@ from typing import Any
 
 from aanmf.cli.options import AsJson
 
-_NEEDED = (
-    "torch",
-    "polars",
-    "numpy",
-    "scipy",
-    "pydantic",
-    "safetensors",
-    "pooch",
-    "matplotlib",
-    "typer",
-    "rich",
-)
+_NEEDED = ("torch", "polars", "numpy", "scipy", "pydantic", "safetensors", "pooch", "matplotlib", "typer", "rich")
 _FOR_DEVELOPERS = {"test", "test-serve", "check", "peers", "docs"}
 
 
@@ -35,19 +24,12 @@ def doctor(as_json: AsJson = False) -> None:
     console = out()
     console.print(facts("Versions", [(name, text or "not installed") for name, text in found["versions"].items()]))
     device = found["device"]
-    lines = [
-        ("device", device["name"]),
-        ("CPU cores", device["cores"]),
-        ("threads of torch", device["threads"]),
-    ]
+    lines = [("device", device["name"]), ("CPU cores", device["cores"]), ("threads of torch", device["threads"])]
     console.print(facts("Device", lines))
     rows = [(name, "found" if where else "not found", where or "") for name, where in found["data"]["found"].items()]
     console.print(table("Data", ("source", "state", "where"), [*rows, ("synthetic", "always", "made up on the spot")]))
     console.print(
-        facts(
-            None,
-            [("AANMF_DATA", found["data"]["AANMF_DATA"] or "not set"), ("cache", found["data"]["cache"])],
-        )
+        facts(None, [("AANMF_DATA", found["data"]["AANMF_DATA"] or "not set"), ("cache", found["data"]["cache"])])
     )
     rows = [
         (name, "installed" if there else "not installed", "" if there else f"pip install 'aanmf[{name}]'")

@@ -29,7 +29,7 @@ def export(
     The ONNX file is compared with the model's own predictions before it is put in place.
     """
     from aanmf.export import BATCHES, export_onnx, export_tables
-    from aanmf.registry import load_model
+    from aanmf.recommender import load_model
 
     if onnx is None and tables is None:
         raise ConfigError("export needs --onnx FILE.onnx, --tables DIR, or both")

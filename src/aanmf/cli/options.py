@@ -27,8 +27,7 @@ Settings = Annotated[
     typer.Option("--set", metavar="NAME=VALUE", help="A setting of the model, for instance factors=16. Repeatable."),
 ]
 ConfigFile = Annotated[
-    Path | None,
-    typer.Option("--config", metavar="FILE.toml", help="Settings from a TOML file; --set overrides it."),
+    Path | None, typer.Option("--config", metavar="FILE.toml", help="Settings from a TOML file; --set overrides it.")
 ]
 
 
@@ -48,19 +47,13 @@ class Source:
     users: Annotated[
         list[Path] | None,
         typer.Option(
-            "--users",
-            metavar="FILE",
-            help="Table of users, one row per id. Repeatable.",
-            rich_help_panel=_TABLES,
+            "--users", metavar="FILE", help="Table of users, one row per id. Repeatable.", rich_help_panel=_TABLES
         ),
     ] = None
     items: Annotated[
         list[Path] | None,
         typer.Option(
-            "--items",
-            metavar="FILE",
-            help="Table of items, one row per id. Repeatable.",
-            rich_help_panel=_TABLES,
+            "--items", metavar="FILE", help="Table of items, one row per id. Repeatable.", rich_help_panel=_TABLES
         ),
     ] = None
     ratings_query: Annotated[
@@ -73,22 +66,10 @@ class Source:
         ),
     ] = None
     users_query: Annotated[
-        str | None,
-        typer.Option(
-            "--users-query",
-            metavar="SQL",
-            help="One row per user.",
-            rich_help_panel=_DATABASE,
-        ),
+        str | None, typer.Option("--users-query", metavar="SQL", help="One row per user.", rich_help_panel=_DATABASE)
     ] = None
     items_query: Annotated[
-        str | None,
-        typer.Option(
-            "--items-query",
-            metavar="SQL",
-            help="One row per item.",
-            rich_help_panel=_DATABASE,
-        ),
+        str | None, typer.Option("--items-query", metavar="SQL", help="One row per item.", rich_help_panel=_DATABASE)
     ] = None
     attribute: Annotated[
         list[str] | None,
@@ -123,10 +104,7 @@ class Source:
     separator: Annotated[
         str | None,
         typer.Option(
-            "--separator",
-            metavar="TEXT",
-            help="Between cells; guessed if not given.",
-            rich_help_panel=_COLUMNS,
+            "--separator", metavar="TEXT", help="Between cells; guessed if not given.", rich_help_panel=_COLUMNS
         ),
     ] = None
     repeated: Annotated[

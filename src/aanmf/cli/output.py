@@ -8,13 +8,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from aanmf.models.catalog import CATALOG
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
 
     from aanmf.training.trainer import Epoch, OnEpoch
 
-MODELS_IN_HELP = "mf, aanmf, aanmf+p, aanmf++, svd++, fm, nfm, autorec, acmf, aesr"
+MODELS_IN_HELP = ", ".join(CATALOG)
 
 
 def out() -> Console:

@@ -144,6 +144,6 @@ def _read_toml(path: Path) -> dict[str, Any]:
 def one_model(model: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of the one model that a command trains, out of those for many (see `settings_for`)."""
     from aanmf.evaluation.cross_validate import settings_for
-    from aanmf.registry import MODELS
+    from aanmf.models.catalog import CATALOG
 
-    return settings_for(model, settings, list(MODELS))
+    return settings_for(model, settings, list(CATALOG))

@@ -73,7 +73,7 @@ def train(
 
     Started by torchrun, all processes train one model together.
     """
-    from aanmf.registry import make_model
+    from aanmf.recommender import make_model
     from aanmf.training.distributed import joined
 
     chosen = one_model(model, read_settings(settings or [], config))
@@ -88,7 +88,7 @@ def train(
                 untrained.fit(data, on_epoch=on_epoch, checkpoints=checkpoints, spread_rows=spread_rows)
         except KeyboardInterrupt:
             interrupted = True
-            if not untrained.is_fitted or not untrained.fitted_.history.epochs:
+            if not untrained.is_fitted or not untrained.fitted_.training_log.epochs:
                 notice("stopped before the first epoch was done: nothing was learned, nothing is saved")
                 raise
         seconds = time.perf_counter() - start
@@ -140,8 +140,8 @@ def _load(source: Source, model: Recommender, place: Path, ranks: Ranks) -> Rati
 
     if not is_sharded(source.source):
         return source.load()
-    if not model.per_rating:
-        notice(f"{model.name} looks at other ratings beside the one to predict: all are read into memory")
+    if not model.spec.streams:
+        notice(f"{model.spec.name} looks at other ratings beside the one to predict: all are read into memory")
         return source.load()
     prepared = source.stream(place / "data") if ranks.first else None
     ranks.wait()
@@ -184,13 +184,13 @@ def check_target(folder: Path | None) -> None:
 def figures(model: Recommender, seconds: float) -> dict[str, Any]:
     """What a fit came to, as plain values."""
     fitted = model.fitted_
-    history = fitted.history
+    history = fitted.training_log
     valid = [epoch.valid_mse for epoch in history.epochs if epoch.valid_mse is not None]
     return {
         "model": repr(model),
-        "ratings": len(fitted.context.train),
-        "users": fitted.context.n_users,
-        "items": fitted.context.n_items,
+        "ratings": len(fitted.training.train),
+        "users": fitted.training.n_users,
+        "items": fitted.training.n_items,
         "attributes": fitted.user_encoder.names,
         "epochs": history.best_epoch,
         "train_rmse": math.sqrt(history.epochs[-1].train_mse),
@@ -206,10 +206,7 @@ def _report(found: dict[str, Any], as_json: bool) -> None:
         return
     lines = [
         ("model", found["model"]),
-        (
-            "learned from",
-            f"{found['ratings']:,} ratings of {found['items']:,} items by {found['users']:,} users",
-        ),
+        ("learned from", f"{found['ratings']:,} ratings of {found['items']:,} items by {found['users']:,} users"),
         ("user attributes", ", ".join(found["attributes"]) or "none"),
         ("epochs", found["epochs"]),
         ("RMSE, training", found["train_rmse"]),

@@ -43,8 +43,7 @@ def predict(
         typer.Option("--pairs", metavar="IN.csv", help="Many pairs: a CSV or Parquet file with columns user and item."),
     ] = None,
     out_file: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="OUT.csv", help="Where the predictions go (CSV or Parquet)."),
+        Path | None, typer.Option("--out", metavar="OUT.csv", help="Where the predictions go (CSV or Parquet).")
     ] = None,
     interval: Interval = None,
     as_json: AsJson = False,
@@ -53,7 +52,7 @@ def predict(
 
     A user or item that the model has not seen gets the prediction for an average one, marked as such.
     """
-    from aanmf.registry import load_model
+    from aanmf.recommender import load_model
 
     users, items = _asked_pairs(user, item, pairs)
     model = load_model(folder)
@@ -63,14 +62,7 @@ def predict(
     flagged = predicted["fallback"].drop_nulls()
     if as_json:
         rows = {} if out_file else {"predictions": predicted.to_dicts()}
-        emit(
-            {
-                **rows,
-                "n": len(predicted),
-                "fallbacks": len(flagged),
-                "out": str(out_file) if out_file else None,
-            }
-        )
+        emit({**rows, "n": len(predicted), "fallbacks": len(flagged), "out": str(out_file) if out_file else None})
         return
     if out_file:
         out().print(f"{len(predicted):,} predictions written to {out_file}")
@@ -109,7 +101,7 @@ def recommend(
     as_json: AsJson = False,
 ) -> None:
     """Recommend items to a user, or to a new one known by attributes and a few ratings. Rated items are left out."""
-    from aanmf.registry import load_model
+    from aanmf.recommender import load_model
 
     if (user is not None) + (attributes is not None) + everyone != 1:
         raise ConfigError("recommend needs one of --user ID, --attributes NAME=VALUE,... and --all")
@@ -144,7 +136,7 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Show what a prediction looked at: attention on each attribute, and what each added to the rating."""
-    from aanmf.registry import load_model
+    from aanmf.recommender import load_model
 
     known = read_attributes(attributes) if attributes is not None else None
     if (user is None) == (known is None):

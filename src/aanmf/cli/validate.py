@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @reads_source
 def evaluate(folder: ModelFolder, source: Source, as_json: AsJson = False) -> None:
     """Measure a saved model on ratings that it was not trained on."""
-    from aanmf.registry import load_model
+    from aanmf.recommender import load_model
 
     model = load_model(folder)
     data = source.load()
@@ -106,16 +106,7 @@ def print_runs(found: CrossValidation, title: str) -> None:
     several = len(found.runs) > len(found.models)
     if several:
         rows = [
-            (
-                run.model,
-                run.fold,
-                str(run.seed),
-                run.rmse,
-                run.mae,
-                run.n_test,
-                run.epochs,
-                f"{run.fit_seconds:.1f} s",
-            )
+            (run.model, run.fold, str(run.seed), run.rmse, run.mae, run.n_test, run.epochs, f"{run.fit_seconds:.1f} s")
             for run in found.runs
         ]
         console.print(table(title, ("model", "fold", "seed", "RMSE", "MAE", "n test", "epochs", "fit"), rows))

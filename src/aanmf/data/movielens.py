@@ -22,23 +22,8 @@ AGES = ("under 18", "18-24", "25-34", "35-44", "45-49", "50-55", "56+")
 AGE_STARTS = (18, 25, 35, 45, 50, 56)
 OCCUPATIONS = (
     *("other", "academic/educator", "artist", "clerical/admin", "college/grad student", "customer service"),
-    *(
-        "doctor/health care",
-        "executive/managerial",
-        "farmer",
-        "homemaker",
-        "K-12 student",
-        "lawyer",
-        "programmer",
-    ),
-    *(
-        "retired",
-        "sales/marketing",
-        "scientist",
-        "self-employed",
-        "technician/engineer",
-        "tradesman/craftsman",
-    ),
+    *("doctor/health care", "executive/managerial", "farmer", "homemaker", "K-12 student", "lawyer", "programmer"),
+    *("retired", "sales/marketing", "scientist", "self-employed", "technician/engineer", "tradesman/craftsman"),
     *("unemployed", "writer"),
 )
 """ML-1M's occupation codes 0-20, in the words of its README."""

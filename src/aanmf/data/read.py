@@ -21,44 +21,10 @@ if TYPE_CHECKING:
 
     Source = str | PathLike[str]
 
-USER_NAMES = (
-    "user",
-    "userid",
-    "uid",
-    "customer",
-    "customerid",
-    "reviewer",
-    "reviewerid",
-    "member",
-    "memberid",
-)
+USER_NAMES = ("user", "userid", "uid", "customer", "customerid", "reviewer", "reviewerid", "member", "memberid")
 ITEM_NAMES = (
-    *(
-        "item",
-        "itemid",
-        "iid",
-        "movie",
-        "movieid",
-        "film",
-        "filmid",
-        "product",
-        "productid",
-        "book",
-        "bookid",
-    ),
-    *(
-        "isbn",
-        "asin",
-        "place",
-        "placeid",
-        "artist",
-        "artistid",
-        "song",
-        "songid",
-        "anime",
-        "animeid",
-        "business",
-    ),
+    *("item", "itemid", "iid", "movie", "movieid", "film", "filmid", "product", "productid", "book", "bookid"),
+    *("isbn", "asin", "place", "placeid", "artist", "artistid", "song", "songid", "anime", "animeid", "business"),
     *("businessid", "restaurant", "restaurantid", "joke", "jokeid", "track", "trackid", "game", "gameid"),
 )
 RATING_NAMES = ("rating", "ratings", "score", "stars", "value", "bookrating", "overall", "label")
@@ -94,10 +60,7 @@ def read_dataset(
         users=[read_table(path, separator) for path in paths["users"]] or None,
         items=[read_table(path, separator) for path in paths["items"]] or None,
         name=name or Path(ratings).stem,
-        where={
-            "ratings": str(ratings),
-            **{side: ", ".join(map(str, given)) for side, given in paths.items()},
-        },
+        where={"ratings": str(ratings), **{side: ", ".join(map(str, given)) for side, given in paths.items()}},
         **options,  # type: ignore[arg-type]
     )
 
@@ -235,13 +198,7 @@ def _times(column: pl.Series, where: str, first: int) -> pl.Series:
     if seconds.is_null().all():
         with suppress(pl.exceptions.ComputeError):  # raised where there is not one date
             seconds = text.str.to_datetime(strict=False, time_unit="ms").dt.epoch("s")
-    _refuse(
-        seconds.is_null(),
-        column,
-        where,
-        first,
-        "is not a time; give seconds since 1970 or a date like 2024-12-31",
-    )
+    _refuse(seconds.is_null(), column, where, first, "is not a time; give seconds since 1970 or a date like 2024-12-31")
     return seconds
 
 

@@ -39,21 +39,8 @@ VALUES: dict[str, dict[str, float]] = {
         **{"45-49": 0.09, "50-55": 0.08, "56+": 0.06},
     },
     "occupation": {
-        **{
-            "student": 0.15,
-            "other": 0.12,
-            "educator": 0.1,
-            "engineer": 0.08,
-            "programmer": 0.08,
-            "writer": 0.05,
-        },
-        **{
-            "administrator": 0.08,
-            "librarian": 0.05,
-            "technician": 0.04,
-            "executive": 0.04,
-            "scientist": 0.04,
-        },
+        **{"student": 0.15, "other": 0.12, "educator": 0.1, "engineer": 0.08, "programmer": 0.08, "writer": 0.05},
+        **{"administrator": 0.08, "librarian": 0.05, "technician": 0.04, "executive": 0.04, "scientist": 0.04},
         **{
             "artist": 0.03,
             "healthcare": 0.02,

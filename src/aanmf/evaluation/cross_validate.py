@@ -15,8 +15,8 @@ from aanmf.data.dataset import RatingDataset
 from aanmf.data.split import Fold, folds
 from aanmf.errors import ConfigError
 from aanmf.evaluation.significance import paired_test
-from aanmf.recommender import Recommender
-from aanmf.registry import MODELS, make_model
+from aanmf.models.catalog import CATALOG
+from aanmf.recommender import Recommender, make_model
 
 Factory = Callable[..., Recommender]
 """Makes an untrained model from settings by name, `seed` among them. A `Recommender` class is one."""
@@ -179,7 +179,7 @@ def _run(name: str, model: Recommender, protocol: str, fold: Fold, train: Rating
         rmse=scores.rmse,
         mae=scores.mae,
         n_test=scores.n,
-        epochs=model.fitted_.history.best_epoch,
+        epochs=model.fitted_.training_log.best_epoch,
         fit_seconds=seconds,
     )
 
@@ -187,13 +187,18 @@ def _run(name: str, model: Recommender, protocol: str, fold: Fold, train: Rating
 def _named(models: Sequence[str | Factory]) -> dict[str, Factory]:
     named: dict[str, Factory] = {}
     for each in models:
-        name = each if isinstance(each, str) else getattr(each, "name", getattr(each, "__name__", repr(each)))
+        name = each if isinstance(each, str) else _name_of(each)
         if name in named:
             raise ConfigError(f"model {name!r} is there twice: name each model once")
         named[name] = _by_name(each) if isinstance(each, str) else each
     if not named:
-        raise ConfigError(f"no model to cross-validate; there are: {', '.join(MODELS)}")
+        raise ConfigError(f"no model to cross-validate; available: {', '.join(CATALOG)}")
     return named
+
+
+def _name_of(factory: Factory) -> str:
+    spec = getattr(factory, "spec", None)
+    return spec.name if spec else getattr(factory, "__name__", repr(factory))
 
 
 def _by_name(name: str) -> Factory:

@@ -39,12 +39,7 @@ def paired_test(a: ArrayLike, b: ArrayLike) -> Paired:
     if np.allclose(gap, gap[0]):  # no spread: the tests are not defined
         p = 1.0 if np.allclose(gap, 0) else 0.0
         return Paired(float(gap.mean()), len(gap), p, 1.0 if p else _wilcoxon(gap))
-    return Paired(
-        float(gap.mean()),
-        len(gap),
-        float(stats.ttest_rel(left, right).pvalue),
-        _wilcoxon(gap),
-    )
+    return Paired(float(gap.mean()), len(gap), float(stats.ttest_rel(left, right).pvalue), _wilcoxon(gap))
 
 
 def _wilcoxon(gap: NDArray[np.float64]) -> float:

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aanmf.contract import ModelConfig, RatingModule, Ratings, TrainingData
 from aanmf.data.dataset import RatingDataset
-from aanmf.models.base import Context, ModelConfig, RatingModule, Ratings
-from aanmf.recommender import Recommender
-from aanmf.registry import MODELS, make_model
+from aanmf.models.catalog import spec_of
+from aanmf.recommender import Recommender, make_model
 from aanmf.training.trainer import Epoch, mean_squared_error
 
 
@@ -38,18 +38,18 @@ def error_curve(
     class Watched(kind):  # type: ignore[misc, valid-type]
         """Keeps a hold of the module that training builds."""
 
-        def _build(self, config: ModelConfig, context: Context) -> RatingModule:
-            built.append(super()._build(config, context))
+        def _build(self, config: ModelConfig, training: TrainingData) -> RatingModule:
+            built.append(super()._build(config, training))
             return built[-1]
 
-    model = Watched(**{**MODELS[name][1], **settings, "validation": 0})
+    model = Watched(**{**spec_of(name).settings, **settings, "validation": 0})
     kept: list[dict[str, Tensor]] = []
 
     def keep(_: Epoch) -> None:
         kept.append({key: value.detach().clone() for key, value in built[-1].state_dict().items()})
 
     model.fit(train, keep)
-    module, scale, device = built[-1], model.fitted_.context.scale, next(built[-1].parameters()).device
+    module, scale, device = built[-1], model.fitted_.training.scale, next(built[-1].parameters()).device
     parts = {
         part: Ratings.of(data.user, data.item, data.rating).to(device)
         for part, data in (("train_mse", train), ("test_mse", test))

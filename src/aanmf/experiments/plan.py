@@ -10,7 +10,7 @@ from typing import Any
 from aanmf.errors import ConfigError, DataError
 from aanmf.experiments.runs import Job, Run, by_key, jobs_of
 from aanmf.experiments.tuned import Tuned, tuned_settings
-from aanmf.registry import make_model
+from aanmf.recommender import make_model
 
 MODELS = ("mf", "svd++", "nfm", "acmf", "aesr", "aanmf", "aanmf+p", "aanmf++")
 """Table 4: the paper's four, and what it should have compared with."""

@@ -39,11 +39,7 @@ OnProgress = Callable[[Progress], None]
 
 
 def run_all(
-    jobs: Sequence[Job],
-    store: RunStore,
-    workers: int = 1,
-    on_progress: OnProgress | None = None,
-    later: int = 0,
+    jobs: Sequence[Job], store: RunStore, workers: int = 1, on_progress: OnProgress | None = None, later: int = 0
 ) -> list[Run]:
     """The runs of `jobs`, in their order; those that the store has are not made again.
 
@@ -132,9 +128,9 @@ def _run_in_processes(waiting: list[Job], store: RunStore, workers: int, pace: P
 @contextmanager
 def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     """Processes of one thread each, ended at once when something goes wrong or Ctrl-C is pressed."""
-    context = multiprocessing.get_context("spawn")
+    training = multiprocessing.get_context("spawn")
     before = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread)
+    pool = ProcessPoolExecutor(workers, mp_context=training, initializer=_one_thread)
     try:
         yield pool
     except BaseException:

@@ -21,14 +21,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from aanmf.contract import BatchConfig, RatingModule
 from aanmf.data import sources
 from aanmf.data.dataset import RatingDataset
 from aanmf.data.split import Fold, folds
 from aanmf.errors import ConfigError, DataError
 from aanmf.experiments.curve import error_curve
-from aanmf.models.base import BatchConfig, RatingModule
-from aanmf.recommender import Recommender
-from aanmf.registry import make_model
+from aanmf.recommender import Recommender, make_model
 from aanmf.training.trainer import OnEpoch, validation_rows
 
 Measure = Literal["test", "validation", "curve"]
@@ -41,7 +40,7 @@ class Job:
     """One fit to make.
 
     Attributes:
-        model: name, as in `aanmf.registry.MODELS`.
+        model: name, as in `aanmf.recommender.CATALOG`.
         settings: all of them, the defaults too: a changed default is another fit.
         source: name of the data set.
         fingerprint: of its ratings.
@@ -247,7 +246,7 @@ def perform(job: Job) -> Run:
     except ConfigError as error:
         raise ConfigError(f"{job.label}: {error}") from error
     seconds = time.perf_counter() - start
-    history = model.fitted_.history
+    history = model.fitted_.training_log
     if job.measure == "test":
         scores = model.evaluate(test)
         rmse, mae = scores.rmse, scores.mae
@@ -284,7 +283,7 @@ def fit_to_validate(
     params = {**model.get_params(), "validation": model.config.validation or 0.1}
     if isinstance(model.config, BatchConfig):
         model = type(model)(**{**params, "refit": False}).fit(train, on_epoch)
-        errors = [epoch.valid_mse for epoch in model.fitted_.history.epochs if epoch.valid_mse is not None]
+        errors = [epoch.valid_mse for epoch in model.fitted_.training_log.epochs if epoch.valid_mse is not None]
         return model, math.sqrt(min(errors))
     held = validation_rows(len(train), params["validation"], params["seed"])
     model = model.fit(train.take(np.setdiff1d(np.arange(len(train)), held)), on_epoch)

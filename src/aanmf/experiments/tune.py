@@ -16,7 +16,7 @@ from aanmf.errors import ConfigError, MissingExtraError
 from aanmf.experiments.runs import fit_to_validate, versions
 from aanmf.experiments.spaces import Range, Space, edges, space_of
 from aanmf.experiments.tuned import Tuned
-from aanmf.registry import make_model
+from aanmf.recommender import make_model
 from aanmf.training.trainer import Epoch
 
 if TYPE_CHECKING:

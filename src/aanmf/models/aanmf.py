@@ -12,16 +12,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aanmf.models.base import AttributeSets, BatchConfig, Context, RatingModule, embedding, lookup
-from aanmf.models.layers import (
-    POOLING,
-    AttentionCell,
-    AttributeEmbedding,
-    Dropout,
-    SetsOf,
-    masked_softmax,
-    weighted_sum,
-)
+from aanmf.contract import BatchConfig, RatingModule, TrainingData, embedding, lookup
+from aanmf.data.attributes import AttributeSet
+from aanmf.models.layers import POOLING, AttentionCell, AttributeEmbedding, Dropout, masked_softmax, weighted_sum
 
 
 class AANMFConfig(BatchConfig):
@@ -49,14 +42,14 @@ class AANMFConfig(BatchConfig):
 class AANMFModule(RatingModule):
     """r_ui = dense([x_ui ; q_i]), x_ui = pooling(p_u, {lambda_j a_j}), lambda = attention cell (Algorithm 1)."""
 
-    def __init__(self, config: AANMFConfig, context: Context) -> None:
+    def __init__(self, config: AANMFConfig, training: TrainingData) -> None:
         super().__init__()
         k = config.factors
         self.config = config
-        self.sets = SetsOf(context.users)
-        self.p = embedding(context.n_users + 1, k, config.init_std)
-        self.q = embedding(context.n_items + 1, k, config.init_std)
-        self.a = AttributeEmbedding(context.n_user_values, context.user_vector_sizes, k, config.init_std)
+        self.sets = training.users
+        self.p = embedding(training.n_users + 1, k, config.init_std)
+        self.q = embedding(training.n_items + 1, k, config.init_std)
+        self.a = AttributeEmbedding(training.users, k, config.init_std)
         self.cell = AttentionCell(k)
         self.pooling = POOLING[config.pooling]
         self.dropout = Dropout(config.dropout)
@@ -65,9 +58,9 @@ class AANMFModule(RatingModule):
         self.upper = nn.ModuleList(upper)
         # [x ; q] concat: W [x ; q] = Wx x + Wq q, and the second product is needed once per item only
         self.from_q = nn.Linear(k, widths[1], bias=False) if config.interaction == "concat" else None
-        nn.init.constant_((upper or [self.first])[-1].bias, context.mean)
+        nn.init.constant_((upper or [self.first])[-1].bias, training.mean)
 
-    def forward(self, users: Tensor, items: Tensor, sets: AttributeSets | None = None) -> Tensor:
+    def forward(self, users: Tensor, items: Tensor, sets: AttributeSet | None = None) -> Tensor:
         """See `RatingModule.forward`."""
         sets = self.sets.rows(users) if sets is None else sets
         values, q = self.a(sets.vectors), self.q  # (V, K), (M + 1, K)
@@ -84,7 +77,7 @@ class AANMFModule(RatingModule):
             z = layer(self.dropout.relu(z))
         return z.squeeze(-1)
 
-    def attention(self, users: Tensor, items: Tensor, sets: AttributeSets | None = None) -> Tensor:
+    def attention(self, users: Tensor, items: Tensor, sets: AttributeSet | None = None) -> Tensor:
         """See `RatingModule.attention`."""
         sets = self.sets.rows(users) if sets is None else sets
         return self.cell(self.a(sets.vectors), self.q, items, sets)
@@ -93,10 +86,7 @@ class AANMFModule(RatingModule):
         """Embedding tables, and weights (not biases) of dense layers and attention cell."""
         yield self.config.l2, [self.p, self.q, *self.a.parameters()]
         dense = [self.first, *self.upper, self.cell.value, self.cell.item, self.cell.out]
-        yield (
-            self.config.l2_dense,
-            [layer.weight for layer in [*dense, *([self.from_q] if self.from_q else [])]],
-        )
+        yield (self.config.l2_dense, [layer.weight for layer in [*dense, *([self.from_q] if self.from_q else [])]])
 
     def user_tables(self) -> list[Tensor]:
         """The table p."""
@@ -106,7 +96,7 @@ class AANMFModule(RatingModule):
         """The table q."""
         return [self.q]
 
-    def catalogue(self, users: Tensor, sets: AttributeSets | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    def catalogue(self, users: Tensor, sets: AttributeSet | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Scores of all items, by groups of users who share their attributes.
 
         Pooling and interaction are linear in p_u: z = p_u * A_i + B_i, where A and B depend on the item and the
@@ -136,7 +126,7 @@ class AANMFModule(RatingModule):
                 ]
                 yield part, torch.cat(scores)
 
-    def _group(self, values: Tensor, q: Tensor, one: AttributeSets, weight: Tensor) -> tuple[Tensor | None, Tensor]:
+    def _group(self, values: Tensor, q: Tensor, one: AttributeSet, weight: Tensor) -> tuple[Tensor | None, Tensor]:
         """A and B (M, K) of z = p * A + B, for one attribute set and weights (M, J); A None stands for ones."""
         index = one.value.expand(len(q), -1)
         total = weighted_sum(values, index, weight)
@@ -150,7 +140,7 @@ class AANMFModule(RatingModule):
         return scale, shift
 
 
-def equal_rows(sets: AttributeSets) -> list[Tensor]:
+def equal_rows(sets: AttributeSet) -> list[Tensor]:
     """Positions grouped by equal attribute sets."""
     key = torch.cat([sets.value.double(), sets.weight.double(), sets.mask.double()], dim=1)
     if key.shape[1] == 0:

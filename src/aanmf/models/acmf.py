@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from aanmf.models.base import AttributeSets, Context
+from aanmf.contract import TrainingData
 from aanmf.models.mf import MFConfig, MFModule
 from aanmf.models.sparse import SparseMatrix
 
@@ -41,10 +41,10 @@ class ACMFModule(MFModule):
     with training ratings and at least one attribute take part, the others are not pulled.
     """
 
-    def __init__(self, config: ACMFConfig, context: Context) -> None:
-        super().__init__(config, context)
+    def __init__(self, config: ACMFConfig, training: TrainingData) -> None:
+        super().__init__(config, training)
         self.alpha, self.neighbours = config.alpha, config.neighbours
-        self.context = context
+        self.data = training
         self.graph: SparseMatrix | None = None  # C, built when training asks for the penalty
 
     def penalty(self, users: Tensor, items: Tensor) -> Tensor:
@@ -54,21 +54,21 @@ class ACMFModule(MFModule):
         f in N(i) and 0 otherwise; d_i is the sum of row i and column i of C.
         """
         if self.graph is None:
-            self.graph = neighbour_graph(self.context, self.neighbours).to(self.q.device)
+            self.graph = neighbour_graph(self.data, self.neighbours).to(self.q.device)
         c = self.graph
         d = torch.zeros_like(self.b_i[:, 0])
         d = d.index_add(0, c.col, c.value).index_add(0, c.row, c.value)
         pull = (d @ self.q.square()).sum() - 2 * (self.q * c.product(self.q)).sum()
-        return self.alpha / len(self.context.train) * pull
+        return self.alpha / len(self.data.train) * pull
 
 
-def neighbour_graph(context: Context, k: int) -> SparseMatrix:
+def neighbour_graph(training: TrainingData, k: int) -> SparseMatrix:
     """C (n_items + 1, n_items + 1): COS(i, f) of each item i with its k most similar items f."""
-    sets = AttributeSets.of(context.items)
-    label = sets.mask & (sets.value < context.n_item_values)
-    has = torch.zeros(len(sets.value), context.n_item_values + 1, dtype=torch.int64)
-    has.scatter_(1, torch.where(label, sets.value, context.n_item_values), 1)
-    rated = torch.bincount(context.train.item, minlength=len(has)) > 0
+    sets = training.items
+    label = sets.mask & (sets.value < training.items.n_values)
+    has = torch.zeros(len(sets.value), training.items.n_values + 1, dtype=torch.int64)
+    has.scatter_(1, torch.where(label, sets.value, training.items.n_values), 1)
+    rated = torch.bincount(training.train.item, minlength=len(has)) > 0
     rows = torch.nonzero(rated & label.any(dim=1)).squeeze(1)
     z, delta = coupled_values(has[rows, :-1])
     found: list[tuple[Tensor, Tensor, Tensor]] = []

@@ -23,8 +23,10 @@ from scipy import sparse
 from scipy.sparse.linalg import svds
 from torch import Tensor
 
+from aanmf.contract import Ratings, TrainingData
+from aanmf.data.dataset import Vocabulary
+from aanmf.data.links import read_links
 from aanmf.models.autorec import AutoEncoder, AutoEncoderConfig
-from aanmf.models.base import Context, Ratings
 from aanmf.models.sparse import SparseMatrix
 
 
@@ -47,6 +49,10 @@ class AESRConfig(AutoEncoderConfig):
     pull: float = Field(default=2.0, ge=0)
     """Strength of the pull of a user's code to the mean code of his neighbours, on the scale of `l2`."""
 
+    def read_links(self, users: Vocabulary) -> NDArray[np.int64] | None:
+        """See `ModelConfig.read_links`."""
+        return None if self.trust is None else read_links(self.trust, users)
+
 
 class AESRModule(AutoEncoder):
     """r_ui = mu + d_u + c_i + W_i . h_u, h_u = ReLU(|N(u)|^-1/2 sum_{k in N(u)} (r_uk - mu) V_k + b).
@@ -56,13 +62,12 @@ class AESRModule(AutoEncoder):
 
     Args:
         config: settings.
-        context: ratings; attributes are not used.
-        trust: (m, 2) positions of users joined by trust; None: the graph is made from the training ratings.
+        training: ratings, and links of trust where `trust` names a file of them; attributes are not used.
     """
 
-    def __init__(self, config: AESRConfig, context: Context, trust: NDArray[np.int64] | None = None) -> None:
-        super().__init__(config, context, of_users=True, activation="relu")
-        self.config, self.context, self.trust = config, context, trust
+    def __init__(self, config: AESRConfig, training: TrainingData) -> None:
+        super().__init__(config, training, of_users=True, activation="relu")
+        self.config, self.data = config, training
         self.near: SparseMatrix | None = None  # mean over S(u), built when training asks for the penalty
 
     def penalty(self, users: Tensor, items: Tensor) -> Tensor:
@@ -71,14 +76,14 @@ class AESRModule(AutoEncoder):
             self.near = self._semantic_neighbours().to(self.v.device)
         h = self.activation(self.ratings.product(self.v) + self.b)
         apart = (h - self.near.product(h))[self.near.count > 0]
-        return self.config.pull / len(self.context.train) * apart.square().sum()
+        return self.config.pull / len(self.data.train) * apart.square().sum()
 
     def _semantic_neighbours(self) -> SparseMatrix:
-        n, config = self.context.n_users + 1, self.config
-        if self.trust is None:
-            graph = co_rating_graph(self.context.train, n, config.links)
+        n, config, trust = self.data.n_users + 1, self.config, self.data.links
+        if trust is None:
+            graph = co_rating_graph(self.data.train, n, config.links)
         else:
-            graph = undirected(self.trust[:, 0], self.trust[:, 1], np.ones(len(self.trust)), n)
+            graph = undirected(trust[:, 0], trust[:, 1], np.ones(len(trust)), n)
         user, near = nearest(node_embeddings(graph, config.walk, config.node_factors), config.neighbours)
         share = 1.0 / np.bincount(user, minlength=n)[user]
         return SparseMatrix(torch.as_tensor(user), torch.as_tensor(near), torch.as_tensor(share), (n, n))

@@ -13,7 +13,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aanmf.models.base import AttributeSets, BatchConfig, Context, RatingModule, embedding
+from aanmf.contract import BatchConfig, RatingModule, TrainingData, embedding
+from aanmf.data.attributes import AttributeSet
 from aanmf.models.sparse import SparseMatrix
 
 ACTIVATIONS = {"relu": F.relu, "sigmoid": torch.sigmoid, "identity": nn.Identity()}
@@ -59,19 +60,19 @@ class AutoEncoder(RatingModule):
 
     mu: Tensor
 
-    def __init__(self, config: AutoEncoderConfig, context: Context, of_users: bool, activation: str) -> None:
+    def __init__(self, config: AutoEncoderConfig, training: TrainingData, of_users: bool, activation: str) -> None:
         super().__init__()
-        user, item, rating = context.train.user, context.train.item, context.train.rating
-        n_users, n_items = context.n_users + 1, context.n_items + 1
+        user, item, rating = training.train.user, training.train.item, training.train.rating
+        n_users, n_items = training.n_users + 1, training.n_items + 1
         row, col, n, m = (user, item, n_users, n_items) if of_users else (item, user, n_items, n_users)
         norm = torch.bincount(row, minlength=n).float().rsqrt()  # |N|^-1/2
-        self.ratings = SparseMatrix(row, col, (rating - context.mean) * norm[row], (n, m))
+        self.ratings = SparseMatrix(row, col, (rating - training.mean) * norm[row], (n, m))
         self.v = embedding(m, config.factors)
         self.b = nn.Parameter(torch.zeros(config.factors))
         self.w = embedding(m, config.factors)
         self.c = nn.Parameter(torch.zeros(m, 1))
         self.d = nn.Parameter(torch.zeros(n, 1))
-        self.register_buffer("mu", torch.tensor(context.mean), persistent=False)
+        self.register_buffer("mu", torch.tensor(training.mean), persistent=False)
         self.l2, self.l2_bias, self.dropout = config.l2, config.l2_bias, config.dropout
         self.of_users, self.activation = of_users, ACTIVATIONS[activation]
 
@@ -80,7 +81,7 @@ class AutoEncoder(RatingModule):
         value = F.dropout(self.ratings.value, self.dropout, self.training)
         return self.activation(self.ratings(self.v, rows, value) + self.b)
 
-    def forward(self, users: Tensor, items: Tensor, sets: AttributeSets | None = None) -> Tensor:
+    def forward(self, users: Tensor, items: Tensor, sets: AttributeSet | None = None) -> Tensor:
         """See `RatingModule.forward`; attributes are not used."""
         rows, out = (users, items) if self.of_users else (items, users)
         biases = self.d.index_select(0, rows) + self.c.index_select(0, out)
@@ -100,7 +101,7 @@ class AutoEncoder(RatingModule):
         """What belongs to items: d where they are encoded, else the output side."""
         return [self.w, self.c] if self.of_users else [self.d]
 
-    def catalogue(self, users: Tensor, sets: AttributeSets | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    def catalogue(self, users: Tensor, sets: AttributeSet | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """One matrix product per block of users."""
         codes = None if self.of_users else self.codes(torch.arange(self.n_items, device=users.device))
         for start in range(0, len(users), block := 512):
@@ -117,5 +118,5 @@ class AutoEncoder(RatingModule):
 class AutoRecModule(AutoEncoder):
     """I-AutoRec, or U-AutoRec; see `AutoEncoder`."""
 
-    def __init__(self, config: AutoRecConfig, context: Context) -> None:
-        super().__init__(config, context, of_users=config.encodes == "users", activation=config.activation)
+    def __init__(self, config: AutoRecConfig, training: TrainingData) -> None:
+        super().__init__(config, training, of_users=config.encodes == "users", activation=config.activation)

@@ -11,8 +11,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from aanmf.models.base import AttributeSets, BatchConfig, Context, RatingModule, embedding
-from aanmf.models.layers import AttributeEmbedding, SetsOf, weighted_sum
+from aanmf.contract import BatchConfig, RatingModule, TrainingData, embedding
+from aanmf.data.attributes import AttributeSet
+from aanmf.models.layers import AttributeEmbedding, weighted_sum
 
 
 class FMConfig(BatchConfig):
@@ -37,17 +38,17 @@ class Features(nn.Module):
     of.
     """
 
-    def __init__(self, n: int, factors: int, values: tuple[int, tuple[int, ...]] | None) -> None:
+    def __init__(self, n: int, factors: int, sets: AttributeSet | None) -> None:
         super().__init__()
         self.v = embedding(n, factors)
         self.w = nn.Parameter(torch.zeros(n, 1))
         self.v_a: AttributeEmbedding | None = None
         self.w_a: AttributeEmbedding | None = None
-        if values is not None:
-            self.v_a = AttributeEmbedding(*values, factors)
-            self.w_a = AttributeEmbedding(*values, 1, std=0.0)
+        if sets is not None:
+            self.v_a = AttributeEmbedding(sets, factors)
+            self.w_a = AttributeEmbedding(sets, 1, std=0.0)
 
-    def forward(self, rows: Tensor, sets: AttributeSets) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, rows: Tensor, sets: AttributeSet) -> tuple[Tensor, Tensor, Tensor]:
         """The sums of x w (B,), of x v (B, K) and of (x v)^2 (B, K), for ids `rows` and attributes `sets`."""
         linear, total = self.w.index_select(0, rows), self.v.index_select(0, rows)
         squares = total.square()
@@ -67,17 +68,16 @@ class Features(nn.Module):
 class FMModule(RatingModule):
     """r_ui = w_0 + sum_f x_f w_f + sum_{f<g} x_f x_g v_f . v_g, with features x: user, item, attributes."""
 
-    def __init__(self, config: FMConfig, context: Context) -> None:
+    def __init__(self, config: FMConfig, training: TrainingData) -> None:
         super().__init__()
-        users = (context.n_user_values, context.user_vector_sizes)
-        items = (context.n_item_values, context.item_vector_sizes)
+        users, items = training.users, training.items
         self.config = config
-        self.sets, self.item_sets = SetsOf(context.users), SetsOf(context.items)
-        self.w_0 = nn.Parameter(torch.tensor(context.mean))
-        self.user = Features(context.n_users + 1, config.factors, users if config.user_attributes else None)
-        self.item = Features(context.n_items + 1, config.factors, items if config.item_attributes else None)
+        self.sets, self.item_sets = users, items
+        self.w_0 = nn.Parameter(torch.tensor(training.mean))
+        self.user = Features(training.n_users + 1, config.factors, users if config.user_attributes else None)
+        self.item = Features(training.n_items + 1, config.factors, items if config.item_attributes else None)
 
-    def terms(self, users: Tensor, items: Tensor, sets: AttributeSets | None) -> tuple[Tensor, Tensor]:
+    def terms(self, users: Tensor, items: Tensor, sets: AttributeSet | None) -> tuple[Tensor, Tensor]:
         """The linear terms (B,), and the bi-interaction pooling of all features (B, K).
 
         f_BI = sum_{f<g} x_f v_f * x_g v_g = 1/2 [(sum_f x_f v_f)^2 - sum_f (x_f v_f)^2]   (NFM, Eq 3 and 4)
@@ -87,7 +87,7 @@ class FMModule(RatingModule):
         pooled = 0.5 * ((total_u + total_i).square() - squares_u - squares_i)
         return self.w_0 + linear_u + linear_i, pooled
 
-    def forward(self, users: Tensor, items: Tensor, sets: AttributeSets | None = None) -> Tensor:
+    def forward(self, users: Tensor, items: Tensor, sets: AttributeSet | None = None) -> Tensor:
         """See `RatingModule.forward`."""
         linear, pooled = self.terms(users, items, sets)
         return linear + pooled.sum(-1)
@@ -105,7 +105,7 @@ class FMModule(RatingModule):
         """Tables v and w of the items."""
         return [self.item.v, self.item.w]
 
-    def catalogue(self, users: Tensor, sets: AttributeSets | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    def catalogue(self, users: Tensor, sets: AttributeSet | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """User and item meet in one inner product; what lies within a side is computed once per row."""
         items = torch.arange(self.n_items, device=users.device)
         linear_i, total_i, squares_i = self.item(items, self.item_sets.rows(items))

@@ -15,35 +15,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from aanmf.data.encode import Slots
-from aanmf.models.base import AttributeSets, embedding, lookup
-
-
-class SetsOf(nn.Module):
-    """Attribute sets of all users (items) as buffers, so that a batch is positions and ratings only."""
-
-    value: Tensor
-    weight: Tensor
-    mask: Tensor
-
-    def __init__(self, slots: Slots) -> None:
-        super().__init__()
-        sets = AttributeSets.of(slots)
-        self.register_buffer("value", sets.value, persistent=False)
-        self.register_buffer("weight", sets.weight, persistent=False)
-        self.register_buffer("mask", sets.mask, persistent=False)
-        for m, vectors in enumerate(sets.vectors):
-            self.register_buffer(f"vectors{m}", vectors, persistent=False)
-        self.n_vectors = len(sets.vectors)
-
-    def all(self) -> AttributeSets:
-        """Everything."""
-        vectors = tuple(getattr(self, f"vectors{m}") for m in range(self.n_vectors))
-        return AttributeSets(self.value, self.weight, self.mask, vectors)
-
-    def rows(self, index: Tensor) -> AttributeSets:
-        """The sets of some users (items)."""
-        return self.all().rows(index)
+from aanmf.contract import embedding, lookup
+from aanmf.data.attributes import AttributeSet
 
 
 class Dropout(nn.Module):
@@ -101,11 +74,11 @@ class DroppedReLU(torch.autograd.Function):
 class AttributeEmbedding(nn.Module):
     """The vectors a_v of all attribute values: a free one per label, a projected one per vector."""
 
-    def __init__(self, n_values: int, vector_sizes: Sequence[int], factors: int, std: float = 0.1) -> None:
+    def __init__(self, sets: AttributeSet, factors: int, std: float = 0.1) -> None:
         super().__init__()
-        self.weight = embedding(max(1, n_values), factors, std)
-        self.projections = nn.ParameterList([embedding(size, factors, std) for size in vector_sizes])
-        self.n_values = n_values
+        self.weight = embedding(max(1, sets.n_values), factors, std)
+        self.projections = nn.ParameterList([embedding(size, factors, std) for size in sets.vector_sizes])
+        self.n_values = sets.n_values
 
     def forward(self, vectors: Sequence[Tensor]) -> Tensor:
         """(V, K): the labels' vectors, then those of every row of every vector attribute."""
@@ -131,7 +104,7 @@ class AttentionCell(nn.Module):
         self.out = nn.Linear(factors, 1)  # W2, b2
         nn.init.ones_(self.out.bias)  # softmax ignores b2, but ReLU does not: start where it has a slope
 
-    def forward(self, values: Tensor, q: Tensor, items: Tensor, sets: AttributeSets) -> Tensor:
+    def forward(self, values: Tensor, q: Tensor, items: Tensor, sets: AttributeSet) -> Tensor:
         """Attention weights.
 
         Args:

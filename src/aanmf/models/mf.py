@@ -8,7 +8,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from aanmf.models.base import AttributeSets, BatchConfig, Context, RatingModule, embedding
+from aanmf.contract import BatchConfig, RatingModule, TrainingData, embedding
+from aanmf.data.attributes import AttributeSet
 
 
 class MFConfig(BatchConfig):
@@ -25,16 +26,16 @@ class MFModule(RatingModule):
 
     mu: Tensor
 
-    def __init__(self, config: MFConfig, context: Context) -> None:
+    def __init__(self, config: MFConfig, training: TrainingData) -> None:
         super().__init__()
         self.config = config
-        self.p = embedding(context.n_users + 1, config.factors)
-        self.q = embedding(context.n_items + 1, config.factors)
-        self.b_u = nn.Parameter(torch.zeros(context.n_users + 1, 1))
-        self.b_i = nn.Parameter(torch.zeros(context.n_items + 1, 1))
-        self.register_buffer("mu", torch.tensor(context.mean), persistent=False)
+        self.p = embedding(training.n_users + 1, config.factors)
+        self.q = embedding(training.n_items + 1, config.factors)
+        self.b_u = nn.Parameter(torch.zeros(training.n_users + 1, 1))
+        self.b_i = nn.Parameter(torch.zeros(training.n_items + 1, 1))
+        self.register_buffer("mu", torch.tensor(training.mean), persistent=False)
 
-    def forward(self, users: Tensor, items: Tensor, sets: AttributeSets | None = None) -> Tensor:
+    def forward(self, users: Tensor, items: Tensor, sets: AttributeSet | None = None) -> Tensor:
         """See `RatingModule.forward`; attributes are not used."""
         biases = self.b_u.index_select(0, users) + self.b_i.index_select(0, items)
         interaction = self.p.index_select(0, users) * self.q.index_select(0, items)
@@ -53,14 +54,14 @@ class MFModule(RatingModule):
         """Q and b_i."""
         return [self.q, self.b_i]
 
-    def catalogue(self, users: Tensor, sets: AttributeSets | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    def catalogue(self, users: Tensor, sets: AttributeSet | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """One matrix product per block of users."""
         for start in range(0, len(users), block := 512):
             part = torch.arange(start, min(start + block, len(users)), device=users.device)
             bias = self.mu + self.b_u[users[part]] + self.b_i[:-1, 0]
             yield part, torch.addmm(bias, self.p[users[part]], self.q[:-1].T)
 
-    def fold_in(self, user: int, sets: AttributeSets | None, items: Tensor, ratings: Tensor) -> Tensor:
+    def fold_in(self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor) -> Tensor:
         """See `RatingModule.fold_in`: p_u and b_u move to the minimum of the training loss on the new ratings."""
         (_, (scores,)), *_ = self.catalogue(torch.tensor([user], device=items.device))
         inputs = torch.cat([self.q, torch.ones_like(self.b_i)], dim=1)  # (I, K + 1)

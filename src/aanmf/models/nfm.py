@@ -12,7 +12,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aanmf.models.base import AttributeSets, Context, RatingModule
+from aanmf.contract import RatingModule, TrainingData
+from aanmf.data.attributes import AttributeSet
 from aanmf.models.fm import FMConfig, FMModule
 
 
@@ -38,8 +39,8 @@ class NFMModule(FMModule):
 
     config: NFMConfig
 
-    def __init__(self, config: NFMConfig, context: Context) -> None:
-        super().__init__(config, context)
+    def __init__(self, config: NFMConfig, training: TrainingData) -> None:
+        super().__init__(config, training)
         widths = [config.factors, *config.layers]
         self.dense = nn.ModuleList([nn.Linear(*width) for width in pairwise(widths)])
         norm = BatchNorm if config.batch_norm else nn.Identity
@@ -47,7 +48,7 @@ class NFMModule(FMModule):
         self.h = nn.Linear(widths[-1], 1, bias=False)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, users: Tensor, items: Tensor, sets: AttributeSets | None = None) -> Tensor:
+    def forward(self, users: Tensor, items: Tensor, sets: AttributeSet | None = None) -> Tensor:
         """See `RatingModule.forward`."""
         linear, z = self.terms(users, items, sets)
         z = self.dropout(self.norms[0](z))
@@ -61,7 +62,7 @@ class NFMModule(FMModule):
         layers = [*self.dense.named_parameters(), *self.h.named_parameters()]
         yield self.config.l2_dense, [each for name, each in layers if name.endswith("weight")]
 
-    def catalogue(self, users: Tensor, sets: AttributeSets | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    def catalogue(self, users: Tensor, sets: AttributeSet | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Pair by pair: above the pooling nothing is shared."""
         return RatingModule.catalogue(self, users, sets)
 

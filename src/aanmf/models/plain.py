@@ -15,16 +15,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from aanmf.contract import RatingModule
+from aanmf.data.attributes import AttributeSet
 from aanmf.errors import ConfigError
 from aanmf.models.aanmf import AANMFModule
-from aanmf.models.aanmfpp import AANMFppModule
+from aanmf.models.aanmfpp.module import AANMFppModule
+from aanmf.models.aanmfpp.ridge import KernelRidge
 from aanmf.models.autorec import AutoEncoder
-from aanmf.models.base import RatingModule
 from aanmf.models.fm import FMModule
-from aanmf.models.layers import SetsOf
 from aanmf.models.mf import MFModule
 from aanmf.models.nfm import NFMModule
-from aanmf.models.ridge import KernelRidge
 from aanmf.models.svdpp import SVDppModule
 
 
@@ -94,7 +94,7 @@ class PlainAANMF(Plain):
     def __init__(self, module: AANMFModule) -> None:
         none = torch.zeros(len(module.p)), torch.zeros(len(module.q))
         super().__init__(Side(none[0], module.p), Side(none[1], module.q))
-        sets, a = module.sets.all(), module.a(module.sets.all().vectors)
+        sets, a = module.sets, module.a(module.sets.vectors)
         cell = module.cell
         self._keep(
             a=a, a_score=cell.value(a), z_score=cell.item(module.q), out=cell.out.weight[0], out_bias=cell.out.bias
@@ -152,7 +152,7 @@ class PlainAANMFpp(Plain):
         users = Side(stack([e.b_u for _, e in members]), stack([e.x for _, e in members]))
         items = Side(stack([e.b_i for _, e in members]), stack([e.z for _, e in members]))
         super().__init__(users, items)
-        k, sets = module.config.factors, module.sets.all()
+        k, sets = module.config.factors, module.sets
         tables = [member.a(sets.vectors) for member, _ in members]
         cells = [member.cell for member, _ in members]
         self.attend, self.attention = module.attend, module.config.attention
@@ -286,10 +286,10 @@ def _fm(module: FMModule) -> Plain:
     """Of the pooling 1/2 [(X + Z)^2 - ...], X * Z is what both sides share; the rest belongs to one side."""
     sides: list[Side] = []
     within: list[Tensor] = []
-    halves: tuple[tuple[nn.Module, SetsOf], ...] = ((module.user, module.sets), (module.item, module.item_sets))
+    halves: tuple[tuple[nn.Module, AttributeSet], ...] = ((module.user, module.sets), (module.item, module.item_sets))
     for features, sets in halves:
         rows = torch.arange(len(sets.mask), device=sets.mask.device)
-        linear, total, squares = features(rows, sets.all())
+        linear, total, squares = features(rows, sets)
         sides.append(Side(linear, total))
         within.append(0.5 * (total.square() - squares))
     users, items = sides[0]._replace(bias=module.w_0 + sides[0].bias), sides[1]

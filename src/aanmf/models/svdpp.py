@@ -11,8 +11,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from aanmf.models.base import AttributeSets, BatchConfig, Context, RatingModule, embedding
-from aanmf.models.layers import AttributeEmbedding, SetsOf, weighted_sum
+from aanmf.contract import BatchConfig, RatingModule, TrainingData, embedding
+from aanmf.data.attributes import AttributeSet
+from aanmf.models.layers import AttributeEmbedding, weighted_sum
 from aanmf.models.sparse import SparseMatrix
 
 
@@ -39,32 +40,32 @@ class SVDppModule(RatingModule):
 
     mu: Tensor
 
-    def __init__(self, config: SVDppConfig, context: Context) -> None:
+    def __init__(self, config: SVDppConfig, training: TrainingData) -> None:
         super().__init__()
         self.config = config
-        n_users, n_items = context.n_users + 1, context.n_items + 1
+        n_users, n_items = training.n_users + 1, training.n_items + 1
         self.p = embedding(n_users, config.factors)
         self.q = embedding(n_items, config.factors)
         self.y = embedding(n_items, config.factors)
         self.b_u = nn.Parameter(torch.zeros(n_users, 1))
         self.b_i = nn.Parameter(torch.zeros(n_items, 1))
-        self.register_buffer("mu", torch.tensor(context.mean), persistent=False)
-        user, item = context.train.user, context.train.item
+        self.register_buffer("mu", torch.tensor(training.mean), persistent=False)
+        user, item = training.train.user, training.train.item
         norm = torch.bincount(user, minlength=n_users).float().rsqrt()  # |N(u)|^-1/2
         self.history = SparseMatrix(user, item, norm[user], (n_users, n_items))
-        self.sets = SetsOf(context.users)
+        self.sets = training.users
         self.a: AttributeEmbedding | None = None
         if config.attributes:
-            self.sharing = int(self.sets.mask.sum()) / max(1, context.n_user_values)  # users per value, on average
-            self.a = AttributeEmbedding(context.n_user_values, context.user_vector_sizes, config.factors)
+            self.sharing = int(self.sets.mask.sum()) / max(1, training.users.n_values)  # users per value, on average
+            self.a = AttributeEmbedding(training.users, config.factors)
 
-    def forward(self, users: Tensor, items: Tensor, sets: AttributeSets | None = None) -> Tensor:
+    def forward(self, users: Tensor, items: Tensor, sets: AttributeSet | None = None) -> Tensor:
         """See `RatingModule.forward`."""
         biases = self.b_u.index_select(0, users) + self.b_i.index_select(0, items)
         interaction = self._x(users, sets) * self.q.index_select(0, items)
         return self.mu + biases.squeeze(-1) + interaction.sum(-1)
 
-    def _x(self, users: Tensor, sets: AttributeSets | None) -> Tensor:
+    def _x(self, users: Tensor, sets: AttributeSet | None) -> Tensor:
         """x_u (B, K)."""
         x = self.p.index_select(0, users) + self.history(self.y, users)
         if self.a is None:
@@ -91,7 +92,7 @@ class SVDppModule(RatingModule):
         """Tables q and b_i (y is read for rated items only)."""
         return [self.q, self.b_i]
 
-    def catalogue(self, users: Tensor, sets: AttributeSets | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    def catalogue(self, users: Tensor, sets: AttributeSet | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """One matrix product per block of users."""
         for start in range(0, len(users), block := 512):
             part = torch.arange(start, min(start + block, len(users)), device=users.device)

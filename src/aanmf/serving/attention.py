@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from aanmf.data.attributes import AttributeSet
 from aanmf.explanation import mean_attention
-from aanmf.models.base import AttributeSets
 from aanmf.serving.served import ServedModel
 
 SAMPLE = 40_000
@@ -37,7 +37,7 @@ class AttentionMap:
 def attention_maps(served: ServedModel, most_values: int = 60) -> list[AttentionMap]:
     """One map per categorical or multi-valued item attribute; none for a model without attention."""
     fitted, module = served.model.fitted_, served.model.module_
-    names, train = tuple(fitted.user_encoder.names), fitted.context.train
+    names, train = tuple(fitted.user_encoder.names), fitted.training.train
     one = torch.zeros(1, dtype=torch.int64, device=served.device)
     with torch.inference_mode():
         if not names or module.attention(one, one) is None:
@@ -45,8 +45,8 @@ def attention_maps(served: ServedModel, most_values: int = 60) -> list[Attention
     rng = np.random.default_rng(0)
     chosen = np.arange(len(train)) if len(train) <= SAMPLE else rng.choice(len(train), SAMPLE, replace=False)
     user, item = train.user.cpu().numpy()[chosen], train.item.cpu().numpy()[chosen]
-    mean = mean_attention(module, fitted.user_encoder, fitted.context.users, user, item)
-    slots, encoder = fitted.context.items, fitted.item_encoder
+    mean = mean_attention(module, fitted.user_encoder, fitted.training.users, user, item)
+    slots, encoder = fitted.training.items, fitted.item_encoder
     owner, labels = encoder.slot_attributes(slots), encoder.value_labels
     maps: list[AttentionMap] = []
     for j, each in enumerate(encoder.fitted):
@@ -67,7 +67,7 @@ def attention_maps(served: ServedModel, most_values: int = 60) -> list[Attention
 
 
 @torch.inference_mode()
-def attention_on(served: ServedModel, at: int, sets: AttributeSets, items: Sequence[str]) -> NDArray[np.float64] | None:
+def attention_on(served: ServedModel, at: int, sets: AttributeSet, items: Sequence[str]) -> NDArray[np.float64] | None:
     """Attention (n, A) of one user on each attribute, for n items; None for a model without.
 
     Args:
@@ -82,6 +82,6 @@ def attention_on(served: ServedModel, at: int, sets: AttributeSets, items: Seque
     lam = served.model.module_.attention(torch.full_like(positions, at), positions, many)
     if lam is None:
         return None
-    owner = encoder.slot_attributes(sets.slots())[0]
+    owner = encoder.slot_attributes(sets)[0]
     weights = lam.double().cpu().numpy()
     return np.stack([weights[:, owner == j].sum(axis=1) for j in range(len(encoder.names))], axis=1)

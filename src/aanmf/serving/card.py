@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from importlib.metadata import PackageNotFoundError, version
 
-from aanmf.data.encode import AttributeEncoder
+from aanmf.data.attributes import AttributeEncoder
 from aanmf.data.schema import Kind
 from aanmf.serving.schemas import SHOWN, allowed_labels
 from aanmf.serving.served import ServedModel
@@ -14,19 +14,19 @@ from aanmf.serving.served import ServedModel
 def model_card(served: ServedModel) -> dict[str, object]:
     """Everything that can be said of a model, as plain values."""
     model, fitted = served.model, served.model.fitted_
-    history, context = fitted.history, fitted.context
+    history, training = fitted.training_log, fitted.training
     valid = [epoch.valid_mse for epoch in history.epochs if epoch.valid_mse is not None]
     settings = model.get_params()
     return {
-        "model": model.name,
+        "model": model.spec.name,
         "class": type(model).__name__,
         "version": served.version,
         "aanmf": _aanmf_version(),
         "data": dict(fitted.data),
         "users": len(served.users),
         "items": len(served.items),
-        "ratings": len(context.train),
-        "mean_rating": round(context.mean, 4),
+        "ratings": len(training.train),
+        "mean_rating": round(training.mean, 4),
         "scale": list(served.scale),
         "split": {
             "validation": settings.get("validation"),

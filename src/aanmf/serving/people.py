@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from pydantic import BaseModel
 
-from aanmf.data.encode import FittedAttribute
+from aanmf.data.attributes import AttributeSet, FittedAttribute
 from aanmf.data.schema import Kind
 from aanmf.errors import SchemaError, UnknownIdError
-from aanmf.models.base import AttributeSets
 from aanmf.serving.schemas import allowed_labels
 from aanmf.serving.served import Row, ServedModel
 
@@ -88,10 +87,10 @@ def choices(each: FittedAttribute) -> list[str]:
     return allowed_labels(each) if each.attribute.kind in (Kind.CATEGORICAL, Kind.MULTIVALUED) else []
 
 
-def known_of(served: ServedModel, sets: AttributeSets) -> list[tuple[str, str]]:
+def known_of(served: ServedModel, sets: AttributeSet) -> list[tuple[str, str]]:
     """Attribute and value, as a person reads them, of one user's attribute set (1, J)."""
     encoder = served.model.fitted_.user_encoder
-    owner = encoder.slot_attributes(sets.slots())[0]
+    owner = encoder.slot_attributes(sets)[0]
     labels = encoder.value_labels
     rows: list[tuple[str, str]] = []
     for j, each in enumerate(encoder.fitted):
@@ -108,7 +107,7 @@ def known_of(served: ServedModel, sets: AttributeSets) -> list[tuple[str, str]]:
     return rows
 
 
-def changed(served: ServedModel, sets: AttributeSets, name: str, value: object) -> AttributeSets:
+def changed(served: ServedModel, sets: AttributeSet, name: str, value: object) -> AttributeSet:
     """The set (1, J') with another value of one attribute, the others as they are.
 
     Raises:
@@ -119,17 +118,18 @@ def changed(served: ServedModel, sets: AttributeSets, name: str, value: object) 
     j = encoder.names.index(name)
     if encoder.fitted[j].attribute.kind is Kind.VECTOR:
         raise SchemaError(f"attribute {name!r}: vectors cannot be changed here")
-    new = AttributeSets.of(slots).to(served.device)
-    kept = torch.as_tensor(encoder.slot_attributes(sets.slots())[0] != j, device=served.device)
+    new = slots.to(served.device)
+    kept = torch.as_tensor(encoder.slot_attributes(sets)[0] != j, device=served.device)
     fresh = torch.as_tensor(encoder.slot_attributes(slots)[0] == j, device=served.device)
     value_, weight, mask = (
-        torch.cat([old[:, kept], one[:, fresh]], dim=1) for old, one in zip(sets[:3], new[:3], strict=True)
+        torch.cat([old[:, kept], one[:, fresh]], dim=1)
+        for old, one in zip(sets.tensors()[:3], new.tensors()[:3], strict=True)
     )
-    return AttributeSets(value_, weight, mask, sets.vectors)
+    return AttributeSet(value_, weight, mask, sets.vectors, sets.n_values)
 
 
 @torch.inference_mode()
-def ranked(served: ServedModel, user: str | None, at: int, sets: AttributeSets, n: int) -> list[Row]:
+def ranked(served: ServedModel, user: str | None, at: int, sets: AttributeSet, n: int) -> list[Row]:
     """The n items for a user with these attributes; what a known user has rated is left out."""
     (_, scores), *_ = served.model.module_.catalogue(torch.tensor([at], device=served.device), sets)
     rated = None if user is None else served.rated_by(at)

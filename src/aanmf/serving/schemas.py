@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, create_model
 
-from aanmf.data.encode import MISSING_LABEL, AttributeEncoder, FittedAttribute
+from aanmf.data.attributes import MISSING_LABEL, AttributeEncoder, FittedAttribute
 from aanmf.data.schema import Kind
 from aanmf.serving.limits import Limits
 

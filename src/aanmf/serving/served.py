@@ -14,10 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aanmf.data.attributes import AttributeSet
 from aanmf.errors import AanmfError, ConfigError, UnknownIdError
-from aanmf.models.base import AttributeSets
-from aanmf.recommender import Recommender
-from aanmf.registry import load_model
+from aanmf.recommender import Recommender, load_model
 from aanmf.serving.search import Index
 from aanmf.storage import read_manifest
 
@@ -66,9 +65,9 @@ class ServedModel:
             version: tells this model from others; the checksum of the folder it was read from.
         """
         fitted = model.fitted_
-        self.model, self.version, self.scale = model, version, fitted.context.scale
+        self.model, self.version, self.scale = model, version, fitted.training.scale
         self.users, self.items = Index(fitted.users.ids), Index(fitted.items.ids, fitted.item_labels)
-        train, n_users, n_items = fitted.context.train, len(fitted.users), len(fitted.items)
+        train, n_users, n_items = fitted.training.train, len(fitted.users), len(fitted.items)
         user, item = train.user.cpu().numpy(), train.item.cpu().numpy()
         order = np.argsort(user, kind="stable")
         self._rated = item[order]  # items of user u: _rated[_start[u]:_start[u + 1]]
@@ -292,16 +291,16 @@ class ServedModel:
             "attributes": attributes.to_dicts(),
         }
 
-    def sets_of(self, user: str | Mapping[str, object]) -> tuple[int, AttributeSets]:
+    def sets_of(self, user: str | Mapping[str, object]) -> tuple[int, AttributeSet]:
         """Position and attribute set (1, J) of a user, or of a new one."""
         fitted = self.model.fitted_
         if isinstance(user, Mapping):
-            return len(self.users), AttributeSets.of(fitted.user_encoder.transform_one(user)).to(self.device)
+            return len(self.users), fitted.user_encoder.transform_one(user).to(self.device)
         at = self.users.position.get(user)
         if at is None:
             raise UnknownIdError(f"user {user!r} is not in the training data")
         row = torch.tensor([at], device=self.device)
-        return at, AttributeSets.of(fitted.context.users).to(self.device).rows(row)
+        return at, fitted.training.users.to(self.device).rows(row)
 
 
 def folder_version(path: str | Path) -> str:

@@ -8,12 +8,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from aanmf.data.attributes import MISSING_LABEL, AttributeEncoder, AttributeSet, FittedAttribute
 from aanmf.data.dataset import EntityTable, RatingDataset, Vocabulary
-from aanmf.data.encode import MISSING_LABEL, AttributeEncoder, FittedAttribute, Slots
 from aanmf.data.schema import Attribute, Kind
 from aanmf.errors import DataError
-from aanmf.recommender import Recommender
-from aanmf.registry import load_model
+from aanmf.recommender import Recommender, load_model
 from aanmf.serving.store import RatingStore, StoredRating
 from aanmf.training.trainer import OnEpoch
 
@@ -50,8 +49,8 @@ def with_stored(model: Recommender, stored: list[StoredRating]) -> tuple[RatingD
     Raises:
         DataError: a rating off the scale.
     """
-    fitted, context = model.fitted_, model.fitted_.context
-    low, high = context.scale
+    fitted, training = model.fitted_, model.fitted_.training
+    low, high = training.scale
     for each in stored:
         if not low <= each.rating <= high:
             raise DataError(
@@ -60,7 +59,7 @@ def with_stored(model: Recommender, stored: list[StoredRating]) -> tuple[RatingD
             )
     users = _grown(fitted.users, [each.user for each in stored])
     items = _grown(fitted.items, [each.item for each in stored])
-    train = context.train
+    train = training.train
     old = dict(zip(zip(train.user.tolist(), train.item.tolist(), strict=True), train.rating.tolist(), strict=True))
     pairs = zip(users.index(each.user for each in stored), items.index(each.item for each in stored), strict=True)
     new = {(int(u), int(i)): float(np.float32(each.rating)) for (u, i), each in zip(pairs, stored, strict=True)}
@@ -71,19 +70,19 @@ def with_stored(model: Recommender, stored: list[StoredRating]) -> tuple[RatingD
     item_labels = (*labels, *items.ids[len(labels) :]) if labels else None
     name = str(fitted.data.get("name", "ratings"))
     data = RatingDataset(
-        users=decoded(fitted.user_encoder, context.users, users),
-        items=decoded(fitted.item_encoder, context.items, items, item_labels),
+        users=decoded(fitted.user_encoder, training.users, users),
+        items=decoded(fitted.item_encoder, training.items, items, item_labels),
         user=np.ascontiguousarray(user),
         item=np.ascontiguousarray(item),
         rating=np.array(list(together.values()), np.float32),
-        scale=context.scale,
+        scale=training.scale,
         name=name,
     )
     return data, added
 
 
 def decoded(
-    encoder: AttributeEncoder, slots: Slots, ids: Vocabulary, labels: tuple[str, ...] | None = None
+    encoder: AttributeEncoder, slots: AttributeSet, ids: Vocabulary, labels: tuple[str, ...] | None = None
 ) -> EntityTable:
     """A table that encodes to the same attribute sets again; ids beyond the encoded ones have no attributes.
 
@@ -93,7 +92,7 @@ def decoded(
     offset, columns, attributes, vector = 0, [], [], 0
     for j, each in enumerate(encoder.fitted):
         if each.attribute.kind is Kind.VECTOR:
-            cells = _vectors(each, slots.vectors[vector], (owner == j).any(axis=1))
+            cells = _vectors(each, slots.vectors[vector].numpy(), (owner == j).any(axis=1))
             vector += 1
         else:
             cells = [_cell(each, slots, row, owner[row] == j, offset) for row in range(len(owner))]
@@ -112,7 +111,7 @@ _DTYPES = {
 }
 
 
-def _cell(each: FittedAttribute, slots: Slots, row: int, taken: NDArray[np.bool_], offset: int) -> object:
+def _cell(each: FittedAttribute, slots: AttributeSet, row: int, taken: NDArray[np.bool_], offset: int) -> object:
     """The plain value of one attribute of one user (item); None if it is missing."""
     places = np.flatnonzero(taken)
     values = [int(slots.value[row, at]) - offset for at in places]

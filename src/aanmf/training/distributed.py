@@ -22,7 +22,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 from torch.func import functional_call
 
-from aanmf.models.base import AttributeSets, Context, RatingModule, Ratings
+from aanmf.contract import RatingModule, Ratings, TrainingData
 from aanmf.training.checkpoint import Every
 
 PATIENCE = timedelta(hours=2)
@@ -131,21 +131,21 @@ class SpreadTables:
 
     Args:
         module: its user tables are cut to this rank's rows, in place.
-        context: what it was built from.
+        training: what it was built from.
         ranks: all of which do the same.
         least: tables with fewer rows are left whole; None: all are.
     """
 
-    def __init__(self, module: RatingModule, context: Context, ranks: Ranks, least: int | None) -> None:
+    def __init__(self, module: RatingModule, training: TrainingData, ranks: Ranks, least: int | None) -> None:
         self.module, self.ranks = module, ranks
         users = {id(each) for each in module.user_tables()}
-        n = context.n_users + 1
+        n = training.n_users + 1
         wanted = least is not None and n >= least and not ranks.alone
         self.tables = {name: each for name, each in module.named_parameters() if wanted and id(each) in users}
         self.n_rows = n
         self.block = -(-n // ranks.count)
         if self.tables:
-            self.sets = AttributeSets.of(context.users).to(next(module.parameters()).device)
+            self.sets = training.users.to(next(module.parameters()).device)
         for name, table in self.tables.items():
             table.data = self.own(name, table.data)
 

@@ -7,14 +7,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from aanmf.models.base import AttributeSets, RatingModule, Ratings
+from aanmf.contract import RatingModule, Ratings
+from aanmf.data.attributes import AttributeSet
 
 BLOCK = 65_536
 
 
 @torch.no_grad()
 def predict_pairs(
-    module: RatingModule, user: Tensor, item: Tensor, sets: AttributeSets | None = None, block: int = BLOCK
+    module: RatingModule, user: Tensor, item: Tensor, sets: AttributeSet | None = None, block: int = BLOCK
 ) -> Tensor:
     """Predictions (n,) of many pairs, in blocks, not clipped; `sets` as in `RatingModule.forward`."""
     module.eval()

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aanmf.contract import Ratings
 from aanmf.data.stream import RatingFile
-from aanmf.models.base import Ratings
 
 PIECE = 1024
 """Ratings that lie together on disk and go into the same window."""

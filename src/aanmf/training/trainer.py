@@ -11,21 +11,22 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from aanmf.contract import BatchConfig, RatingModule, Ratings, TrainingData, validation_rows
 from aanmf.errors import ConfigError
-from aanmf.models.base import BatchConfig, Context, RatingModule, Ratings, validation_rows
 from aanmf.training.checkpoint import Checkpoint, Checkpoints
 from aanmf.training.distributed import Ranks, SpreadTables
-from aanmf.training.history import Epoch, History, OnEpoch
+from aanmf.training.log import Epoch, OnEpoch, TrainingLog
 from aanmf.training.predict import mean_squared_error, pick_device, predict_pairs, squared_error
 
 __all__ = [
     "Epoch",
-    "History",
     "OnEpoch",
+    "TrainingLog",
     "fit_module",
     "mean_squared_error",
     "pick_device",
@@ -33,32 +34,32 @@ __all__ = [
     "validation_rows",
 ]
 log = logging.getLogger(__name__)
-Build = Callable[[Context], RatingModule]
+Build = Callable[[Any, TrainingData], RatingModule]
 
 
 def fit_module(
     build: Build,
-    context: Context,
+    training: TrainingData,
     config: BatchConfig,
     on_epoch: OnEpoch | None = None,
     checkpoints: Checkpoints | None = None,
     spread_rows: int | None = None,
-) -> tuple[RatingModule, History]:
+) -> tuple[RatingModule, TrainingLog]:
     """Trains a module: finds the number of epochs on a validation part, then trains again on everything.
 
     Where torch.distributed is set up, all its processes train together (`training/distributed.py`).
 
     Args:
-        build: makes an untrained module from a context (called once per phase).
-        context: what the module is built from; `context.train` are all training ratings.
+        build: makes an untrained module from settings and training data (called once per phase).
+        training: what the module is built from; `training.train` are all training ratings.
         config: settings.
         on_epoch: called after each epoch, in the first process.
         checkpoints: where to write them, and whether to go on from the last one; None: nowhere.
         spread_rows: tables of users with at least so many rows are spread over the processes; None: never.
 
     Returns:
-        The module, in evaluation mode, and the history. After Ctrl-C: the best weights so far, and
-        `history.interrupted`.
+        The module, in evaluation mode, and the training_log. After Ctrl-C: the best weights so far, and
+        `training_log.interrupted`.
 
     Raises:
         ConfigError: training diverged.
@@ -66,26 +67,28 @@ def fit_module(
     """
     device = pick_device(config.device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        saved = checkpoints.open(_training(context, config)) if checkpoints else None
-        history = History.of(saved.progress["history"]) if saved else History()
-        job = Job(build, config, device, Ranks.current(), history, on_epoch, checkpoints, spread_rows)
-        if config.validation == 0 or len(context.train) < 10:
-            return Phase("final", context, None, config.epochs, job).run(saved), history
-        kept, valid = context.train.hold_out(config.validation, config.seed)
-        part = context.with_train(kept)
+        saved = checkpoints.open(_training(training, config)) if checkpoints else None
+        training_log = TrainingLog.of(saved.progress["training_log"]) if saved else TrainingLog()
+        job = Job(build, config, device, Ranks.current(), training_log, on_epoch, checkpoints, spread_rows)
+        if config.validation == 0 or len(training.train) < 10:
+            return Phase("final", training, None, config.epochs, job).run(saved), training_log
+        kept, valid = training.train.hold_out(config.validation, config.seed)
+        part = training.with_train(kept)
         if saved is None or saved.progress["phase"] == "search":
             module = Phase("search", part, valid, config.epochs, job).run(saved)
-            if history.interrupted or not config.refit:
-                return module, history
-            found, best, saved = history.best_epoch, _weights(module) if job.ranks.alone else {}, None
+            if training_log.interrupted or not config.refit:
+                return module, training_log
+            found, best, saved = training_log.best_epoch, _weights(module) if job.ranks.alone else {}, None
             del module
         else:
             found, best = int(saved.progress["epochs"]), saved.tensors["best"] if job.ranks.alone else {}
-        module = Phase("final", context, None, found, job, best).run(saved)
-        if history.interrupted and best:  # weights of fewer epochs than were found are worse than those of the search
-            module, history.best_epoch = build(part).to(device), found
+        module = Phase("final", training, None, found, job, best).run(saved)
+        if (
+            training_log.interrupted and best
+        ):  # weights of fewer epochs than were found are worse than those of the search
+            module, training_log.best_epoch = build(config, part).to(device), found
             module.load_state_dict(best)
-    return module.eval(), history
+    return module.eval(), training_log
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ class Job:
     config: BatchConfig
     device: torch.device
     ranks: Ranks
-    history: History
+    training_log: TrainingLog
     on_epoch: OnEpoch | None
     checkpoints: Checkpoints | None
     spread_rows: int | None
@@ -107,7 +110,7 @@ class Phase:
 
     Args:
         name: `search` or `final`.
-        context: with the ratings to train on.
+        training: with the ratings to train on.
         valid: the validation part of the search.
         epochs: at most.
         job: settings, device, where to report and to write.
@@ -117,7 +120,7 @@ class Phase:
     def __init__(
         self,
         name: str,
-        context: Context,
+        training: TrainingData,
         valid: Ratings | None,
         epochs: int,
         job: Job,
@@ -125,10 +128,10 @@ class Phase:
     ) -> None:
         config, device = job.config, job.device
         torch.manual_seed(config.seed)
-        self.name, self.context, self.epochs, self.job = name, context, epochs, job
-        self.module = job.build(context).to(device)
-        self.spread = SpreadTables(self.module, context, job.ranks, job.spread_rows)
-        self.train = context.train.to(device)
+        self.name, self.training, self.epochs, self.job = name, training, epochs, job
+        self.module = job.build(job.config, training).to(device)
+        self.spread = SpreadTables(self.module, training, job.ranks, job.spread_rows)
+        self.train = training.train.to(device)
         self.valid = None if valid is None else valid.to(device)
         self.optimizer = torch.optim.Adam(
             [{"params": params, "weight_decay": 2 * l2 / len(self.train)} for l2, params in _groups(self.module)],
@@ -159,12 +162,12 @@ class Phase:
         except KeyboardInterrupt:
             if not self.job.ranks.alone:  # each stops somewhere else: there is nothing to keep but checkpoints
                 raise
-            self.job.history.interrupted = True
+            self.job.training_log.interrupted = True
             log.warning("training interrupted in epoch %d of phase %s", self.epoch, self.name)
         if self.valid is not None:
             self.module.load_state_dict(self.best, strict=False)
         self.spread.join()
-        self.module.settle(*self.train.rated(self.context.n_users + 1, self.context.n_items + 1))
+        self.module.settle(*self.train.rated(self.training.n_users + 1, self.training.n_items + 1))
         return self.module.eval()
 
     def _pass(self) -> None:
@@ -198,7 +201,7 @@ class Phase:
 
     def _goes_on(self) -> bool:
         """Closes an epoch: reports, keeps the weights if they are the best; False: it is time to stop."""
-        n, history, config = len(self.train), self.job.history, self.job.config
+        n, training_log, config = len(self.train), self.job.training_log, self.job.config
         train_mse = float(self.job.ranks.add(self.squared_error)) / n
         if not math.isfinite(train_mse):
             raise ConfigError(
@@ -208,17 +211,17 @@ class Phase:
         valid_mse = None
         if self.valid is not None:
             self.module.eval()
-            error = squared_error(self.spread, self.valid, self.context.scale, self.job.ranks.part)
+            error = squared_error(self.spread, self.valid, self.training.scale, self.job.ranks.part)
             valid_mse = float(self.job.ranks.add(error)) / len(self.valid)
         record = Epoch(self.name, self.epoch, self.epochs, train_mse, valid_mse, self.seconds, n / self.seconds)
-        history.epochs.append(record)
+        training_log.epochs.append(record)
         if self.job.on_epoch and self.job.ranks.first:
             self.job.on_epoch(record)
         if valid_mse is None:
-            history.best_epoch = self.epoch
+            training_log.best_epoch = self.epoch
         elif valid_mse < self.best_mse:
-            self.best_mse, self.best, history.best_epoch = valid_mse, _weights(self.module), self.epoch
-        elif self.epoch - history.best_epoch >= config.patience:
+            self.best_mse, self.best, training_log.best_epoch = valid_mse, _weights(self.module), self.epoch
+        elif self.epoch - training_log.best_epoch >= config.patience:
             return False
         self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
         self.squared_error.zero_()
@@ -245,7 +248,7 @@ class Phase:
         if not ranks.first:
             return
         progress = {"phase": self.name, "epochs": self.epochs, "epoch": self.epoch, "step": self.step}
-        progress |= {"seconds": self.seconds, "history": asdict(self.job.history)}
+        progress |= {"seconds": self.seconds, "training_log": asdict(self.job.training_log)}
         progress |= {"best_mse": self.best_mse if math.isfinite(self.best_mse) else None}
         error = {"squared_error": squared_error}
         tensors = {"weights": weights, "best": best, "adam": adam, "random": random, "error": error}
@@ -277,10 +280,10 @@ class Phase:
             torch.cuda.set_rng_state(tensors["random"][f"cuda.{rank}"], self.job.device)
 
 
-def _training(context: Context, config: BatchConfig) -> dict[str, object]:
+def _training(training: TrainingData, config: BatchConfig) -> dict[str, object]:
     """What must be the same for a training to go on."""
     settings = config.model_dump(mode="json", exclude={"device"})
-    return {"model": type(config).__name__.removesuffix("Config"), **settings, "training data": context.fingerprint}
+    return {"model": type(config).__name__.removesuffix("Config"), **settings, "training data": training.fingerprint}
 
 
 def _groups(module: RatingModule) -> Iterable[tuple[float, list[torch.nn.Parameter]]]:

@@ -22,7 +22,7 @@ class Epoch:
 
 
 @dataclass
-class History:
+class TrainingLog:
     """What happened in training."""
 
     epochs: list[Epoch] = field(default_factory=list)
@@ -33,7 +33,7 @@ class History:
     """Settings that were chosen on held-out ratings, where the model does so."""
 
     @classmethod
-    def of(cls, plain: Mapping[str, Any]) -> History:
+    def of(cls, plain: Mapping[str, Any]) -> TrainingLog:
         """From what `dataclasses.asdict` made of one."""
         return cls(**{**plain, "epochs": [Epoch(**each) for each in plain["epochs"]]})
 

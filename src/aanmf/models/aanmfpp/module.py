@@ -21,11 +21,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from aanmf.models.base import AttributeSets, Context, ModelConfig, RatingModule, Ratings, embedding
-from aanmf.models.history import RatingHistory, Seen, shrinkage
-from aanmf.models.interval import Interval
-from aanmf.models.layers import AttentionCell, AttributeEmbedding, DotRows, SetsOf, masked_softmax, weighted_sum
-from aanmf.models.ridge import KernelRidge
+from aanmf.contract import ModelConfig, RatingModule, Ratings, TrainingData, embedding
+from aanmf.data.attributes import AttributeSet
+from aanmf.models.aanmfpp.history import RatingHistory, Seen, shrinkage
+from aanmf.models.aanmfpp.interval import Interval
+from aanmf.models.aanmfpp.ridge import KernelRidge
+from aanmf.models.layers import AttentionCell, AttributeEmbedding, DotRows, masked_softmax, weighted_sum
 
 SPREAD = 1.1
 """Inside the model ratings are scaled to this standard deviation, so that one setting suits all scales."""
@@ -75,14 +76,14 @@ class AANMFppConfig(ModelConfig):
 class Member(nn.Module):
     """The parameters of one model; the last column of every table is a bias."""
 
-    def __init__(self, config: AANMFppConfig, context: Context, features: int, levels: Tensor) -> None:
+    def __init__(self, config: AANMFppConfig, training: TrainingData, features: int, levels: Tensor) -> None:
         super().__init__()
-        k, users, items = config.factors, context.n_users + 1, context.n_items + 1
+        k, users, items = config.factors, training.n_users + 1, training.n_items + 1
         self.p, self.q = embedding(users, k + 1, 0.05), embedding(items, k + 1, 0.05)
         self.y, self.c = embedding(items, k + 1, 0.05), embedding(items, k + 1, 0.05)
         self.w, self.d = embedding(users, k + 1, 0.05), embedding(users, k + 1, 0.05)
-        self.a = AttributeEmbedding(context.n_user_values, context.user_vector_sizes, k + 1, 0.05)
-        self.g = AttributeEmbedding(context.n_item_values, context.item_vector_sizes, k + 1, 0.05)
+        self.a = AttributeEmbedding(training.users, k + 1, 0.05)
+        self.g = AttributeEmbedding(training.items, k + 1, 0.05)
         self.cell = AttentionCell(k, relu=False)
         self.t = nn.Parameter(torch.zeros(features))
         self.theta = nn.Parameter((levels[1:] + levels[:-1]) / 2)
@@ -140,12 +141,12 @@ class AANMFppModule(RatingModule):
     levels: Tensor
     trust: Tensor
 
-    def __init__(self, config: AANMFppConfig, context: Context) -> None:
+    def __init__(self, config: AANMFppConfig, training: TrainingData) -> None:
         super().__init__()
-        self.config, self.shape = config, (context.n_users + 1, context.n_items + 1)
-        self.sets, self.item_sets = SetsOf(context.users), SetsOf(context.items)
-        self.attend = config.user_attributes and context.users.mask.shape[1] > 0
-        train = context.train
+        self.config, self.shape = config, (training.n_users + 1, training.n_items + 1)
+        self.sets, self.item_sets = training.users, training.items
+        self.attend = config.user_attributes and training.users.mask.shape[1] > 0
+        train = training.train
         scale = SPREAD / train.rating.double().std(correction=0).clamp(min=1e-3).float()
         self.register_buffer("scale", scale, persistent=False)
         scaled = Ratings(train.user, train.item, train.rating * scale)
@@ -156,22 +157,22 @@ class AANMFppModule(RatingModule):
         self.register_buffer("trust", torch.ones(()))  # weight of the model over damped means
         self.errors = Interval()
         self.ridge: KernelRidge | None = None
-        if config.ridge and context.n_items <= MAX_ITEMS:
-            self.ridge = KernelRidge(self.history, self._item_matrix(context), strengths=(1.2, 2.7, 8.0))
+        if config.ridge and training.n_items <= MAX_ITEMS:
+            self.ridge = KernelRidge(self.history, self._item_matrix(training), strengths=(1.2, 2.7, 8.0))
         features = len(self.ridge.strengths) if self.ridge else 0
         count = config.members + (config.cold > 0)
-        members = [Member(config, context, features, self.levels) for _ in range(count)]
+        members = [Member(config, training, features, self.levels) for _ in range(count)]
         self.members = nn.ModuleList(members)
         self._view: View | None = None
         self._ready: list[Encoded] = []
 
-    def _item_matrix(self, context: Context) -> Tensor:
+    def _item_matrix(self, training: TrainingData) -> Tensor:
         """(I, G) weights of the attribute values of items; vectors beside them, of length 1."""
-        sets, n_items = self.item_sets.all(), self.shape[1]
-        labels = torch.zeros(n_items, max(1, context.n_item_values))
+        sets, n_items = self.item_sets, self.shape[1]
+        labels = torch.zeros(n_items, max(1, training.items.n_values))
         if not self.config.item_attributes:
             return labels
-        small = sets.value < context.n_item_values
+        small = sets.value < training.items.n_values
         labels.scatter_add_(1, sets.value * small, sets.weight * (sets.mask & small))
         padded = [nn.functional.pad(v, (0, 0, 0, n_items - len(v))) for v in sets.vectors]
         vectors = [nn.functional.normalize(each, dim=1) for each in padded]
@@ -194,7 +195,7 @@ class AANMFppModule(RatingModule):
             x = x + seen.user_scale * (h.of_users(member.y, seen.weight) + h.of_users(member.c, seen.residual))
             z = z + seen.item_scale * (h.of_items(member.w, seen.weight) + h.of_items(member.d, seen.residual))
         if self.config.item_attributes:
-            sets = self.item_sets.all()
+            sets = self.item_sets
             z = z + weighted_sum(member.g(sets.vectors), sets.value, sets.weight * sets.mask)
         b_u, b_i = seen.mean + seen.user_offset + x[:, k], seen.item_offset + z[:, k]
         return Encoded(x[:, :k], z[:, :k], b_u, b_i)
@@ -207,11 +208,11 @@ class AANMFppModule(RatingModule):
     def tables(self, member: Member, encoded: Encoded) -> Encoded:
         """With the table of all items and attribute values, if it is small enough to pay."""
         size = len(encoded.z) * len(member.a.weight)
-        if not self.attend or self.sets.n_vectors or size > TABLE:
+        if not self.attend or self.sets.vectors or size > TABLE:
             return encoded
         return replace(encoded, table=self.attended(member, encoded.z, member.a.weight))
 
-    def weights(self, member: Member, encoded: Encoded, items: Tensor, sets: AttributeSets) -> Tensor:
+    def weights(self, member: Member, encoded: Encoded, items: Tensor, sets: AttributeSet) -> Tensor:
         """lambda (B, J)."""
         if not self.config.attention:
             return sets.mask.to(encoded.z.dtype)
@@ -219,7 +220,7 @@ class AANMFppModule(RatingModule):
             return masked_softmax(_cells(encoded.table.score, items, sets.value), sets.mask)
         return member.cell(member.a(sets.vectors)[:, : self.config.factors], encoded.z, items, sets)
 
-    def values(self, member: Member, encoded: Encoded, items: Tensor, sets: AttributeSets) -> Tensor:
+    def values(self, member: Member, encoded: Encoded, items: Tensor, sets: AttributeSet) -> Tensor:
         """a_j . z_i + beta_j (B, J)."""
         if encoded.table is not None:
             return _cells(encoded.table.value, items, sets.value)
@@ -230,7 +231,7 @@ class AANMFppModule(RatingModule):
         return (own[..., :k] @ encoded.z.index_select(0, items)[:, :, None])[..., 0] + own[..., k]
 
     def latent(
-        self, member: Member, encoded: Encoded, users: Tensor, items: Tensor, sets: AttributeSets, features: Tensor
+        self, member: Member, encoded: Encoded, users: Tensor, items: Tensor, sets: AttributeSet, features: Tensor
     ) -> Tensor:
         """f (B,), in the scaled ratings' units; `features` (B, F) of the ridge."""
         taste = DotRows.apply(encoded.x, users, encoded.z, items)
@@ -295,7 +296,7 @@ class AANMFppModule(RatingModule):
     def _members(self) -> list[Member]:
         return list(self.members)  # type: ignore[arg-type]
 
-    def forward(self, users: Tensor, items: Tensor, sets: AttributeSets | None = None) -> Tensor:
+    def forward(self, users: Tensor, items: Tensor, sets: AttributeSet | None = None) -> Tensor:
         """See `RatingModule.forward`: the mean of the members, as far as it is trusted over damped means."""
         each = [self.expected(member, f) for member, f in self.each(users, items, sets)]
         return self.blend(self.mean_of(each, self.is_new(users, items)), self.means(users, items)) / self.scale
@@ -312,7 +313,7 @@ class AANMFppModule(RatingModule):
         *known, newcomer = each
         return torch.where(new, newcomer, torch.stack(known).mean(0))
 
-    def each(self, users: Tensor, items: Tensor, sets: AttributeSets | None = None) -> list[tuple[Member, Tensor]]:
+    def each(self, users: Tensor, items: Tensor, sets: AttributeSet | None = None) -> list[tuple[Member, Tensor]]:
         """The members and their latent scores (B,), in scaled units."""
         _, ready = self._prepare()
         sets = self.sets.rows(users) if sets is None else sets
@@ -332,7 +333,7 @@ class AANMFppModule(RatingModule):
         return plain.mean + plain.user_offset[users] + plain.item_offset[items]
 
     def interval(
-        self, users: Tensor, items: Tensor, coverage: float, sets: AttributeSets | None = None
+        self, users: Tensor, items: Tensor, coverage: float, sets: AttributeSet | None = None
     ) -> tuple[Tensor, Tensor]:
         """See `RatingModule.interval`."""
         each, new = self.each(users, items, sets), self.is_new(users, items)
@@ -347,7 +348,7 @@ class AANMFppModule(RatingModule):
         seen = self._prepare()[0].seen
         return seen.n_user[users], seen.n_item[items]
 
-    def fold_in(self, user: int, sets: AttributeSets | None, items: Tensor, ratings: Tensor) -> Tensor:
+    def fold_in(self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor) -> Tensor:
         """See `RatingModule.fold_in`: the equations on top of the file with a longer history, nothing retrained."""
         h, (view, ready) = self.history, self._prepare()
         old = h.rows_of(user)
@@ -377,7 +378,7 @@ class AANMFppModule(RatingModule):
     def _features(self, users: Tensor, items: Tensor) -> Tensor:
         return self.ridge.features(users, items) if self.ridge else torch.zeros(len(users), 0, device=users.device)
 
-    def attention(self, users: Tensor, items: Tensor, sets: AttributeSets | None = None) -> Tensor:
+    def attention(self, users: Tensor, items: Tensor, sets: AttributeSet | None = None) -> Tensor:
         """See `RatingModule.attention`: the mean over the members."""
         _, ready = self._prepare()
         sets = self.sets.rows(users) if sets is None else sets
@@ -399,7 +400,7 @@ class AANMFppModule(RatingModule):
         """Items known by id."""
         return self.shape[1] - 1
 
-    def catalogue(self, users: Tensor, sets: AttributeSets | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    def catalogue(self, users: Tensor, sets: AttributeSet | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Scores of all items; attention as two matrix products over all attribute values."""
         self._prepare()
         sets = self.sets.rows(users) if sets is None else sets
@@ -410,7 +411,7 @@ class AANMFppModule(RatingModule):
                 own = None if features is None else features[:, rows[0] : rows[-1] + 1]
                 yield part[rows], self._catalogue(users[part[rows]], sets.rows(part[rows]), own)
 
-    def _catalogue(self, users: Tensor, sets: AttributeSets, features: Tensor | None) -> Tensor:
+    def _catalogue(self, users: Tensor, sets: AttributeSet, features: Tensor | None) -> Tensor:
         """Scores (b, I) of all items, given the ridge's features (F, b, I)."""
         _, ready = self._prepare()
         members = list(zip(self._members(), ready, strict=True))
@@ -431,7 +432,7 @@ class AANMFppModule(RatingModule):
         encoded: Encoded,
         users: Tensor,
         items: Tensor,
-        sets: AttributeSets,
+        sets: AttributeSet,
         features: Tensor | None,
     ) -> Tensor:
         """E[r] (b, m) of some users and items, given their features (F, b, m)."""
@@ -439,7 +440,7 @@ class AANMFppModule(RatingModule):
         f = f + encoded.b_u[users][:, None] + self._attribute_scores(member, encoded, sets, items)
         return self.expected(member, f if features is None else f + torch.tensordot(member.t, features, 1))
 
-    def _attribute_scores(self, member: Member, encoded: Encoded, sets: AttributeSets, items: Tensor) -> Tensor:
+    def _attribute_scores(self, member: Member, encoded: Encoded, sets: AttributeSet, items: Tensor) -> Tensor:
         """sum_j lambda_j(i) weight_j (a_j . z_i + beta_j) (b, m): numerator and denominator of the softmax apart."""
         if not self.attend:
             return torch.zeros(len(sets.mask), len(items), device=sets.mask.device)

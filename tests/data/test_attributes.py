@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aanmf.data.attributes import AttributeEncoder, AttributeSet
 from aanmf.data.dataset import EntityTable, Vocabulary
-from aanmf.data.encode import AttributeEncoder, Slots
 from aanmf.data.schema import Attribute, Kind, Missing, Unseen
 from aanmf.errors import SchemaError
 
@@ -110,11 +110,7 @@ def test_unseen_can_be_an_error() -> None:
 
 def several() -> AttributeEncoder:
     columns = pl.DataFrame(
-        {
-            "sex": ["F", "M"],
-            "age": [20.0, 40.0],
-            "likes": pl.Series([["a"], ["b", "c"]], dtype=pl.List(pl.String)),
-        }
+        {"sex": ["F", "M"], "age": [20.0, 40.0], "likes": pl.Series([["a"], ["b", "c"]], dtype=pl.List(pl.String))}
     )
     declared = (
         Attribute(name="sex", kind=Kind.CATEGORICAL),
@@ -214,7 +210,7 @@ def test_all_kinds_side_by_side(every_kind: EntityTable) -> None:
 def test_one_row_of_many_still_knows_its_attributes(every_kind: EntityTable) -> None:
     """The vectors stay whole where rows are taken, so a slot may point far beyond the rows that are left."""
     encoder, slots = encode(every_kind)
-    last = Slots(slots.value[2:], slots.weight[2:], slots.mask[2:], slots.vectors)
+    last = AttributeSet(slots.value[2:], slots.weight[2:], slots.mask[2:], slots.vectors)
     assert encoder.slot_attributes(last).tolist() == [[0, -1, -1, -1, 3, 4, -1]]
 
 

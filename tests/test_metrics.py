@@ -7,7 +7,7 @@ import math
 import pytest
 
 from aanmf.errors import DataError
-from aanmf.evaluation.metrics import interval_coverage, mae, rmse, score
+from aanmf.metrics import interval_coverage, mae, rmse, score
 
 
 def test_by_hand() -> None:
@@ -18,11 +18,7 @@ def test_by_hand() -> None:
 
 @pytest.mark.parametrize(
     ("predicted", "actual", "message"),
-    [
-        ([], [], "no ratings"),
-        ([1, 2], [1], "one of each"),
-        ([1, float("nan")], [1, 2], "rating 1: .* not a gap"),
-    ],
+    [([], [], "no ratings"), ([1, 2], [1], "one of each"), ([1, float("nan")], [1, 2], "rating 1: .* not a gap")],
 )
 def test_gaps_are_errors(predicted: list[float], actual: list[float], message: str) -> None:
     with pytest.raises(DataError, match=message):

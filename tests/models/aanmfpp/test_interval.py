@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from aanmf.models.interval import Interval
+from aanmf.models.aanmfpp.interval import Interval
 
 
 def draw(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from aanmf.models.base import Ratings
-from aanmf.models.history import RatingHistory, shrinkage
+from aanmf.contract import Ratings
+from aanmf.models.aanmfpp.history import RatingHistory, shrinkage
 
 USERS, ITEMS = 6, 5
 

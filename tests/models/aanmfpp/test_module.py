@@ -10,9 +10,8 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from aanmf import RatingDataset
-from aanmf.models.aanmfpp import AANMFppModule, Member
-from aanmf.registry import AANMFpp
+from aanmf import AANMFpp, RatingDataset
+from aanmf.models.aanmfpp.module import AANMFppModule, Member
 from tests.conftest import small_dataset
 
 DATA = replace(small_dataset(), rating=small_dataset().rating.round())
@@ -49,12 +48,12 @@ def naive_score(module: AANMFppModule, member: Member, u: int, i: int) -> float:
                 x += s_u * (member.y[j] + left * member.c[j])
             if j == i:
                 z += s_i * (member.w[v] + left * member.d[v])
-        items = module.item_sets.all()
+        items = module.item_sets
         g = member.g(items.vectors)
         for value, weight, there in zip(items.value[i], items.weight[i], items.mask[i], strict=True):
             if there:
                 z += weight * g[value]
-        users = module.sets.all()
+        users = module.sets
         a = member.a(users.vectors).double()
         cell = member.cell
         scores, values = [], []
@@ -201,7 +200,7 @@ def test_a_table_of_attention_predicts_as_pair_by_pair(monkeypatch: pytest.Monke
     module, users, items = module_of(model), torch.arange(40), torch.arange(40) % 20
     with torch.no_grad():
         table = module(users, items), dict(module.catalogue(torch.arange(3)))
-        monkeypatch.setattr("aanmf.models.aanmfpp.TABLE", 0)
+        monkeypatch.setattr("aanmf.models.aanmfpp.module.TABLE", 0)
         module.train()
         module.eval()
         pairs = module(users, items), dict(module.catalogue(torch.arange(3)))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from aanmf.models.base import Ratings
-from aanmf.models.history import RatingHistory
-from aanmf.models.ridge import KernelRidge
+from aanmf.contract import Ratings
+from aanmf.models.aanmfpp.history import RatingHistory
+from aanmf.models.aanmfpp.ridge import KernelRidge
 
 USERS, ITEMS, STRENGTHS, SHARE = 7, 9, (1.2, 4.0), 0.3
 
@@ -87,10 +87,10 @@ def test_blocks_of_users_change_nothing(model: KernelRidge, monkeypatch: pytest.
     model.fit()
     users, items = torch.tensor([5, 0, 3, 5, 6]), torch.tensor([1, 2, 3, 4, 5])
     whole = model.features(users, items)
-    monkeypatch.setattr("aanmf.models.ridge.BLOCK", 20)  # two users at a time in the sum, one in the prediction
+    monkeypatch.setattr("aanmf.models.aanmfpp.ridge.BLOCK", 20)  # two users at a time in the sum, one in the prediction
     torch.testing.assert_close(model.features(users, items), whole)
     again = KernelRidge(model.history, torch.zeros(ITEMS, 1), STRENGTHS, share=0.0)
-    monkeypatch.setattr("aanmf.models.ridge.BLOCK", 10**9)
+    monkeypatch.setattr("aanmf.models.aanmfpp.ridge.BLOCK", 10**9)
     torch.testing.assert_close(
         again.similarity, KernelRidge(model.history, torch.zeros(ITEMS, 1), STRENGTHS, share=0.0).similarity
     )

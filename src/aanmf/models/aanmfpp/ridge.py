@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aanmf.models.history import RatingHistory
+from aanmf.models.aanmfpp.history import RatingHistory
 
 BLOCK = 16_000_000
 """Numbers in memory at a time where users are taken in blocks."""

@@ -1,7 +1,7 @@
 """The rating history of users and the audience of items, with any part of the ratings held out.
 
 What a model learns from histories must not have seen the ratings that it is fitted to: a part of the training ratings
-gets weight 0 in all sums, and the model is fitted to that part (see `training/held_out.py`).
+gets weight 0 in all sums, and the model is fitted to that part (see `models/aanmfpp/fit.py`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from aanmf.models.base import Ratings
+from aanmf.contract import Ratings
 from aanmf.models.sparse import SparseMatrix
 
 

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aanmf.contract import TrainingData
 from aanmf.errors import ConfigError
-from aanmf.models.aanmfpp import AANMFppConfig, AANMFppModule, Member, member_groups
-from aanmf.models.base import Context
-from aanmf.models.interval import Interval
-from aanmf.training.trainer import Epoch, History, OnEpoch, pick_device
+from aanmf.models.aanmfpp.interval import Interval
+from aanmf.models.aanmfpp.module import AANMFppConfig, AANMFppModule, Member, member_groups
+from aanmf.training.checkpoint import Checkpoints
+from aanmf.training.trainer import Epoch, OnEpoch, TrainingLog, pick_device
 
 log = logging.getLogger(__name__)
 STRENGTHS = (30.0, 70.0, 160.0, 400.0)
@@ -31,7 +32,7 @@ LESS = (
 SMALL = 50_000
 """Up to so many ratings it is also tried whether the model does better with less."""
 
-Build = Callable[[AANMFppConfig, Context], AANMFppModule]
+Build = Callable[[AANMFppConfig, TrainingData], AANMFppModule]
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,14 @@ class Trial:
     errors: Interval
 
 
-def fit_held_out(
-    build: Build, context: Context, config: AANMFppConfig, on_epoch: OnEpoch | None = None
-) -> tuple[AANMFppModule, History]:
+def fit_aanmfpp(
+    build: Build,
+    training: TrainingData,
+    config: AANMFppConfig,
+    on_epoch: OnEpoch | None = None,
+    checkpoints: Checkpoints | None = None,
+    spread_rows: int | None = None,
+) -> tuple[AANMFppModule, TrainingLog]:
     """Chooses l2 and the trust over damped means on held-out ratings, then fits all members on all ratings.
 
     Raises:
@@ -62,29 +68,29 @@ def fit_held_out(
     loop = Loop(build, config, pick_device(config.device), on_epoch)
     with torch.random.fork_rng(devices=[loop.device] if loop.device.type == "cuda" else []):
         best = None
-        if config.validation > 0 and len(context.train) >= 20:
-            best = choose(loop, context, config)
+        if config.validation > 0 and len(training.train) >= 20:
+            best = choose(loop, training, config)
         chosen = best.config if best else config
         l2 = STRENGTHS[1] if chosen.l2 is None else chosen.l2
-        module = loop.fit("final", context, chosen, [l2] * config.members)  # and one for newcomers
+        module = loop.fit("final", training, chosen, [l2] * config.members)  # and one for newcomers
         if best:
             module.trust.fill_(best.trust)
             module.errors.load_state_dict(best.errors.state_dict())
             changed = {name for less in LESS for name in less if getattr(chosen, name) != getattr(config, name)}
-            loop.history.chosen = {"l2": l2, **dict.fromkeys(sorted(changed), False)}
+            loop.training_log.chosen = {"l2": l2, **dict.fromkeys(sorted(changed), False)}
             log.info("%r: l2 %g, trust %.2f over damped means", chosen, l2, best.trust)
-    return module.eval(), loop.history
+    return module.eval(), loop.training_log
 
 
-def choose(loop: Loop, context: Context, config: AANMFppConfig) -> Trial:
+def choose(loop: Loop, training: TrainingData, config: AANMFppConfig) -> Trial:
     """The best setting on held-out ratings: l2 and, where ratings are few, whether to leave a part out."""
-    cuts = validation_cuts(len(context.train), config.validation, config.seed)
+    cuts = validation_cuts(len(training.train), config.validation, config.seed)
     strengths = list(STRENGTHS) if config.l2 is None else [config.l2]
-    best = min(try_out(loop, context, config, strengths, cuts), key=lambda trial: trial.mse)
-    if len(context.train) <= SMALL:
+    best = min(try_out(loop, training, config, strengths, cuts), key=lambda trial: trial.mse)
+    if len(training.train) <= SMALL:
         for less in LESS:
             smaller = best.config.model_copy(update=less)
-            (trial,) = try_out(loop, context, smaller, [smaller.l2 or 0.0], cuts)
+            (trial,) = try_out(loop, training, smaller, [smaller.l2 or 0.0], cuts)
             best = min(best, trial, key=lambda each: each.mse)
     return best
 
@@ -98,13 +104,13 @@ def validation_cuts(n: int, share: float, seed: int) -> list[np.ndarray]:
 
 
 def try_out(
-    loop: Loop, context: Context, config: AANMFppConfig, strengths: list[float], cuts: list[np.ndarray]
+    loop: Loop, training: TrainingData, config: AANMFppConfig, strengths: list[float], cuts: list[np.ndarray]
 ) -> list[Trial]:
     """One member per strength of l2, trained without the held-out ratings and scored on them."""
-    ratings, seen = context.train, []
+    ratings, seen = training.train, []
     for held in cuts:
         kept = np.setdiff1d(np.arange(len(ratings)), held)
-        part = context.with_train(ratings.take(torch.as_tensor(kept)))
+        part = training.with_train(ratings.take(torch.as_tensor(kept)))
         valid = ratings.take(torch.as_tensor(held)).to(loop.device)
         module = loop.fit("search", part, config.model_copy(update={"cold": 0.0}), strengths).eval()
         with torch.no_grad():
@@ -134,20 +140,20 @@ class Loop:
 
     def __init__(self, build: Build, config: AANMFppConfig, device: torch.device, on_epoch: OnEpoch | None) -> None:
         self.build, self.seed, self.device, self.on_epoch = build, config.seed, device, on_epoch
-        self.history = History()
+        self.training_log = TrainingLog()
 
-    def fit(self, phase: str, context: Context, config: AANMFppConfig, strengths: list[float]) -> AANMFppModule:
+    def fit(self, phase: str, training: TrainingData, config: AANMFppConfig, strengths: list[float]) -> AANMFppModule:
         """A module with a member per strength of l2 (and one for newcomers), each with a seed of its own."""
         torch.manual_seed(self.seed)
-        module = self.build(config.model_copy(update={"members": len(strengths)}), context).to(self.device)
+        module = self.build(config.model_copy(update={"members": len(strengths)}), training).to(self.device)
         module.train()
-        n = len(context.train)
+        n = len(training.train)
         features = module.ridge.fit() if module.ridge else torch.zeros(n, 0, device=self.device)
         members = [(l2, 0.0) for l2 in strengths] + [(strengths[0], config.cold)] * (config.cold > 0)
         for index, (l2, cold) in enumerate(members):
             self._fit_member(phase, module, config.model_copy(update={"cold": cold}), index, l2, features)
-        rated_users = torch.bincount(context.train.user, minlength=context.n_users + 1) > 0
-        rated_items = torch.bincount(context.train.item, minlength=context.n_items + 1) > 0
+        rated_users = torch.bincount(training.train.user, minlength=training.n_users + 1) > 0
+        rated_items = torch.bincount(training.train.item, minlength=training.n_items + 1) > 0
         module.settle(rated_users.to(self.device), rated_items.to(self.device))
         return module
 
@@ -208,8 +214,8 @@ class Loop:
             )
         of = config.epochs * len(module.members)
         record = Epoch(phase, index * config.epochs + epoch, of, mse, None, seconds, len(module.history) / seconds)
-        self.history.epochs.append(record)
-        self.history.best_epoch = epoch
+        self.training_log.epochs.append(record)
+        self.training_log.best_epoch = epoch
         if self.on_epoch:
             self.on_epoch(record)
 

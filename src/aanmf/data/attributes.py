@@ -6,13 +6,16 @@ An encoder is fitted on the users (items) of the training ratings only and trave
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
+import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+from torch.nn import functional as F
 
 from aanmf.data.dataset import EntityTable, Rows
 from aanmf.data.schema import Attribute, Kind, Missing, Unseen
@@ -22,24 +25,54 @@ MISSING_LABEL = "(missing)"
 
 
 @dataclass(frozen=True)
-class Slots:
-    """Attribute sets of n users (items), padded to the length J of the longest.
+class AttributeSet:
+    """The attribute sets I_u of n users (items), padded to the length J of the longest; tensors on one device.
 
     Attributes:
-        value: (n, J) int64: which value a_j stands in the slot. Those below `AttributeEncoder.n_values` are rows of the
-            embedding table; the ones from there on number the rows of `vectors`, one array after the other.
+        value: (n, J) int64: which value a_j stands in the slot. Those below `n_values` are rows of the embedding table;
+            the ones from there on number the rows of `vectors`, one array after the other.
         weight: (n, J) float32: what the value is multiplied with (1; 1/sqrt(n) of n labels; a standardised number).
-        mask: (n, J): True where the slot is taken. Attention is exactly 0 elsewhere.
-        vectors: one (n, d) float32 array per vector attribute.
+        mask: (n, J) bool: True where the slot is taken. Attention is exactly 0 elsewhere.
+        vectors: one (n, d) float32 tensor per vector attribute.
+        n_values: rows of the embedding table.
     """
 
-    value: NDArray[np.int64]
-    weight: NDArray[np.float32]
-    mask: NDArray[np.bool_]
-    vectors: tuple[NDArray[np.float32], ...] = ()
+    value: Tensor
+    weight: Tensor
+    mask: Tensor
+    vectors: tuple[Tensor, ...] = ()
+    n_values: int = 0
 
     def __len__(self) -> int:
         return len(self.value)
+
+    @property
+    def vector_sizes(self) -> tuple[int, ...]:
+        """Dimensions of the vector attributes."""
+        return tuple(each.shape[1] for each in self.vectors)
+
+    def rows(self, index: Tensor) -> AttributeSet:
+        """The sets of some users (items); (B, J) each. The vectors stay whole: `value` points into them."""
+        value, weight, mask = (each.index_select(0, index) for each in (self.value, self.weight, self.mask))
+        return replace(self, value=value, weight=weight, mask=mask)
+
+    def with_unknown(self) -> AttributeSet:
+        """The same with one more row: an unknown user (item), without attributes."""
+        value, weight, mask = (F.pad(each, (0, 0, 0, 1)) for each in (self.value, self.weight, self.mask))
+        return replace(self, value=value, weight=weight, mask=mask)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> AttributeSet:
+        """A function applied to every tensor."""
+        value, weight, mask, *vectors = (function(each) for each in self.tensors())
+        return AttributeSet(value, weight, mask, tuple(vectors), self.n_values)
+
+    def to(self, device: torch.device) -> AttributeSet:
+        """On another device."""
+        return self.map(lambda tensor: tensor.to(device))
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """`value`, `weight`, `mask` and the vectors, as `map` takes them."""
+        return (self.value, self.weight, self.mask, *self.vectors)
 
 
 class FittedAttribute(BaseModel):
@@ -100,19 +133,19 @@ class AttributeEncoder(BaseModel):
         """(n_values,) position of the attribute that each row of the embedding table belongs to."""
         return np.repeat(np.arange(len(self.fitted)), [each.n_values for each in self.fitted])
 
-    def slot_attributes(self, slots: Slots) -> NDArray[np.int64]:
+    def slot_attributes(self, sets: AttributeSet) -> NDArray[np.int64]:
         """(n, J) position of the attribute that each slot belongs to; -1 where the slot is empty."""
         fields = [j for j, each in enumerate(self.fitted) if each.attribute.kind is Kind.VECTOR]
-        owner_of_vector = np.repeat(fields, [len(each) for each in slots.vectors]).astype(np.int64)
+        owner_of_vector = np.repeat(fields, [len(each) for each in sets.vectors]).astype(np.int64)
         owner = np.concatenate([self.attribute_of_value(), owner_of_vector, [0]])
-        return np.where(slots.mask, owner[slots.value], -1)
+        return np.where(sets.mask.cpu().numpy(), owner[sets.value.cpu().numpy()], -1)
 
-    def transform(self, table: EntityTable) -> Slots:
+    def transform(self, table: EntityTable) -> AttributeSet:
         """Encodes every row of a table; attributes that it lacks count as missing."""
         columns = [table.columns[name] if name in table.names else None for name in self.names]
         return self._encode(columns, len(table))
 
-    def transform_one(self, values: Mapping[str, object]) -> Slots:
+    def transform_one(self, values: Mapping[str, object]) -> AttributeSet:
         """Encodes one new user (item) from plain values: `{"gender": "F", "age": "25-34"}`.
 
         Attributes left out, or None, are missing.
@@ -128,7 +161,7 @@ class AttributeEncoder(BaseModel):
         columns = [_one_cell(each, values.get(each.attribute.name)) for each in self.fitted]
         return self._encode(columns, 1)
 
-    def _encode(self, columns: Sequence[pl.Series | None], n: int) -> Slots:
+    def _encode(self, columns: Sequence[pl.Series | None], n: int) -> AttributeSet:
         blocks: list[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]] = []
         vectors: list[NDArray[np.float32]] = []
         offset, vector_offset = 0, self.n_values
@@ -145,9 +178,11 @@ class AttributeEncoder(BaseModel):
                 blocks.append((value + offset, weight, mask))
             offset += each.n_values
         if not blocks:
-            return Slots(np.zeros((n, 0), np.int64), np.zeros((n, 0), np.float32), np.zeros((n, 0), bool))
+            blocks = [(np.zeros((n, 0), np.int64), np.zeros((n, 0), np.float32), np.zeros((n, 0), bool))]
         value, weight, mask = (np.concatenate(parts, axis=1) for parts in zip(*blocks, strict=True))
-        return Slots(np.where(mask, value, 0), np.where(mask, weight, 0).astype(np.float32), mask, tuple(vectors))
+        cells = np.where(mask, value, 0), np.where(mask, weight, 0).astype(np.float32), mask
+        tensors = [torch.from_numpy(each) for each in (*cells, *vectors)]
+        return AttributeSet(tensors[0], tensors[1], tensors[2], tuple(tensors[3:]), self.n_values)
 
 
 def _fit(attribute: Attribute, column: pl.Series) -> FittedAttribute:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import pydantic
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from aanmf.data.encode import Slots
+from aanmf.data.attributes import AttributeSet
+from aanmf.data.dataset import Vocabulary
 from aanmf.data.schema import first_fault
 from aanmf.errors import ConfigError
 
@@ -53,6 +54,10 @@ class ModelConfig(BaseModel):
             return cls.model_validate(settings)
         except pydantic.ValidationError as error:
             raise ConfigError(f"setting {first_fault(error)}") from None
+
+    def read_links(self, users: Vocabulary) -> NDArray[np.int64] | None:
+        """Links between users, for models that have a setting for a file of them; None: without."""
+        return None
 
 
 class BatchConfig(ModelConfig):
@@ -141,25 +146,21 @@ def validation_rows(n: int, share: float, seed: int) -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True)
-class Context:
+class TrainingData:
     """All that a module is built from besides its configuration; everything in it stems from training data.
 
     Attributes:
         users, items: attribute sets of all users (items) and, in the last row, of an unknown one (empty).
-        n_user_values, n_item_values: rows of the embedding tables of attribute values.
-        user_vector_sizes, item_vector_sizes: dimensions of vector attributes.
         scale: lowest and highest rating.
         train: the training ratings.
+        links: (m, 2) positions of users who are joined (trust, friendship), where the settings name a file of them.
     """
 
-    users: Slots
-    items: Slots
-    n_user_values: int
-    n_item_values: int
-    user_vector_sizes: tuple[int, ...]
-    item_vector_sizes: tuple[int, ...]
+    users: AttributeSet
+    items: AttributeSet
     scale: tuple[float, float]
     train: Ratings
+    links: NDArray[np.int64] | None = None
 
     @property
     def n_users(self) -> int:
@@ -171,17 +172,15 @@ class Context:
         """Items known by id; this is also the position of the unknown item."""
         return len(self.items) - 1
 
-    def with_train(self, train: Ratings) -> Context:
+    def with_train(self, train: Ratings) -> TrainingData:
         """The same with other training ratings."""
         return replace(self, train=train)
 
     @property
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that change with any rating, attribute, and number of users and items."""
-        slots = [
-            each for side in (self.users, self.items) for each in (side.value, side.weight, side.mask, *side.vectors)
-        ]
-        return f"{self.train.fingerprint}-{digest(slots)}"
+        sets = [each.cpu().numpy() for side in (self.users, self.items) for each in side.tensors()]
+        return f"{self.train.fingerprint}-{digest(sets)}"
 
     @property
     def mean(self) -> float:
@@ -189,67 +188,37 @@ class Context:
         return self.train.mean
 
 
-class AttributeSets(NamedTuple):
-    """`Slots` as tensors: value, weight, mask (n, J) and the vectors (n, d) of vector attributes."""
-
-    value: Tensor
-    weight: Tensor
-    mask: Tensor
-    vectors: tuple[Tensor, ...] = ()
-
-    @classmethod
-    def of(cls, slots: Slots) -> AttributeSets:
-        """From arrays."""
-        value, weight, mask, *vectors = (
-            torch.as_tensor(array) for array in (slots.value, slots.weight, slots.mask, *slots.vectors)
-        )
-        return cls(value, weight, mask, tuple(vectors))
-
-    def slots(self) -> Slots:
-        """Back to arrays."""
-        value, weight, mask = (each.cpu().numpy() for each in self[:3])
-        return Slots(value, weight, mask, tuple(each.cpu().numpy() for each in self.vectors))
-
-    def rows(self, index: Tensor) -> AttributeSets:
-        """The sets of some users (items); (B, J) each. The vectors stay whole: `value` points into them."""
-        value, weight, mask = (each.index_select(0, index) for each in self[:3])
-        return AttributeSets(value, weight, mask, self.vectors)
-
-    def to(self, device: torch.device) -> AttributeSets:
-        """On another device."""
-        return AttributeSets(
-            self.value.to(device),
-            self.weight.to(device),
-            self.mask.to(device),
-            tuple(vector.to(device) for vector in self.vectors),
-        )
-
-
 class RatingModule(nn.Module):
     """A torch module that predicts ratings of (user, item) pairs.
 
     Subclasses write `forward`, and `l2_groups` to say what is regularised how strongly. Predictions are on the scale
-    of the ratings, not clipped.
+    of the ratings, not clipped. An `AttributeSet` that a module holds moves to another device with it.
     """
 
-    def forward(self, users: Tensor, items: Tensor, sets: AttributeSets | None = None) -> Tensor:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        for name, value in vars(self).items():
+            if isinstance(value, AttributeSet):
+                setattr(self, name, value.map(fn))
+        return super()._apply(fn, recurse)
+
+    def forward(self, users: Tensor, items: Tensor, sets: AttributeSet | None = None) -> Tensor:
         """Predicted ratings (B,) of user and item positions (B,).
 
         With `sets` (B, J), row b takes these attributes in place of its user's own: a new user, or a what-if.
         """
         raise AssertionError(f"{type(self).__name__} must define forward")
 
-    def attention(self, users: Tensor, items: Tensor, sets: AttributeSets | None = None) -> Tensor | None:
+    def attention(self, users: Tensor, items: Tensor, sets: AttributeSet | None = None) -> Tensor | None:
         """Lambda (B, J): how much each attribute slot of the user counts for the item; None for models without."""
         return None
 
     def interval(
-        self, users: Tensor, items: Tensor, coverage: float, sets: AttributeSets | None = None
+        self, users: Tensor, items: Tensor, coverage: float, sets: AttributeSet | None = None
     ) -> tuple[Tensor, Tensor] | None:
         """Low and high (B,): the rating lies between them with probability `coverage`; None for models without."""
         return None
 
-    def fold_in(self, user: int, sets: AttributeSets | None, items: Tensor, ratings: Tensor) -> Tensor:
+    def fold_in(self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor) -> Tensor:
         """Scores of all items (n_items,) for one user who gave new ratings, without retraining.
 
         Here: the scores without them, moved by the damped mean of what they left over.
@@ -289,7 +258,7 @@ class RatingModule(nn.Module):
         """Parameters with a row per item (and one for the unknown item)."""
         return []
 
-    def catalogue(self, users: Tensor, sets: AttributeSets | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    def catalogue(self, users: Tensor, sets: AttributeSet | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Scores of all items, in blocks of users: yields (positions in `users` (b,), scores (b, n_items))."""
         n_items = self.n_items
         items = torch.arange(n_items, device=users.device)

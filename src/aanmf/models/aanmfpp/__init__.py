@@ -1,0 +1,1 @@
+"""AANMF++: module, histories, kernel ridge, intervals and its own way of fitting."""

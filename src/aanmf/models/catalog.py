@@ -1,0 +1,265 @@
+"""Every model of the library, once: its name, where it lives, what it can do and what tuning may choose.
+
+A new model is a file in `models/` and an entry here. The command line, the report, the tuner, the export, the tests and
+`aanmf.<Class>` read this table; nothing else lists models. Modules are imported when a model is first used.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from aanmf.errors import ConfigError
+
+if TYPE_CHECKING:
+    from aanmf.contract import ModelConfig, RatingModule
+
+
+@dataclass(frozen=True)
+class Range:
+    """Values of one setting that tuning may choose, from `low` to `high`, both included.
+
+    Attributes:
+        log: searched on a logarithmic scale.
+        whole: whole numbers.
+        natural: nothing can lie below `low` (a dropout of 0), so that it is no edge.
+    """
+
+    low: float
+    high: float
+    log: bool = True
+    whole: bool = False
+    natural: bool = False
+
+    def place(self, value: float) -> float:
+        """Where a value lies between `low` (0) and `high` (1), on the scale that is searched."""
+        low, high, at = (math.log(x) if self.log else x for x in (self.low, self.high, value))
+        return (at - low) / (high - low)
+
+    def edge(self, value: float, margin: float = 0.03) -> str | None:
+        """`low` or `high` where a value is so near to an end that a better one may lie beyond; else None."""
+        place = self.place(value)
+        if place < margin and not self.natural:
+            return "low"
+        return "high" if place > 1 - margin else None
+
+
+Space = Mapping[str, Range]
+
+_FACTORS = Range(2, 160, whole=True)
+_RATE = Range(1e-3, 5e-2)
+_DROPOUT = Range(0.0, 0.7, log=False, natural=True)
+_BIASED: Space = {"factors": _FACTORS, "learning_rate": _RATE, "l2": Range(2, 100), "l2_bias": Range(0.02, 20)}
+_DENSE: Space = {"factors": _FACTORS, "learning_rate": _RATE, "l2_dense": Range(0.005, 2), "dropout": _DROPOUT}
+_ENCODER: Space = {
+    "factors": Range(16, 512, whole=True),
+    "learning_rate": _RATE,
+    "l2": Range(4, 200),
+    "dropout": Range(0.0, 0.9, log=False, natural=True),
+}
+_AANMFPP: Space = {
+    "factors": Range(8, 128, whole=True),
+    "learning_rate": Range(2e-3, 5e-2),
+    "epochs": Range(3, 24, whole=True),
+}
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What the rest of the library knows of a model without importing it.
+
+    Attributes:
+        name: on the command line, in files and reports: `aanmf+p`.
+        label: in tables and figures: `AANMF+P`.
+        class_name: of the estimator: `aanmf.AANMF`. Variants share it and differ in `settings`.
+        module: `package.module:Class` of the torch module.
+        config: `package.module:Class` of its settings.
+        summary: one line for help texts and documents.
+        settings: what the name implies: `{"pooling": "pairwise"}`.
+        space: what tuning may choose; other settings keep their defaults.
+        trainer: `package.module:function` with the signature of `training.trainer.fit_module`.
+        attention: it weights user attributes item by item.
+        intervals: it gives prediction intervals.
+        streams: it predicts a rating without looking at other ratings, so that ratings can be read from disk.
+        processes: several processes can train it together.
+        checkpoints: its training can be stopped and resumed.
+        exports: it can be written as tables and ONNX.
+        in_report: it is compared in the paper's experiment (`aanmf reproduce`).
+    """
+
+    name: str
+    label: str
+    class_name: str
+    module: str
+    config: str
+    summary: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    space: Space = field(default_factory=dict)
+    trainer: str = "aanmf.training.trainer:fit_module"
+    attention: bool = False
+    intervals: bool = False
+    streams: bool = False
+    processes: bool = False
+    checkpoints: bool = True
+    exports: bool = True
+    in_report: bool = False
+
+    @property
+    def module_type(self) -> type[RatingModule]:
+        """The torch module's class."""
+        return load_object(self.module)
+
+    @property
+    def config_type(self) -> type[ModelConfig]:
+        """The class of its settings."""
+        return load_object(self.config)
+
+    def edges(self, settings: Mapping[str, Any]) -> dict[str, str]:
+        """The settings that lie at an edge of the search space: `{"l2": "high"}`."""
+        at = {name: self.space[name].edge(settings[name]) for name in self.space if settings.get(name) is not None}
+        return {name: side for name, side in at.items() if side}
+
+
+def _spec(name: str, label: str, class_name: str, file: str, summary: str, **more: Any) -> ModelSpec:
+    """An entry whose module and settings follow the naming of the library: `MFModule` and `MFConfig` in `mf`."""
+    place = f"aanmf.models.{file}:{class_name}"
+    return ModelSpec(name, label, class_name, f"{place}Module", f"{place}Config", summary, **more)
+
+
+_SPECS = (
+    _spec(
+        "aanmf++",
+        "AANMF++",
+        "AANMFpp",
+        "aanmfpp.module",
+        "attention, rating histories, item attributes, kernel ridge and ordinal head, averaged over members",
+        space=_AANMFPP,
+        trainer="aanmf.models.aanmfpp.fit:fit_aanmfpp",
+        checkpoints=False,
+        attention=True,
+        intervals=True,
+        in_report=True,
+    ),
+    _spec(
+        "aanmf",
+        "AANMF",
+        "AANMF",
+        "aanmf",
+        "attribute-aware attentional neural matrix factorisation, the paper's model",
+        space={**_DENSE, "l2": Range(4, 150)},
+        attention=True,
+        streams=True,
+        processes=True,
+        in_report=True,
+    ),
+    _spec(
+        "aanmf+p",
+        "AANMF+P",
+        "AANMF",
+        "aanmf",
+        "AANMF with pairwise pooling",
+        settings={"pooling": "pairwise"},
+        space={**_DENSE, "l2": Range(4, 150)},
+        attention=True,
+        streams=True,
+        processes=True,
+        in_report=True,
+    ),
+    _spec(
+        "mf",
+        "MF",
+        "MF",
+        "mf",
+        "biased matrix factorisation",
+        space=_BIASED,
+        streams=True,
+        processes=True,
+        in_report=True,
+    ),
+    _spec(
+        "svd++",
+        "SVD++",
+        "SVDpp",
+        "svdpp",
+        "SVD++ (Koren 2008), on request with user attributes of weight 1",
+        space=_BIASED,
+        in_report=True,
+    ),
+    _spec(
+        "fm",
+        "FM",
+        "FM",
+        "fm",
+        "factorisation machine of degree 2 (Rendle 2010)",
+        space=_BIASED,
+        streams=True,
+        processes=True,
+    ),
+    _spec(
+        "nfm",
+        "NFM",
+        "NFM",
+        "nfm",
+        "neural factorisation machine (He and Chua 2017)",
+        space={**_DENSE, "l2": Range(8, 400)},
+        in_report=True,
+    ),
+    _spec(
+        "autorec",
+        "AutoRec",
+        "AutoRec",
+        "autorec",
+        "auto-encoder over the ratings of an item or a user (Sedhain et al. 2015)",
+        space=_ENCODER,
+    ),
+    _spec(
+        "acmf",
+        "ACMF",
+        "ACMF",
+        "acmf",
+        "matrix factorisation with coupled item attributes as regulariser",
+        space={**_BIASED, "l2": Range(1, 60), "alpha": Range(0.005, 2)},
+        in_report=True,
+    ),
+    _spec(
+        "aesr",
+        "AESR",
+        "AESR",
+        "aesr",
+        "auto-encoder with semantic neighbours from a social graph",
+        space={**_ENCODER, "pull": Range(0.1, 50)},
+        in_report=True,
+    ),
+)
+CATALOG: dict[str, ModelSpec] = {spec.name: spec for spec in _SPECS}
+"""All models by name, the recommended one first."""
+CLASSES: dict[str, ModelSpec] = {spec.class_name: spec for spec in reversed(_SPECS) if not spec.settings}
+"""The estimators that users import, by class name."""
+
+
+def spec_of(name: str) -> ModelSpec:
+    """The entry of a model.
+
+    Raises:
+        ConfigError: no such model; the message names the nearest one, and all.
+    """
+    if name in CATALOG:
+        return CATALOG[name]
+    near = difflib.get_close_matches(name, CATALOG, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise ConfigError(f"unknown model {name!r}.{hint} Available: {', '.join(CATALOG)}")
+
+
+def with_capability(capability: str) -> list[str]:
+    """Names of the models that have one: `with_capability("streams")`."""
+    return [spec.name for spec in _SPECS if getattr(spec, capability)]
+
+
+def load_object(place: str) -> Any:
+    """What stands at `package.module:name`, imported now."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
