@@ -13,11 +13,12 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import IO, Any
-
-from torch import Tensor
+from typing import IO, TYPE_CHECKING, Any
 
 from aanmf.errors import ModelFolderError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -52,6 +53,27 @@ def replace_file(path: Path, mode: str = "wb", **options: Any) -> Iterator[IO[An
         new.unlink(missing_ok=True)
 
 
+@contextmanager
+def replace_folder(path: Path) -> Iterator[Path]:
+    """Gives a new empty folder beside `path` and renames it to `path` at the end.
+
+    If the block raises, the new folder is removed, and an older one at `path` stays as it was.
+
+    Raises:
+        OSError: the disk is full or the place not writable.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        yield new
+        new.chmod(0o755)
+        _sync_folder(new)
+        _swap(new, path)
+        _sync_folder(path.parent)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
 def write_folder(
     path: str | Path,
     *,
@@ -78,24 +100,21 @@ def write_folder(
     path = Path(path)
     if path.exists() and not (path / MANIFEST).is_file() and (path.is_file() or any(path.iterdir())):
         raise ModelFolderError(f"{path} exists and is not a model folder: choose another one, or remove it")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    try:
+    with replace_folder(path) as new:
         contents = {f"{name}.json": _json(document) for name, document in documents.items()}
         for name, group in tensors.items():
             contents[f"{name}.safetensors"] = save({key: t.detach().cpu().contiguous() for key, t in group.items()})
-        sums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+        copied: dict[str, Path] = {}
         for name, source in (files or {}).items():
-            sums[name] = _copy_through(source, new / name)
+            if isinstance(source, bytes):
+                contents[name] = source
+            else:
+                copied[name] = source
+        sums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+        sums |= {name: _copy_through(source, new / name) for name, source in copied.items()}
         contents[MANIFEST] = _json({"format": FORMAT, **about, "sha256": sums})
         for name, content in contents.items():
             _write_through(new / name, content)
-        new.chmod(0o755)
-        _sync_folder(new)
-        _swap(new, path)
-        _sync_folder(path.parent)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
 
 
 def read_manifest(path: str | Path) -> dict[str, object]:
