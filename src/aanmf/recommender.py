@@ -18,7 +18,7 @@ from torch import Tensor
 from aanmf.contract import ModelConfig, RatingModule, TrainingData
 from aanmf.data.attributes import AttributeSet
 from aanmf.data.dataset import RatingDataset
-from aanmf.data.schema import Kind
+from aanmf.data.kinds import KINDS
 from aanmf.data.stream import StreamedDataset
 from aanmf.errors import ConfigError, DataError, ModelFolderError, NotFittedError, UnknownIdError
 from aanmf.explanation import explain_pair, mean_attention
@@ -318,7 +318,7 @@ class Recommender:
             ConfigError: the model has no attention.
             DataError: `by` is not a categorical or multi-valued attribute of the items.
         """
-        if data.items.attribute(by).kind not in (Kind.CATEGORICAL, Kind.MULTIVALUED):
+        if not KINDS[data.items.attribute(by).kind].has_labels:
             raise DataError(
                 f"attention by {by!r}: a {data.items.attribute(by).kind} attribute has no values to group by"
             )

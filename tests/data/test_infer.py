@@ -5,7 +5,8 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from aanmf.data.infer import MISSING, blank_out, infer
+from aanmf.data.infer import blank_out, infer
+from aanmf.data.options import MISSING
 from aanmf.data.schema import Attribute, Kind, Schema, declare
 from aanmf.errors import SchemaError
 

@@ -85,7 +85,7 @@ def test_not_found_says_where_it_was_looked_for(tmp_path, monkeypatch) -> None:
     assert find_movielens("100k") is None
     with pytest.raises(DownloadError, match=f"looked in: {tmp_path}.*Set AANMF_DATA"):
         load_movielens("100k", download=False)
-    with pytest.raises(DataError, match="there are 100k, 1m"):
+    with pytest.raises(DataError, match="Available: 100k, 1m"):
         load_movielens("25m")
 
 

@@ -134,9 +134,9 @@ def test_repeated_pairs(tmp_path) -> None:
         (
             "user,item,grade\n1,1,1\n",
             {},
-            "which column holds the rating; there are: user, item, grade.*--rating-column",
+            "which column holds the rating. Available: user, item, grade.*--rating-column",
         ),
-        (RATINGS, {"user": "who"}, "no column 'who'; there are: userId"),
+        (RATINGS, {"user": "who"}, "no column 'who'. Available: userId"),
         ("user,item,rating\n1,1,good\n", {}, r"row 2, column 'rating': 'good' is not a finite number"),
         ("user,item,rating\n1,1,3\n1,2,nan\n", {}, r"row 3, column 'rating': 'nan' is not a finite"),
         ("user,item,rating\n1,1,inf\n", {}, "not a finite number"),
@@ -197,7 +197,7 @@ def test_a_stated_attribute_that_does_not_fit(tmp_path) -> None:
     with pytest.raises(SchemaError, match="'age': row 2 holds 'old', which is not a finite number"):
         read_dataset(write(tmp_path, "r.csv", RATINGS), users=users, schema=stated)
     absent = Schema(users=(Attribute(name="height", kind=Kind.NUMERIC),))
-    with pytest.raises(DataError, match="no column 'height' for a stated attribute; there are: age"):
+    with pytest.raises(DataError, match="no column 'height' for a stated attribute. Available: age"):
         read_dataset(write(tmp_path, "r.csv", RATINGS), users=users, schema=absent)
 
 

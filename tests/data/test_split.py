@@ -65,7 +65,7 @@ def test_protocols_by_name(small) -> None:
 @pytest.mark.parametrize(
     ("protocol", "message"),
     [
-        ("bootstrap", "unknown protocol 'bootstrap'; there are"),
+        ("bootstrap", "unknown protocol 'bootstrap'. Available"),
         ("u1", "does not come with a split 'u1'"),
         ("holdout:1.5", "between 0 and 1"),
         ("holdout:x", "'x' is not a number"),
@@ -82,7 +82,7 @@ def test_a_wrong_protocol_is_named(small, protocol: str, message: str) -> None:
 def test_time_needs_time_stamps(small) -> None:
     from dataclasses import replace
 
-    with pytest.raises(DataError, match="needs time stamps"):
+    with pytest.raises(DataError, match="needs times"):
         folds(replace(small, time=None), "time")
 
 

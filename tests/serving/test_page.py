@@ -12,7 +12,7 @@ import torch
 
 from aanmf import MF
 from aanmf.serving.attention import attention_maps, attention_on
-from aanmf.serving.people import changed, known_of, ranked
+from aanmf.serving.people import changed, ranked
 from aanmf.serving.served import ServedModel
 from tests.conftest import small_dataset
 from tests.serving.conftest import Start
@@ -128,11 +128,12 @@ def test_attention_on_items(served: ServedModel) -> None:
 def test_what_if_changes_one_attribute(served: ServedModel) -> None:
     """A new user described with the other value is the same as one described, then changed."""
     described = {"gender": "F", "hobbies": ["go"], "age": 31.0, "voice": [1.0, 1.0, 0.3]}
+    encoder = served.model.fitted_.user_encoder
     at, sets = served.sets_of(described)
     for name, value in (("gender", "M"), ("hobbies", "chess"), ("age", 50.0)):
         _, wanted = served.sets_of(described | {name: value})
         other = changed(served, sets, name, value)
-        assert sorted(known_of(served, other)) == sorted(known_of(served, wanted))
+        assert sorted(encoder.describe(other)) == sorted(encoder.describe(wanted))
         expected = [row["rating"] for row in ranked(served, None, at, wanted, 21)]
         assert [row["rating"] for row in ranked(served, None, at, other, 21)] == pytest.approx(expected, abs=1e-4)
     same = changed(served, sets, "gender", "F")

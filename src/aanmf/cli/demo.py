@@ -208,9 +208,9 @@ def correlation(planted: pl.DataFrame, learned: list[dict[str, Any]]) -> float:
 
 def grouping(data: RatingDataset) -> str | None:
     """The item attribute to group by: genres where there are any, else the one with the fewest values."""
-    from aanmf.data.schema import Kind
+    from aanmf.data.kinds import KINDS
 
-    names = [each.name for each in data.items.attributes if each.kind in (Kind.CATEGORICAL, Kind.MULTIVALUED)]
+    names = [each.name for each in data.items.attributes if KINDS[each.kind].has_labels]
     for name in ("genres", "genre"):
         if name in names:
             return name

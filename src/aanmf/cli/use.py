@@ -199,7 +199,7 @@ def read_pairs(path: Path) -> tuple[list[str], list[str]]:
     Raises:
         DataError: no such file, not a table, without the columns, or with an empty cell.
     """
-    from aanmf.data.read import ITEM_NAMES, USER_NAMES, clean_ids, guess_column
+    from aanmf.data.columns import ITEM_NAMES, USER_NAMES, clean_ids, guess_column
     from aanmf.data.tables import read_table
 
     frame = read_table(path)

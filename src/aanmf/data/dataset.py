@@ -1,152 +1,31 @@
-"""`RatingDataset`: ratings, users and items, as arrays and columns. Nothing here knows of models."""
+"""`RatingDataset`: ratings, users and items, as arrays and columns."""
 
 from __future__ import annotations
 
 import hashlib
-import io
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
-from aanmf.data.schema import Attribute
+from aanmf.data.columns import RatingColumns
+from aanmf.data.entities import EntityTable, Rows, Vocabulary, read_entities
+from aanmf.data.options import ReadOptions
+from aanmf.data.tables import Source, Sources, Table, as_frame, paths_of
 from aanmf.errors import DataError
 
-if TYPE_CHECKING:
-    from os import PathLike
-
-    from aanmf.data.schema import Schema
-
-Rows = NDArray[np.int64]
-
-
-class Vocabulary:
-    """Ids in a fixed order, and the way back from an id to its position.
-
-    Ids are strings at the edge: `1` and `"1"` are the same id.
-    """
-
-    def __init__(self, ids: Iterable[str]) -> None:
-        self.ids: tuple[str, ...] = tuple(ids)
-        self._position = {label: position for position, label in enumerate(self.ids)}
-        if len(self._position) != len(self.ids):
-            twice = next(label for position, label in enumerate(self.ids) if self._position[label] != position)
-            raise DataError(f"id {twice!r} stands more than once in a table that must have one row per id")
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __contains__(self, label: object) -> bool:
-        return str(label) in self._position
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Vocabulary) and self.ids == other.ids
-
-    def __hash__(self) -> int:
-        return hash(self.ids)
-
-    def __repr__(self) -> str:
-        return f"Vocabulary({len(self)} ids)"
-
-    def index(self, labels: Iterable[object]) -> Rows:
-        """Positions of `labels`; -1 where an id is not in the vocabulary."""
-        get = self._position.get
-        return np.fromiter((get(str(label), -1) for label in labels), dtype=np.int64)
-
-
-@dataclass(frozen=True)
-class EntityTable:
-    """Users, or items: one row per id, one column per attribute.
-
-    Attributes:
-        ids: the vocabulary; row r of every column belongs to `ids.ids[r]`.
-        columns: one column per attribute: String (categorical), List(String) (multi-valued), Float64 (numeric),
-            List(Float64) (vector). Null means missing.
-        attributes: the declaration of each column, in column order.
-        labels: what a person reads in place of the id (a film's title), if there is such a thing.
-        notices: what was left out on reading, and why: one sentence each.
-    """
-
-    ids: Vocabulary
-    columns: pl.DataFrame = field(default_factory=pl.DataFrame)
-    attributes: tuple[Attribute, ...] = ()
-    labels: tuple[str, ...] | None = None
-    notices: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        assert self.columns.columns == [attribute.name for attribute in self.attributes]
-        assert not self.attributes or self.columns.height == len(self.ids)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the attributes."""
-        return self.columns.columns
-
-    def attribute(self, name: str) -> Attribute:
-        """The declaration of one attribute.
-
-        Raises:
-            DataError: there is no such attribute.
-        """
-        for attribute in self.attributes:
-            if attribute.name == name:
-                return attribute
-        raise DataError(f"no attribute {name!r}; there are: {', '.join(self.names) or 'none'}")
-
-    def select(self, names: Sequence[str]) -> EntityTable:
-        """The same users (items) with only these attributes."""
-        return replace(
-            self, columns=self.columns.select(names), attributes=tuple(self.attribute(name) for name in names)
-        )
-
-    def label(self, row: int) -> str:
-        """What a person reads: the label where there is one, else the id."""
-        return self.labels[row] if self.labels else self.ids.ids[row]
-
-    def to_parquet(self) -> bytes:
-        """The whole table as a Parquet file: columns `id`, `label` and `attributes`; declarations in its metadata."""
-        frame = pl.DataFrame({"id": pl.Series(self.ids.ids, dtype=pl.String)})
-        if self.labels is not None:
-            frame = frame.with_columns(label=pl.Series(self.labels, dtype=pl.String))
-        if self.attributes:
-            frame = frame.with_columns(attributes=self.columns.to_struct())
-        about = {"attributes": [each.model_dump(mode="json") for each in self.attributes], "notices": self.notices}
-        buffer = io.BytesIO()
-        frame.write_parquet(buffer, metadata={"aanmf": json.dumps(about)})
-        return buffer.getvalue()
-
-    @classmethod
-    def from_parquet(cls, content: bytes) -> EntityTable:
-        """The table that `to_parquet` wrote.
-
-        Raises:
-            DataError: the bytes are no such file.
-        """
-        try:
-            frame = pl.read_parquet(io.BytesIO(content))
-            about = json.loads(pl.read_parquet_metadata(io.BytesIO(content))["aanmf"])
-            declared = tuple(Attribute.model_validate(each) for each in about["attributes"])
-        except (pl.exceptions.PolarsError, KeyError, ValueError) as error:
-            raise DataError(f"not a table of users or items written by this library ({error})") from None
-        columns = frame["attributes"].struct.unnest() if declared else pl.DataFrame()
-        labels = tuple(frame["label"]) if "label" in frame.columns else None
-        return cls(Vocabulary(frame["id"]), columns, declared, labels, tuple(about["notices"]))
+__all__ = ["EntityTable", "RatingDataset", "Rows", "Vocabulary"]
 
 
 @dataclass(frozen=True)
 class RatingDataset:
-    """Ratings of items by users, with what is known of both.
+    """Ratings of items by users, with the attributes of both.
 
     Attributes:
-        users, items: the tables; a row of them need not have a rating.
+        users, items: their tables; users and items without a rating may be among them.
         user, item: (n,) positions in `users` and `items`.
         rating: (n,) float32.
         time: (n,) int64 seconds, or None.
@@ -178,26 +57,78 @@ class RatingDataset:
     @classmethod
     def read(
         cls,
-        ratings: str | PathLike[str],
+        ratings: Source,
         *,
-        users: str | PathLike[str] | Sequence[str | PathLike[str]] | None = None,
-        items: str | PathLike[str] | Sequence[str | PathLike[str]] | None = None,
-        schema: Schema | None = None,
-        **options: object,
+        users: Sources = None,
+        items: Sources = None,
+        options: ReadOptions | None = None,
+        **keywords: object,
     ) -> RatingDataset:
-        """Reads tables from files; see `aanmf.data.read.read_dataset` for every option."""
-        from aanmf.data.read import read_dataset
+        """Reads ratings, and attributes of users and items, from files.
 
-        return read_dataset(ratings, users=users, items=items, schema=schema, **options)  # type: ignore[arg-type]
+        Args:
+            ratings: CSV, TSV (any separator, also `::`) or Parquet, with a row per rating.
+            users, items: a file with a row per user (item), or several files: further ones may have several rows per
+                user (one cuisine each, say), and their columns become multi-valued attributes.
+            options: how to read the tables.
+            **keywords: options by name, such as `user="uid"` or `repeated="last"`; see `ReadOptions`.
+
+        Raises:
+            DataError: naming file, row and column, and what to do.
+            ConfigError: an unknown option.
+        """
+        asked = ReadOptions.of(options, keywords)
+        paths = {"ratings": [ratings], "users": paths_of(users), "items": paths_of(items)}
+        tables = {side: [Table.read(path, asked.separator) for path in given] for side, given in paths.items()}
+        return cls.of_tables(tables, asked, Path(ratings).stem)
 
     @classmethod
     def from_frames(
-        cls, ratings: object, users: object = None, items: object = None, **options: object
+        cls,
+        ratings: object,
+        users: object | Sequence[object] | None = None,
+        items: object | Sequence[object] | None = None,
+        *,
+        options: ReadOptions | None = None,
+        **keywords: object,
     ) -> RatingDataset:
-        """From polars, pandas or Arrow tables; see `aanmf.data.read.dataset_from_frames` for every option."""
-        from aanmf.data.read import dataset_from_frames
+        """Builds a data set from polars, pandas or Arrow tables; arguments as those of `read`.
 
-        return dataset_from_frames(ratings, users, items, **options)  # type: ignore[arg-type]
+        Raises:
+            DataError: naming table, row and column, and what to do.
+            ConfigError: an unknown option.
+        """
+        frames = {"ratings": [ratings], "users": _several(users), "items": _several(items)}
+        tables = {side: [Table(as_frame(each, side), side) for each in given] for side, given in frames.items()}
+        return cls.of_tables(tables, ReadOptions.of(options, keywords), "ratings")
+
+    @classmethod
+    def of_tables(cls, tables: Mapping[str, Sequence[Table]], options: ReadOptions, name: str) -> RatingDataset:
+        """The last step of all readers: finds columns, checks ids and ratings, attaches attributes.
+
+        Args:
+            tables: one table of `ratings`, and any number of `users` and `items`.
+            options: how to read them.
+            name: of the data set, where the options give none.
+        """
+        (ratings,) = tables["ratings"]
+        columns = RatingColumns.of(ratings, options.columns)
+        ids = {role: columns.ids(role) for role in ("user", "item")}
+        rating, time = columns.ratings(), columns.times()
+        users = read_entities("users", tables["users"], ids["user"], columns.names["user"], options)
+        items = read_entities("items", tables["items"], ids["item"], columns.names["item"], options)
+        user, item = users.ids.index(ids["user"]), items.ids.index(ids["item"])
+        rows, rating = columns.without_repeats(user * len(items) + item, rating, options.repeated)
+        return cls(
+            users=users,
+            items=items,
+            user=user[rows],
+            item=item[rows],
+            rating=rating,
+            time=None if time is None else time[rows],
+            scale=options.scale,
+            name=options.name or name,
+        )
 
     def take(self, rows: Rows) -> RatingDataset:
         """These ratings, in this order, with the same users and items."""
@@ -211,11 +142,13 @@ class RatingDataset:
         )
 
     def split(self, test: float = 0.2, seed: int = 0) -> tuple[RatingDataset, RatingDataset]:
-        """Random hold-out: training and test part; see `aanmf.data.split.holdout`."""
-        from aanmf.data.split import holdout
+        """Splits at random into a training part and a part of `test` (a share) of the ratings.
 
-        fold = holdout(len(self), test, seed)
-        return self.take(fold.train), self.take(fold.test)
+        Raises:
+            DataError: one of the parts would be empty.
+        """
+        train, held_out = random_split(len(self), test, seed)
+        return self.take(train), self.take(held_out)
 
     def with_attributes(self, users: Sequence[str] | None = None, items: Sequence[str] | None = None) -> RatingDataset:
         """The same ratings with only these attributes (None: all)."""
@@ -232,3 +165,25 @@ class RatingDataset:
         for array in (self.user, self.item, self.rating):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()[:16]
+
+
+def _several(given: object | Sequence[object] | None) -> Sequence[object]:
+    if given is None:
+        return []
+    return given if isinstance(given, list | tuple) else [given]
+
+
+def random_split(n: int, test: float, seed: int) -> tuple[Rows, Rows]:
+    """`default_rng(seed).permutation(n)`: the first 1 - `test` of it are training rows, the others test rows.
+
+    Raises:
+        DataError: `test` is no share, or one of the parts would be empty.
+    """
+    if not 0 < test < 1:
+        raise DataError(f"holdout:{test:g}: the share of test ratings must lie between 0 and 1")
+    order, n_train = np.random.default_rng(seed).permutation(n), n - round(n * test)
+    if n_train in (0, n):
+        raise DataError(
+            f"split holdout:{test:g}: {n_train} training and {n - n_train} test ratings; both parts need some"
+        )
+    return order[:n_train], order[n_train:]

@@ -1,4 +1,4 @@
-"""MovieLens 100K and 1M: found on this machine, or downloaded against the published checksum, and parsed."""
+"""MovieLens 100K and 1M: found on this machine or downloaded, checked against the published checksum, and parsed."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import os
 import shutil
 import tempfile
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import polars as pl
@@ -33,7 +33,7 @@ ENVIRONMENT = "AANMF_DATA"
 
 @dataclass(frozen=True)
 class Release:
-    """Where a data set is published, and how to know it."""
+    """Where a data set is published: folder in the archive, its file of ratings, URL and checksum of the archive."""
 
     folder: str
     ratings: str
@@ -41,19 +41,10 @@ class Release:
     md5: str
 
 
+_URL = "https://files.grouplens.org/datasets/movielens"
 RELEASES = {
-    "100k": Release(
-        folder="ml-100k",
-        ratings="u.data",
-        url="https://files.grouplens.org/datasets/movielens/ml-100k.zip",
-        md5="0e33842e24a9c977be4e0107933c0723",
-    ),
-    "1m": Release(
-        folder="ml-1m",
-        ratings="ratings.dat",
-        url="https://files.grouplens.org/datasets/movielens/ml-1m.zip",
-        md5="c4d9eecfca2ab87c1945afe126590906",
-    ),
+    "100k": Release("ml-100k", "u.data", f"{_URL}/ml-100k.zip", "0e33842e24a9c977be4e0107933c0723"),
+    "1m": Release("ml-1m", "ratings.dat", f"{_URL}/ml-1m.zip", "c4d9eecfca2ab87c1945afe126590906"),
 }
 
 
@@ -68,15 +59,15 @@ def load_movielens(
 
     Args:
         which: `"100k"` or `"1m"`.
-        folder: the unpacked data set; None: looked for in `$AANMF_DATA`, then in the cache, then downloaded.
-        download: whether to download what is not found.
+        folder: the unpacked data set; None: the one in `$AANMF_DATA`, else in the cache, else a download.
+        download: whether to download a data set that is not found.
 
     Raises:
-        DataError: no such release, or files that are not what they should be.
-        DownloadError: not found, and not to be had.
+        DataError: an unknown release, or files that do not have the expected content.
+        DownloadError: the data set is neither found nor downloaded.
     """
     if which not in RELEASES:
-        raise DataError(f"MovieLens {which!r}: there are {', '.join(RELEASES)}")
+        raise DataError(f"unknown MovieLens release {which!r}. Available: {', '.join(RELEASES)}")
     found = Path(folder) if folder is not None else find_movielens(which)
     if found is None and download:
         found = fetch(RELEASES[which])
@@ -90,7 +81,7 @@ def load_movielens(
 
 
 def find_movielens(which: str) -> Path | None:
-    """The folder of a data set on this machine, if it is there."""
+    """The folder of a data set on this machine; None if it is not found."""
     release = RELEASES[which]
     return next((place for place in _places(release) if (place / release.ratings).is_file()), None)
 
@@ -103,15 +94,15 @@ def cache_folder() -> Path:
 
 
 def fetch(release: Release, *, cache: Path | None = None, timeout: float = 10.0) -> Path:
-    """Downloads and unpacks a data set into the cache; what arrives incomplete or altered is not kept.
+    """Downloads and unpacks a data set into the cache; an incomplete or altered download is not kept.
 
     Args:
-        release: what to get.
+        release: the data set.
         cache: the folder to put it in; None: the user's cache.
-        timeout: seconds without an answer after which it is given up.
+        timeout: seconds to wait for an answer of the server.
 
     Raises:
-        DownloadError: it cannot be had, was cut off, or is not what was published.
+        DownloadError: the server is unreachable, or the download incomplete or different from the published one.
     """
     import pooch
 
@@ -125,21 +116,16 @@ def fetch(release: Release, *, cache: Path | None = None, timeout: float = 10.0)
                 known_hash=f"md5:{release.md5}",
                 path=work,
                 fname="archive.zip",
-                downloader=pooch.HTTPDownloader(timeout=timeout),  # pyright: ignore[reportArgumentType]
+                downloader=cast("Any", pooch.HTTPDownloader(timeout=timeout)),  # pooch's annotations lack `timeout`
             )
             with zipfile.ZipFile(archive) as packed:
                 packed.extractall(work)  # zipfile keeps members inside of the folder
             unpacked = Path(work) / release.folder
             if not (unpacked / release.ratings).is_file():
                 raise DownloadError(f"{release.url}: the archive has no {release.folder}/{release.ratings}")
-            if target.exists():
-                shutil.rmtree(target)
+            shutil.rmtree(target, ignore_errors=True)
             unpacked.rename(target)
-    except (
-        OSError,
-        ValueError,
-        zipfile.BadZipFile,
-    ) as error:  # requests' errors are OSErrors; a wrong hash a ValueError
+    except (OSError, ValueError, zipfile.BadZipFile) as error:  # a wrong hash is a ValueError, no connection an OSError
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DownloadError(
             f"{release.url} could not be downloaded ({reason[:200]}). Set {ENVIRONMENT} to a folder that holds "
@@ -156,57 +142,48 @@ def _places(release: Release) -> list[Path]:
 
 
 def _load_100k(folder: Path) -> RatingDataset:
-    ratings = _numbers(folder / "u.data", ["user", "item", "rating", "time"], "\t")
-    people = read_table(folder / "u.user", separator="|", header=False)
-    years = people["column_2"].cast(pl.Int64)
+    users = read_table(folder / "u.user", separator="|", header=False)
     films = read_table(folder / "u.item", separator="|", header=False)
     genres = read_table(folder / "u.genre", separator="|", header=False)["column_1"].drop_nulls().to_list()
     flags = films.select(films.columns[5 : 5 + len(genres)]).to_numpy() == "1"
     kinds = [[genre for genre, flag in zip(genres, row, strict=True) if flag and genre != "unknown"] for row in flags]
     released = films["column_3"].str.extract(r"(\d{4})$")
-    users = _users(people["column_1"], people["column_3"], _age_groups(years), people["column_4"])
-    items = _items(films["column_1"], films["column_2"], kinds, released)
-    data = _dataset("ml-100k", ratings, users, items)
-    folds = {
-        name: _rows_of(data, folder / f"{name}.test") for name in PREDEFINED if (folder / f"{name}.test").is_file()
-    }
-    return RatingDataset(**{**vars(data), "folds": folds})
+    data = _dataset(
+        "ml-100k",
+        _ratings(folder / "u.data", "\t"),
+        _users(users["column_1"], users["column_3"], users["column_2"], users["column_4"]),
+        _items(films["column_1"], films["column_2"], kinds, released),
+    )
+    tests = {name: folder / f"{name}.test" for name in PREDEFINED}
+    return replace(data, folds={name: _rows_of(data, path) for name, path in tests.items() if path.is_file()})
 
 
 def _load_1m(folder: Path) -> RatingDataset:
-    ratings = _numbers(folder / "ratings.dat", ["user", "item", "rating", "time"], "::")
-    people = read_table(folder / "users.dat", separator="::", header=False)
-    codes = people["column_4"].cast(pl.Int64).to_list()
+    users = read_table(folder / "users.dat", separator="::", header=False)
     films = read_table(folder / "movies.dat", separator="::", header=False)
-    users = _users(
-        people["column_1"],
-        people["column_2"],
-        _age_groups(people["column_3"].cast(pl.Int64)),
-        pl.Series([OCCUPATIONS[code] for code in codes]),
+    occupations = pl.Series([OCCUPATIONS[code] for code in users["column_4"].cast(pl.Int64)])
+    return _dataset(
+        "ml-1m",
+        _ratings(folder / "ratings.dat", "::"),
+        _users(users["column_1"], users["column_2"], users["column_3"], occupations),
+        _items(films["column_1"], films["column_2"], films["column_3"].str.split("|").to_list(), None),
     )
-    items = _items(films["column_1"], films["column_2"], films["column_3"].str.split("|").to_list(), None)
-    return _dataset("ml-1m", ratings, users, items)
 
 
-def _users(ids: pl.Series, gender: pl.Series, age: pl.Series, occupation: pl.Series) -> EntityTable:
-    columns = pl.DataFrame({"gender": gender, "age": age, "occupation": occupation})
-    return EntityTable(
-        Vocabulary(ids), columns, tuple(Attribute(name=n, kind=Kind.CATEGORICAL) for n in columns.columns)
-    )
+def _users(ids: pl.Series, gender: pl.Series, years: pl.Series, occupation: pl.Series) -> EntityTable:
+    columns = pl.DataFrame({"gender": gender, "age": _age_groups(years.cast(pl.Int64)), "occupation": occupation})
+    declared = tuple(Attribute(name=name, kind=Kind.CATEGORICAL) for name in columns.columns)
+    return EntityTable(Vocabulary(ids), columns, declared)
 
 
 def _items(ids: pl.Series, titles: pl.Series, genres: list[list[str]], released: pl.Series | None) -> EntityTable:
-    """The year comes from the release date, or else from the title: `Toy Story (1995)`."""
+    """The year is that of the release date, or else of the title: `Toy Story (1995)`."""
     in_title = titles.str.extract(r"\((\d{4})\)\s*$")
     year = in_title if released is None else released.zip_with(released.is_not_null(), in_title)
-    columns = pl.DataFrame(
-        {
-            "genres": pl.Series([kinds or None for kinds in genres], dtype=pl.List(pl.String)),
-            "year": year.cast(pl.Float64),
-        }
-    )
-    attributes = (Attribute(name="genres", kind=Kind.MULTIVALUED), Attribute(name="year", kind=Kind.NUMERIC))
-    return EntityTable(Vocabulary(ids), columns, attributes, labels=tuple(titles))
+    lists = pl.Series([kinds or None for kinds in genres], dtype=pl.List(pl.String))
+    columns = pl.DataFrame({"genres": lists, "year": year.cast(pl.Float64)})
+    declared = (Attribute(name="genres", kind=Kind.MULTIVALUED), Attribute(name="year", kind=Kind.NUMERIC))
+    return EntityTable(Vocabulary(ids), columns, declared, labels=tuple(titles))
 
 
 def _age_groups(years: pl.Series) -> pl.Series:
@@ -215,39 +192,29 @@ def _age_groups(years: pl.Series) -> pl.Series:
     return pl.Series([AGES[g] for g in group])
 
 
-def _numbers(path: Path, names: list[str], separator: str) -> pl.DataFrame:
-    frame = read_table(path, separator=separator, header=False)
+def _ratings(path: Path, separator: str) -> pl.DataFrame:
+    frame, names = read_table(path, separator=separator, header=False), ("user", "item", "rating", "time")
     if frame.width != len(names):
         raise DataError(f"{path}: {frame.width} columns; {len(names)} were expected ({', '.join(names)})")
-    return frame.rename(dict(zip(frame.columns, names, strict=True))).cast(
-        {"rating": pl.Float32, "time": pl.Int64}  # ids stay text
-    )
+    named = frame.rename(dict(zip(frame.columns, names, strict=True)))
+    return named.cast({"rating": pl.Float32, "time": pl.Int64})  # ids stay text
 
 
 def _dataset(name: str, ratings: pl.DataFrame, users: EntityTable, items: EntityTable) -> RatingDataset:
     user, item = users.ids.index(ratings["user"]), items.ids.index(ratings["item"])
     if (user < 0).any() or (item < 0).any():
         raise DataError(f"{name}: a rating names a user or film that the other files do not have")
-    return RatingDataset(
-        users=users,
-        items=items,
-        user=user,
-        item=item,
-        rating=ratings["rating"].to_numpy(),
-        time=ratings["time"].to_numpy(),
-        scale=(1.0, 5.0),
-        name=name,
-    )
+    rating, time = ratings["rating"].to_numpy(), ratings["time"].to_numpy()
+    return RatingDataset(users, items, user, item, rating, time, scale=(1.0, 5.0), name=name)
 
 
 def _rows_of(data: RatingDataset, path: Path) -> Rows:
     """The rows of the data set that a predefined test file holds, in the file's order."""
-    test = _numbers(path, ["user", "item", "rating", "time"], "\t")
+    test = _ratings(path, "\t")
     key = data.user * len(data.items) + data.item
     wanted = data.users.ids.index(test["user"]) * len(data.items) + data.items.ids.index(test["item"])
     order = np.argsort(key)
-    place = np.searchsorted(key[order], wanted)
-    rows = order[np.minimum(place, len(key) - 1)]
+    rows = order[np.minimum(np.searchsorted(key[order], wanted), len(key) - 1)]
     if not np.array_equal(key[rows], wanted):
         raise DataError(f"{path}: holds ratings that u.data does not have")
     return rows

@@ -1,4 +1,4 @@
-"""Attributes of users and items: their kinds, and what happens to missing and unseen values."""
+"""The declaration of attributes: their kind, and the policy for missing and unseen values."""
 
 from __future__ import annotations
 
@@ -15,29 +15,25 @@ from aanmf.errors import SchemaError
 
 
 class Kind(StrEnum):
-    """What an attribute column holds.
-
-    How a model sees a cell:
-
-    - categorical, one label: one value of weight 1
-    - multi-valued, n labels: n values of weight 1/sqrt(n)
-    - numeric, a number: its group (cut at quantiles), or one value weighted by the standardised number
-    - vector, d numbers: a value of its own, the vector projected to the latent space
-    """
+    """What an attribute column holds. `aanmf.data.kinds` has a class for each kind."""
 
     CATEGORICAL = "categorical"
+    """One label per cell."""
     MULTIVALUED = "multi-valued"
+    """Any number of labels per cell."""
     NUMERIC = "numeric"
+    """A number per cell: cut into groups at quantiles, or standardised."""
     VECTOR = "vector"
+    """A fixed number of numbers per cell, such as an embedding."""
 
 
 class Missing(StrEnum):
     """What a model does with an empty cell."""
 
     IGNORE = "ignore"
-    """The attribute is left out of the user's (item's) set: attention is masked there. The default."""
+    """The attribute is left out of the user's (item's) set; its attention is 0. The default."""
     VALUE = "value"
-    """"Missing" is a value like any other, with an embedding of its own."""
+    """"Missing" is a value like any other, with its own embedding."""
 
 
 class Unseen(StrEnum):
@@ -46,7 +42,7 @@ class Unseen(StrEnum):
     MISSING = "missing"
     """It counts as an empty cell. The default."""
     ERROR = "error"
-    """It is refused."""
+    """It raises a `SchemaError`."""
 
 
 class Attribute(BaseModel):
@@ -57,11 +53,11 @@ class Attribute(BaseModel):
     name: str = Field(min_length=1)
     kind: Kind
     groups: int | None = Field(default=10, ge=2, le=1000)
-    """Numeric only: how many groups to cut at quantiles; `None` keeps the number, standardised."""
+    """Numeric only: the number of groups to cut at quantiles; `None` standardises the number instead."""
     cuts: tuple[float, ...] | None = None
-    """Numeric only: cut points to use in place of quantiles; a group holds its lower end."""
+    """Numeric only: cut points that replace the quantiles; a group includes its lower end."""
     separator: str = Field(default="|", min_length=1)
-    """Multi-valued only: what stands between the labels of a text cell."""
+    """Multi-valued and vector: the text between the values of a text cell."""
     missing: Missing = Missing.IGNORE
     unseen: Unseen = Unseen.MISSING
 
@@ -75,7 +71,7 @@ class Attribute(BaseModel):
 
     @classmethod
     def parse(cls, text: str) -> Attribute:
-        """Reads the command line's form, `name=kind` or `name=numeric:7` (7 groups; 0 keeps the number)."""
+        """Reads the form of the command line, `name=kind` or `name=numeric:7` (7 groups; 0 keeps the number)."""
         name, equals, kind = text.partition("=")
         kind, _, groups = kind.partition(":")
         if not equals or not name:
@@ -87,7 +83,7 @@ class Attribute(BaseModel):
 
 
 def declare(options: Mapping[str, object]) -> Attribute:
-    """Builds an `Attribute` from plain values, with an error that names the attribute and the fault."""
+    """Builds an `Attribute` from untyped options; a `SchemaError` names the attribute and the fault."""
     try:
         return Attribute.model_validate(options)
     except pydantic.ValidationError as error:
@@ -95,7 +91,7 @@ def declare(options: Mapping[str, object]) -> Attribute:
 
 
 def first_fault(error: pydantic.ValidationError) -> str:
-    """The first fault of a pydantic error as one line: where, what, what was given."""
+    """The first fault of a pydantic error in one line: its place, the fault, the value given."""
     fault = error.errors()[0]
     where = ".".join(str(part) for part in fault["loc"])
     given = "" if isinstance(fault["input"], dict) else f" (given: {fault['input']!r})"
@@ -103,7 +99,7 @@ def first_fault(error: pydantic.ValidationError) -> str:
 
 
 class Schema(BaseModel):
-    """The attributes stated for users and items; a column that is not named here is inferred.
+    """The attributes declared for users and items; the kind of every other column is inferred.
 
     As a TOML file::
 
@@ -131,7 +127,7 @@ class Schema(BaseModel):
         """Reads a TOML schema.
 
         Raises:
-            SchemaError: the file is not there, is not TOML, or declares an attribute wrongly.
+            SchemaError: the file does not exist, is not TOML, or a declaration in it is wrong.
         """
         path = Path(path)
         try:
@@ -141,7 +137,7 @@ class Schema(BaseModel):
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise SchemaError(f"schema {path}: not readable as TOML ({error})") from None
         if unknown := set(tables) - {"users", "items"}:
-            raise SchemaError(f"schema {path}: unknown table {sorted(unknown)[0]!r}; there are [users.*] and [items.*]")
+            raise SchemaError(f"schema {path}: unknown table {sorted(unknown)[0]!r}. Available: [users.*], [items.*]")
         parts: dict[str, object] = {}
         for side in ("users", "items"):
             table = dict(tables.get(side, {}))
@@ -153,14 +149,14 @@ class Schema(BaseModel):
         return cls.model_validate(parts)
 
     def stated(self, side: str) -> dict[str, Attribute]:
-        """The stated attributes of `"users"` or `"items"` by name."""
+        """The declared attributes of `"users"` or `"items"` by name."""
         return {attribute.name: attribute for attribute in (self.users if side == "users" else self.items)}
 
     def ignored(self, side: str) -> frozenset[str]:
-        """The columns of `"users"` or `"items"` to leave out."""
+        """The columns of `"users"` or `"items"` that are not attributes."""
         return frozenset(self.ignore_users if side == "users" else self.ignore_items)
 
     def with_stated(self, side: str, attributes: Iterable[Attribute]) -> Schema:
-        """A copy in which these attributes of one side are stated (again)."""
+        """A copy in which these attributes of one side are declared, in place of earlier declarations."""
         merged = {**self.stated(side), **{attribute.name: attribute for attribute in attributes}}
         return self.model_copy(update={side: tuple(merged.values())})

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from os import PathLike
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from aanmf.data.dataset import RatingDataset
 from aanmf.data.movielens import load_movielens
-from aanmf.data.read import read_dataset
+from aanmf.data.options import ReadOptions
 from aanmf.data.sql import is_url, read_sql, without_password
 from aanmf.data.synthetic import make_synthetic
+from aanmf.data.tables import Sources
 from aanmf.errors import DataError
-
-if TYPE_CHECKING:
-    from aanmf.data.schema import Schema
-
-    Tables = str | PathLike[str] | Sequence[str | PathLike[str]] | None
 
 NAMES = ("ml-100k", "ml-1m", "synthetic")
 
@@ -24,42 +18,38 @@ NAMES = ("ml-100k", "ml-1m", "synthetic")
 def load(
     source: str,
     *,
-    users: Tables = None,
-    items: Tables = None,
-    schema: Schema | None = None,
+    users: Sources = None,
+    items: Sources = None,
     queries: Mapping[str, str] | None = None,
-    **options: object,
+    options: ReadOptions | None = None,
+    **keywords: object,
 ) -> RatingDataset:
-    """A data set by name, path or URL.
+    """Reads a data set by name, path or URL.
 
     Args:
         source: `ml-100k`, `ml-1m`, `synthetic` (100,000 ratings), `synthetic:N` (N ratings), a ratings file, or the
             URL of a database.
-        users, items: for files only; see `read_dataset`.
+        users, items: for files only; see `RatingDataset.read`.
         queries: for databases only: `ratings`, `users`, `items`; see `read_sql`.
-        schema, **options: for files and databases.
+        options, **keywords: for files and databases; see `ReadOptions`.
 
     Raises:
         DataError: tables or options given for a source that comes with its own, or a file that cannot be used.
+        ConfigError: an unknown option.
     """
+    asked = ReadOptions.of(options, keywords)
     if is_url(source):
-        if users is not None or items is not None or "separator" in options:
+        if users is not None or items is not None or asked.separator is not None:
             raise DataError(
                 f"{without_password(source)} is a database: give --users-query and --items-query, not files"
             )
-        return read_sql(source, schema=schema, **{**options, **(queries or {})})  # type: ignore[arg-type]
+        return read_sql(source, options=asked, **(queries or {}))
     if queries:
         raise DataError(f"{source} is not a database: {sorted(queries)[0]}_query cannot be given for it")
     name, _, size = source.partition(":")
     if name not in NAMES:
-        return read_dataset(source, users=users, items=items, schema=schema, **options)  # type: ignore[arg-type]
-    if users is not None or items is not None or schema is not None or options:
-        given = [
-            *(["users"] if users else []),
-            *(["items"] if items else []),
-            *(["schema"] if schema else []),
-            *options,
-        ]
+        return RatingDataset.read(source, users=users, items=items, options=asked)
+    if given := [side for side, files in (("users", users), ("items", items)) if files] + asked.changed:
         raise DataError(f"{source} comes with its own tables; {', '.join(given)} cannot be given for it")
     if name == "synthetic":
         return make_synthetic(**_shape(size) if size else {}).data

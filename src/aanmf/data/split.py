@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from aanmf.data.dataset import RatingDataset, Rows
+from aanmf.data.dataset import RatingDataset, Rows, random_split
 from aanmf.errors import DataError
 
 PROTOCOLS = "u1, u1-u5, holdout:0.2, kfold:5, time, cold-user"
@@ -19,7 +19,7 @@ PROTOCOLS = "u1, u1-u5, holdout:0.2, kfold:5, time, cold-user"
 
 @dataclass(frozen=True)
 class Fold:
-    """Rows of a data set: `train` to learn from, `test` to be scored once."""
+    """Rows of a data set: those to train on, and those to score once."""
 
     name: str
     seed: int
@@ -32,10 +32,9 @@ class Fold:
 
 
 def holdout(n: int, test: float, seed: int) -> Fold:
-    """`default_rng(seed).permutation(n)`: the first 1 - `test` of it trains, the rest tests."""
-    _check_share("holdout", test)
-    order = np.random.default_rng(seed).permutation(n)
-    return _fold(f"holdout:{test:g}", seed, n, order[n - round(n * test) :], order[: n - round(n * test)])
+    """A random split into training rows and `test` (a share) of test rows; see `random_split`."""
+    train, held_out = random_split(n, test, seed)
+    return Fold(f"holdout:{test:g}", seed, train, held_out)
 
 
 def kfold(n: int, k: int, seed: int) -> list[Fold]:
@@ -51,9 +50,9 @@ def kfold(n: int, k: int, seed: int) -> list[Fold]:
 
 
 def last_of_each_user(data: RatingDataset, test: float, seed: int = 0) -> Fold:
-    """By time: of each user the last `test` of his ratings (rounded, at least one when he has two or more)."""
+    """By time: the last `test` of the ratings of each user (rounded; at least one of two or more) are test rows."""
     if data.time is None:
-        raise DataError(f"{data.name}: a split by time needs time stamps, and these ratings have none")
+        raise DataError(f"{data.name}: a split by time needs times, and these ratings have none")
     _check_share("time", test)
     order = np.lexsort((np.arange(len(data)), data.time, data.user))  # by user, then time, then file order
     counts = np.bincount(data.user, minlength=len(data.users))
@@ -64,7 +63,7 @@ def last_of_each_user(data: RatingDataset, test: float, seed: int = 0) -> Fold:
 
 
 def cold_users(data: RatingDataset, test: float, seed: int) -> Fold:
-    """By user: `test` of the users who have ratings, drawn at random, are held out whole."""
+    """By user: all ratings of `test` of the users, drawn at random, are test rows."""
     _check_share("cold-user", test)
     rated = np.unique(data.user)
     drawn = np.random.default_rng(seed).permutation(rated)[: max(1, round(len(rated) * test))]
@@ -72,14 +71,14 @@ def cold_users(data: RatingDataset, test: float, seed: int) -> Fold:
 
 
 def folds(data: RatingDataset, protocol: str, seeds: Sequence[int] = (0,)) -> list[Fold]:
-    """All folds of a protocol: for random ones once per seed (predefined ones take the seed for the model alone).
+    """All folds of a protocol, once per seed; the seed of predefined folds is for the model alone.
 
     Raises:
-        DataError: the protocol is not known, or the data does not have what it needs.
+        DataError: an unknown protocol, or data without the folds or times that it needs.
     """
     kind, _, argument = protocol.partition(":")
     if re.fullmatch(r"u\w(-u\w)?", kind):
-        return [replace_seed(fold, seed) for seed in seeds for fold in _predefined(data, kind)]
+        return [replace(fold, seed=seed) for seed in seeds for fold in _predefined(data, kind)]
     match kind:
         case "holdout":
             return [holdout(len(data), _number(protocol, argument, 0.2), seed) for seed in seeds]
@@ -93,21 +92,15 @@ def folds(data: RatingDataset, protocol: str, seeds: Sequence[int] = (0,)) -> li
         case "cold-user":
             return [cold_users(data, _number(protocol, argument, 0.1), seed) for seed in seeds]
         case _:
-            raise DataError(f"unknown protocol {protocol!r}; there are: {PROTOCOLS}")
-
-
-def replace_seed(fold: Fold, seed: int) -> Fold:
-    """The same rows under another seed (of the model)."""
-    return Fold(fold.name, seed, fold.train, fold.test)
+            raise DataError(f"unknown protocol {protocol!r}. Available: {PROTOCOLS}")
 
 
 def _predefined(data: RatingDataset, name: str) -> list[Fold]:
     first, _, last = name.partition("-")
     names = [f"u{d}" for d in range(int(first[1:]), int(last[1:]) + 1)] if last and last[1:].isdigit() else [first]
-    for each in names:
-        if each not in data.folds:
-            shipped = ", ".join(data.folds) or "none"
-            raise DataError(f"{data.name} does not come with a split {each!r}; it has: {shipped}")
+    if absent := [each for each in names if each not in data.folds]:
+        available = ", ".join(data.folds) or "none"
+        raise DataError(f"{data.name} does not come with a split {absent[0]!r}. Available: {available}")
     return [_fold(each, 0, len(data), data.folds[each]) for each in names]
 
 

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from aanmf.data.read import dataset_from_frames
+from aanmf.data.dataset import RatingDataset
+from aanmf.data.options import ReadOptions
+from aanmf.data.tables import Table
 from aanmf.errors import ConfigError, DataError, MissingExtraError
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
-
-    from aanmf.data.dataset import RatingDataset
-    from aanmf.data.schema import Schema
 
 RATINGS_QUERY = "SELECT * FROM ratings"
 
@@ -30,25 +29,24 @@ def read_sql(
     ratings: str = RATINGS_QUERY,
     users: str | None = None,
     items: str | None = None,
-    schema: Schema | None = None,
-    name: str | None = None,
-    **options: object,
+    options: ReadOptions | None = None,
+    **keywords: object,
 ) -> RatingDataset:
-    """Reads ratings, and what is known of users and items, from a database.
+    """Reads ratings, and attributes of users and items, from a database.
 
     Args:
         url: `sqlite:///FILE`, `postgresql://USER@HOST/NAME`, or another one that SQLAlchemy has a driver for.
         ratings: a query with a row per rating.
-        users, items: queries with a row per user (item), as for `read_dataset`.
-        schema: attributes stated; the others are inferred.
-        name: for messages and reports; default: the database's name.
-        **options: see `dataset_from_frames`.
+        users, items: queries with a row per user (item).
+        options: how to read the tables.
+        **keywords: options by name; see `ReadOptions`.
 
     Raises:
-        ConfigError: not a database URL.
+        ConfigError: not a database URL, or an unknown option.
         MissingExtraError: SQLAlchemy or the database's driver is not installed.
         DataError: the database cannot be reached, a query fails, or its rows cannot be used.
     """
+    asked = ReadOptions.of(options, keywords)
     engine = open_engine(url)
     if engine.dialect.name == "sqlite" and not Path(str(engine.url.database)).is_file():
         raise DataError(f"{engine.url.database}: no such file")
@@ -56,18 +54,13 @@ def read_sql(
     queries = {"ratings": ratings, "users": users, "items": items}
     try:
         with _connection(engine, place) as connection:
-            frames = {side: _frame(connection, side, query) for side, query in queries.items() if query is not None}
+            tables = {
+                side: [] if query is None else [Table(_frame(connection, side, query), f"--{side}-query")]
+                for side, query in queries.items()
+            }
     finally:
         engine.dispose()
-    return dataset_from_frames(
-        frames["ratings"],
-        frames.get("users"),
-        frames.get("items"),
-        schema=schema,
-        name=name or Path(str(engine.url.database)).stem,
-        where={side: f"--{side}-query" for side in frames},
-        **options,  # type: ignore[arg-type]
-    )
+    return RatingDataset.of_tables(tables, asked, Path(str(engine.url.database)).stem)
 
 
 def open_engine(url: str, **options: Any) -> Engine:
@@ -135,7 +128,7 @@ def _reason(error: Exception) -> str:
 
 
 def without_password(url: str) -> str:
-    """The URL as it may be shown."""
+    """The URL without its password, for messages."""
     scheme, slashes, rest = url.partition("://")
     user, at, place = rest.rpartition("@")
     return f"{scheme}{slashes}{user.partition(':')[0]}{at}{place}"

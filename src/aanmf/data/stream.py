@@ -11,30 +11,21 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from aanmf.data.infer import MISSING
-from aanmf.data.read import clean_ids, entities, finite, rating_columns
-from aanmf.data.schema import Schema
-from aanmf.data.tables import read_table
+from aanmf.data.columns import RatingColumns, find_columns
+from aanmf.data.entities import EntityTable, read_entities
+from aanmf.data.options import ReadOptions
+from aanmf.data.tables import Source, Sources, Table, paths_of, read_table
 from aanmf.errors import DataError
-
-if TYPE_CHECKING:
-    from os import PathLike
-
-    from aanmf.data.dataset import EntityTable
-
-    Source = str | PathLike[str]
+from aanmf.storage import replace_folder
 
 RECORD = np.dtype([("user", "<i4"), ("item", "<i4"), ("rating", "<f4")])
 PIECE = 1_000_000
@@ -44,9 +35,9 @@ RATINGS, MANIFEST = "ratings.bin", "prepared.json"
 
 
 class RatingFile:
-    """Ratings on disk, read in blocks: only what is asked for is in memory."""
+    """Ratings on disk, read in blocks: only the rows of a call are in memory."""
 
-    def __init__(self, path: str | PathLike[str]) -> None:
+    def __init__(self, path: Source) -> None:
         self.path = Path(path)
         self._handle = os.open(self.path, os.O_RDONLY)
         self.n = os.fstat(self._handle).st_size // RECORD.itemsize
@@ -84,7 +75,7 @@ class RatingFile:
             yield start, self.read(start, start + size)
 
     def mapped(self) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
-        """Users, items and ratings as views of the file, which the system reads where they are looked at."""
+        """Users, items and ratings as views of the file; the system reads the parts that are used."""
         rows = np.memmap(self.path, RECORD, mode="c", shape=(self.n,))
         return rows["user"], rows["item"], rows["rating"]
 
@@ -99,10 +90,10 @@ class RatingFile:
 
 @dataclass(frozen=True)
 class StreamedDataset:
-    """Ratings of items by users on disk, with what is known of both: what `RatingDataset` is in memory.
+    """Ratings of items by users on disk, with the attributes of both: what `RatingDataset` is in memory.
 
     Attributes:
-        users, items: the tables; a row of them need not have a rating.
+        users, items: their tables; users and items without a rating may be among them.
         file: the ratings, with positions in `users` and `items`.
         scale: lowest and highest possible rating if stated, else None (the range of the ratings is used).
         name: for messages and reports.
@@ -133,7 +124,7 @@ class StreamedDataset:
         return np.flatnonzero(users), np.flatnonzero(items)
 
     def range(self) -> tuple[float, float]:
-        """Lowest and highest rating there is."""
+        """Lowest and highest rating."""
         ends = [(rows["rating"].min(), rows["rating"].max()) for _, rows in self.file.blocks()]
         return float(min(low for low, _ in ends)), float(max(high for _, high in ends))
 
@@ -142,7 +133,7 @@ def shards(source: Source) -> list[Path]:
     """The files of a folder, or those that match a pattern, in order of their names.
 
     Raises:
-        DataError: there is none.
+        DataError: no file is found.
     """
     path = Path(source)
     if path.is_dir():
@@ -165,50 +156,44 @@ def stream_dataset(
     source: Source,
     folder: Source,
     *,
-    users: Source | Sequence[Source] | None = None,
-    items: Source | Sequence[Source] | None = None,
-    schema: Schema | None = None,
-    user: str | None = None,
-    item: str | None = None,
-    rating: str | None = None,
-    separator: str | None = None,
-    unlisted: str = "unknown",
-    missing: Sequence[str] = MISSING,
-    scale: tuple[float, float] | None = None,
-    name: str | None = None,
+    users: Sources = None,
+    items: Sources = None,
+    options: ReadOptions | None = None,
+    **keywords: object,
 ) -> StreamedDataset:
-    """Prepares ratings that lie in many files for training from disk.
+    """Prepares ratings in many files for training from disk.
 
-    A pair that is rated twice counts twice: to find that out takes all ratings at once.
+    Times are not kept. A pair that is rated twice counts twice: finding such pairs takes all ratings at once.
 
     Args:
         source: a pattern such as `ratings/*.parquet`, or a folder.
-        folder: where the prepared ratings and the ids go; what was prepared there before is used if it is the same.
-        users, items, schema, unlisted, missing, scale: as in `read_dataset`.
-        user, item, rating: column names; found in each shard if None.
-        separator: of text shards; found out if None.
-        name: for messages and reports.
+        folder: where the prepared ratings and the ids go; they are used again as long as the files are the same.
+        users, items: as in `RatingDataset.read`.
+        options, **keywords: as in `RatingDataset.read`; column names are found in each file.
 
     Raises:
-        DataError: naming shard, row and column, and what to do.
+        DataError: naming file, row and column, and what to do; or `repeated` is given.
+        ConfigError: an unknown option.
     """
-    folder, files = Path(folder), shards(source)
-    tables = {"users": _paths(users), "items": _paths(items)}
-    given = {"user": user, "item": item, "rating": rating}
-    stamps = [_stamp(path) for path in (*files, *tables["users"], *tables["items"])]
-    made_of = {"files": stamps, "columns": given, "separator": separator}
-    keys = _Shard.open(files[0], given, separator).columns
+    asked, folder, files = ReadOptions.of(options, keywords), Path(folder), shards(source)
+    if asked.repeated != "error":
+        raise DataError("--repeated cannot be followed where ratings are streamed: take repeated ones out before")
+    paths = {"users": paths_of(users), "items": paths_of(items)}
+    stamps = [_stamp(path) for path in (*files, *paths["users"], *paths["items"])]
+    given = {role: asked.columns[role] for role in ("user", "item", "rating")}
+    made_of = {"files": stamps, "columns": given, "separator": asked.separator}
+    names = _Shard.open(files[0], asked).names
 
-    def table(side: str, rated: pl.Series) -> EntityTable:
-        frames = [read_table(path, separator) for path in tables[side]]
-        where = ", ".join(map(str, tables[side]))
-        return entities(side, frames, rated, keys[side[:-1]], schema or Schema(), tuple(missing), unlisted, where)
+    def entities(side: str, rated: pl.Series) -> EntityTable:
+        tables = [Table.read(path, asked.separator) for path in paths[side]]
+        return read_entities(side, tables, rated, names[side[:-1]], asked)
 
     if not _is_prepared(folder, made_of):
         none = pl.Series("id", [], dtype=pl.String)  # ids of the tables come first, as if read into memory
-        _prepare(folder, files, {side: _Ids(table(side, none).ids.ids) for side in tables}, given, separator, made_of)
-    found = {side: table(side, pl.read_parquet(folder / f"{side}.parquet")["id"]) for side in tables}
-    return StreamedDataset(found["users"], found["items"], RatingFile(folder / RATINGS), scale, name or str(source))
+        _prepare(folder, files, {side: _Ids(entities(side, none).ids.ids) for side in paths}, asked, made_of)
+    found = {side: entities(side, pl.read_parquet(folder / f"{side}.parquet")["id"]) for side in paths}
+    file, name = RatingFile(folder / RATINGS), asked.name or str(source)
+    return StreamedDataset(found["users"], found["items"], file, asked.scale, name)
 
 
 class _Ids:
@@ -231,37 +216,23 @@ class _Ids:
 
 
 def _prepare(
-    folder: Path,
-    files: list[Path],
-    ids: dict[str, _Ids],
-    given: dict[str, str | None],
-    separator: str | None,
-    made_of: dict[str, object],
+    folder: Path, files: list[Path], ids: dict[str, _Ids], options: ReadOptions, made_of: Mapping[str, object]
 ) -> None:
     """The one pass over the shards."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with replace_folder(folder) as new:
         with (new / RATINGS).open("wb") as out:
             for path in files:
-                shard, where = _Shard.open(path, given, separator), str(path)
-                for first, piece in shard.pieces():
-                    user, item, rating = (piece[shard.columns[role]] for role in given)
-                    rows = np.empty(piece.height, RECORD)
-                    rows["user"] = ids["users"].positions(clean_ids(user, where, first))
-                    rows["item"] = ids["items"].positions(clean_ids(item, where, first))
-                    rows["rating"] = finite(rating, where, first).to_numpy()
+                for piece in _Shard.open(path, options).pieces():
+                    rows = np.empty(piece.frame.height, RECORD)
+                    rows["user"] = ids["users"].positions(piece.ids("user"))
+                    rows["item"] = ids["items"].positions(piece.ids("item"))
+                    rows["rating"] = piece.ratings()
                     out.write(rows.data)
             out.flush()
             os.fsync(out.fileno())
         for side, known in ids.items():
             known.table.select("id").write_parquet(new / f"{side}.parquet")
         (new / MANIFEST).write_text(json.dumps({"made of": made_of}, indent=1), encoding="utf-8")
-        new.chmod(0o755)
-        shutil.rmtree(folder, ignore_errors=True)
-        new.rename(folder)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -270,30 +241,30 @@ class _Shard:
 
     path: Path
     table: pl.LazyFrame
-    columns: dict[str, str]
+    names: dict[str, str]
     height: int
 
     @classmethod
-    def open(cls, path: Path, given: dict[str, str | None], separator: str | None) -> _Shard:
+    def open(cls, path: Path, options: ReadOptions) -> _Shard:
         if path.suffix in (".parquet", ".pq"):
             try:
                 table = pl.scan_parquet(path)
-                names, height = table.collect_schema().names(), int(table.select(pl.len()).collect().item())
+                columns, height = table.collect_schema().names(), int(table.select(pl.len()).collect().item())
             except (pl.exceptions.PolarsError, OSError) as error:
                 reason = str(error).strip().splitlines()[0]
                 raise DataError(f"{path}: cannot be read as Parquet ({reason})") from None
         else:
-            frame = read_table(path, separator)
-            table, names, height = frame.lazy(), frame.columns, frame.height
-        header = pl.DataFrame(schema=dict.fromkeys(names, pl.String))
-        return cls(path, table, rating_columns(header, str(path), **given, time=None), height)
+            frame = read_table(path, options.separator)
+            table, columns, height = frame.lazy(), frame.columns, frame.height
+        names = find_columns(columns, options.columns | {"time": None}, str(path))
+        return cls(path, table, {role: names[role] for role in ("user", "item", "rating")}, height)
 
-    def pieces(self) -> Iterator[tuple[int, pl.DataFrame]]:
-        """The columns of users, items and ratings, and the number of the first row as an editor shows it."""
-        wanted = [self.columns[role] for role in ("user", "item", "rating")]
-        first = 1 if self.columns["user"].startswith("column_") else 2
+    def pieces(self) -> Iterator[RatingColumns]:
+        """The columns of users, items and ratings, `PIECE` rows at a time."""
+        first = 1 if self.names["user"].startswith("column_") else 2
         for start in range(0, self.height, PIECE):
-            yield start + first, self.table.slice(start, PIECE).select(wanted).collect()
+            frame = self.table.slice(start, PIECE).select(self.names.values()).collect()
+            yield RatingColumns(frame, self.names, str(self.path), start + first)
 
 
 def _stamp(path: Path) -> list[object]:
@@ -304,14 +275,8 @@ def _stamp(path: Path) -> list[object]:
     return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
 
 
-def _is_prepared(folder: Path, made_of: dict[str, object]) -> bool:
+def _is_prepared(folder: Path, made_of: Mapping[str, object]) -> bool:
     try:
         return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["made of"] == made_of
     except (OSError, ValueError, KeyError):
         return False
-
-
-def _paths(given: Source | Sequence[Source] | None) -> list[Path]:
-    if given is None:
-        return []
-    return [Path(given)] if isinstance(given, str | os.PathLike) else [Path(each) for each in given]

@@ -41,14 +41,8 @@ VALUES: dict[str, dict[str, float]] = {
     "occupation": {
         **{"student": 0.15, "other": 0.12, "educator": 0.1, "engineer": 0.08, "programmer": 0.08, "writer": 0.05},
         **{"administrator": 0.08, "librarian": 0.05, "technician": 0.04, "executive": 0.04, "scientist": 0.04},
-        **{
-            "artist": 0.03,
-            "healthcare": 0.02,
-            "entertainment": 0.02,
-            "marketing": 0.02,
-            "lawyer": 0.02,
-            "retired": 0.02,
-        },
+        **{"artist": 0.03, "healthcare": 0.02, "entertainment": 0.02, "marketing": 0.02, "lawyer": 0.02},
+        **{"retired": 0.02},
         **{"salesman": 0.01, "doctor": 0.01, "homemaker": 0.01, "none": 0.01},
     },
 }
@@ -114,15 +108,8 @@ def make_synthetic(
         truth += planted[genre[item], j] * (vectors[name] @ q.T)[values[name][user], item]
     rating = np.clip(truth + NOISE * rng.normal(size=n_ratings), 1, 5).astype(np.float32)
     truth = np.clip(truth, 1, 5).astype(np.float32)
-    data = RatingDataset(
-        users=_users(values, n_users),
-        items=_items(genre, n_items),
-        user=user,
-        item=item,
-        rating=rating,
-        scale=(1.0, 5.0),
-        name="synthetic",
-    )
+    users, items = _users(values, n_users), _items(genre, n_items)
+    data = RatingDataset(users, items, user, item, rating, scale=(1.0, 5.0), name="synthetic")
     table = pl.DataFrame({"genres": list(ATTENTION), **{name: planted[:, j] for j, name in enumerate(VALUES)}})
     return SyntheticDataset(data, table, truth, float(np.sqrt(np.mean((rating - truth) ** 2, dtype=np.float64))))
 

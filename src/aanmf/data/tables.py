@@ -1,33 +1,65 @@
-"""Files and foreign frames as polars tables: separators, headers and encodings found out, faults named."""
+"""Files and foreign frames as polars tables; separator, header and encoding of text files are detected."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, cast
 
 import polars as pl
 
 from aanmf.errors import DataError
 
-if TYPE_CHECKING:
-    from os import PathLike
-
+Source = str | PathLike[str]
+Sources = Source | Sequence[Source] | None
+"""One file, several, or none."""
 SEPARATORS = ("::", "\t", ",", ";", "|", " ")
-"""Tried in this order: the first one that stands in every one of the first lines."""
+"""Tried in this order: the first one that all of the first lines contain."""
 
 
-def read_table(path: str | PathLike[str], separator: str | None = None, header: bool | None = None) -> pl.DataFrame:
+@dataclass(frozen=True)
+class Table:
+    """Rows of ratings, users or items, and the name of the table in messages."""
+
+    frame: pl.DataFrame
+    where: str
+
+    def __post_init__(self) -> None:
+        if self.frame.height == 0:
+            raise DataError(f"{self.where}: the table has no rows")
+
+    @classmethod
+    def read(cls, path: Source, separator: str | None = None) -> Table:
+        """Reads a file; see `read_table`."""
+        return cls(read_table(path, separator), str(path))
+
+    @property
+    def first_row(self) -> int:
+        """The number of the first row as an editor shows it: row 1 is the header, if there is one."""
+        return 1 if self.frame.columns[0] == "column_1" else 2
+
+
+def paths_of(given: Sources) -> list[Path]:
+    """The given files as a list."""
+    if given is None:
+        return []
+    return [Path(given)] if isinstance(given, str | PathLike) else [Path(each) for each in given]
+
+
+def read_table(path: Source, separator: str | None = None, header: bool | None = None) -> pl.DataFrame:
     """Reads CSV, TSV or another separated text file (every column as text), or Parquet (typed).
 
     Args:
-        path: the file; a pattern such as `ratings/*.parquet` reads all files that match.
-        separator: found out if None.
-        header: whether the first line holds column names; None: it does if none of its cells is a number. Without one
-            the columns are called `column_1`, `column_2`, ...
+        path: the file; a pattern such as `ratings/*.parquet` reads all Parquet files that match.
+        separator: text between cells; detected if None.
+        header: whether the first line holds column names; None: it does if none of its cells is a number. Without a
+            header the columns are called `column_1`, `column_2`, ...
 
     Raises:
-        DataError: no such file, an empty one, or one that cannot be parsed.
+        DataError: the file does not exist, is empty, or cannot be parsed.
     """
     path = Path(path)
     if "*" not in path.name and not path.is_file():
@@ -51,15 +83,15 @@ def as_frame(table: object, name: str) -> pl.DataFrame:
         return table
     if isinstance(table, pl.LazyFrame):
         return table.collect()
+    foreign = cast("Any", table)
     if type(table).__module__.split(".")[0] == "pandas" and hasattr(table, "columns"):
-        return pl.DataFrame([_pandas_column(str(column), table[column]) for column in table.columns])  # type: ignore[index, attr-defined]
+        return pl.DataFrame([_pandas_column(str(name), foreign[name].tolist()) for name in foreign.columns])
     if hasattr(table, "__arrow_c_stream__"):
-        return pl.DataFrame(table)  # pyright: ignore[reportArgumentType]
+        return pl.DataFrame(foreign)
     raise DataError(f"{name}: a {type(table).__name__} is not a table; give a polars, pandas or Arrow one, or a path")
 
 
-def _pandas_column(name: str, column: object) -> pl.Series:
-    values = column.tolist()  # type: ignore[attr-defined]
+def _pandas_column(name: str, values: list[object]) -> pl.Series:
     clean = [None if value is None or value != value else value for value in values]  # NaN, NaT differ from themselves
     kinds = {type(value) for value in clean if value is not None}
     if kinds == {int, str}:  # ids of both forms: 1 and "1" are the same

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from importlib.metadata import PackageNotFoundError, version
 
+from aanmf.data.attribute_kind import SHOWN
 from aanmf.data.attributes import AttributeEncoder
-from aanmf.data.schema import Kind
-from aanmf.serving.schemas import SHOWN, allowed_labels
 from aanmf.serving.served import ServedModel
 
 
@@ -48,14 +47,13 @@ def model_card(served: ServedModel) -> dict[str, object]:
 def _attributes(encoder: AttributeEncoder) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for each in encoder.fitted:
-        labels = allowed_labels(each) if each.attribute.kind is not Kind.VECTOR else []
         rows.append(
             {
                 "name": each.attribute.name,
                 "kind": each.attribute.kind.value,
-                "values": labels[:SHOWN],
-                "n_values": len(labels),
-                "size": len(each.center) if each.attribute.kind is Kind.VECTOR else None,
+                "values": list(each.known_labels[:SHOWN]),
+                "n_values": len(each.known_labels),
+                "size": each.size,
             }
         )
     return rows

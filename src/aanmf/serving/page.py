@@ -12,12 +12,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
-from aanmf.data.schema import Kind
 from aanmf.errors import AanmfError, ConfigError, UnknownIdError
 from aanmf.serving.attention import AttentionMap, attention_maps, attention_on
 from aanmf.serving.card import model_card
 from aanmf.serving.desk import Desk
-from aanmf.serving.people import Person, changed, choices, known_of, ranked, read_person
+from aanmf.serving.people import Person, changed, ranked, read_person
 from aanmf.serving.schemas import attribute_model, fault_of
 from aanmf.serving.served import Row, ServedModel, Wish
 
@@ -122,7 +121,7 @@ class Site:
             other = changed(self.served, sets, name, value)
             n = len(self.served.items)
             many = [ranked(self.served, person.user, at, each, n) for each in (sets, other)]
-            return many[0], many[1], known_of(self.served, sets)
+            return many[0], many[1], self.encoder.describe(sets)
 
         now, then, known = await self.desk.call(lists)
         return "what_if.html", {
@@ -163,9 +162,9 @@ class Site:
     def _fields(self) -> list[dict[str, object]]:
         """What the form asks of a new user; vectors cannot be typed."""
         return [
-            {"name": each.attribute.name, "many": each.attribute.kind is Kind.MULTIVALUED, "choices": choices(each)}
+            {"name": each.name, "many": each.is_list, "choices": each.choices}
             for each in self.encoder.fitted
-            if each.attribute.kind is not Kind.VECTOR
+            if each.size is None
         ]
 
     async def _recommended(self, person: Person) -> dict[str, object]:
@@ -176,7 +175,7 @@ class Site:
         def looked_at() -> tuple[list[tuple[str, str]], object]:
             at, sets = self.served.sets_of(person.who)
             weights = attention_on(self.served, at, sets, [str(row["item"]) for row in listed.items])
-            return known_of(self.served, sets), None if weights is None else weights.tolist()
+            return self.encoder.describe(sets), None if weights is None else weights.tolist()
 
         known, weights = await self.desk.call(looked_at)
         names = [name for name, _ in known]

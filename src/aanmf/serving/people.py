@@ -7,14 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-import numpy as np
 import torch
 from pydantic import BaseModel
 
-from aanmf.data.attributes import AttributeSet, FittedAttribute
-from aanmf.data.schema import Kind
+from aanmf.data.attributes import AttributeSet
 from aanmf.errors import SchemaError, UnknownIdError
-from aanmf.serving.schemas import allowed_labels
 from aanmf.serving.served import Row, ServedModel
 
 if TYPE_CHECKING:
@@ -72,39 +69,14 @@ def read_person(query: QueryParams, served: ServedModel, attribute_model: type[B
     if query.get("new") is None:
         return None
     named = [key for key in query if key.startswith(PREFIX)]
-    kinds = {each.attribute.name: each.attribute.kind for each in served.model.fitted_.user_encoder.fitted}
+    lists = {each.name for each in served.model.fitted_.user_encoder.fitted if each.is_list}
     given: dict[str, object] = {}
     for key in named:
         name, values = key.removeprefix(PREFIX), [value for value in query.getlist(key) if value.strip()]
         if values:
-            given[name] = values if kinds.get(name) in (Kind.MULTIVALUED, Kind.VECTOR) else values[-1]
+            given[name] = values if name in lists else values[-1]
     checked = attribute_model.model_validate(given)
     return Person(None, checked.model_dump(by_alias=True, exclude_none=True))
-
-
-def choices(each: FittedAttribute) -> list[str]:
-    """What a form offers for an attribute; empty for numbers."""
-    return allowed_labels(each) if each.attribute.kind in (Kind.CATEGORICAL, Kind.MULTIVALUED) else []
-
-
-def known_of(served: ServedModel, sets: AttributeSet) -> list[tuple[str, str]]:
-    """Attribute and value, as a person reads them, of one user's attribute set (1, J)."""
-    encoder = served.model.fitted_.user_encoder
-    owner = encoder.slot_attributes(sets)[0]
-    labels = encoder.value_labels
-    rows: list[tuple[str, str]] = []
-    for j, each in enumerate(encoder.fitted):
-        places = np.flatnonzero(owner == j)
-        if not len(places):
-            continue
-        if each.attribute.kind is Kind.VECTOR:
-            text = f"{len(each.center)} numbers"
-        elif each.attribute.kind is Kind.NUMERIC and each.cuts is None:
-            text = f"{float(sets.weight[0, places[0]]) * each.spread + each.center[0]:g}"
-        else:
-            text = ", ".join(labels[int(sets.value[0, at])][1] for at in places)
-        rows.append((each.attribute.name, text))
-    return rows
 
 
 def changed(served: ServedModel, sets: AttributeSet, name: str, value: object) -> AttributeSet:
@@ -116,7 +88,7 @@ def changed(served: ServedModel, sets: AttributeSet, name: str, value: object) -
     encoder = served.model.fitted_.user_encoder
     slots = encoder.transform_one({name: value})
     j = encoder.names.index(name)
-    if encoder.fitted[j].attribute.kind is Kind.VECTOR:
+    if encoder.fitted[j].size is not None:
         raise SchemaError(f"attribute {name!r}: vectors cannot be changed here")
     new = slots.to(served.device)
     kept = torch.as_tensor(encoder.slot_attributes(sets)[0] != j, device=served.device)

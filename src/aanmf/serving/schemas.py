@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import pydantic
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, create_model
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, create_model
 
-from aanmf.data.attributes import MISSING_LABEL, AttributeEncoder, FittedAttribute
-from aanmf.data.schema import Kind
+from aanmf.data.attributes import AttributeEncoder
 from aanmf.serving.limits import Limits
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 """An id as text; a number counts as its digits, as everywhere in this library."""
-SHOWN = 40
-"""Longer lists of allowed values are cut in messages and left out of the OpenAPI document."""
 
 
 class Body(BaseModel):
@@ -152,7 +149,7 @@ def request_models(users: AttributeEncoder, scale: tuple[float, float], limits: 
 def attribute_model(users: AttributeEncoder) -> Any:
     """A model with one optional field per attribute; fields are numbered and go by their alias, any text."""
     fields: dict[str, Any] = {
-        f"attribute_{j}": (_cell_type(each) | None, Field(default=None, alias=each.attribute.name))
+        f"attribute_{j}": (each.cell_type() | None, Field(default=None, alias=each.name))
         for j, each in enumerate(users.fitted)
     }
     return _request("UserAttributes", "Attributes of a new user; any may be left out.", **fields)
@@ -160,41 +157,6 @@ def attribute_model(users: AttributeEncoder) -> Any:
 
 def _request(name: str, about: str, **fields: Any) -> Any:
     return create_model(name, __base__=Body, __doc__=about, **fields)
-
-
-def allowed_labels(each: FittedAttribute) -> list[str]:
-    """The values a person may choose from."""
-    return [label for label in each.labels if label != MISSING_LABEL]
-
-
-def _cell_type(each: FittedAttribute) -> Any:
-    match each.attribute.kind:
-        case Kind.CATEGORICAL:
-            return _label_type(each)
-        case Kind.MULTIVALUED:
-            label: Any = _label_type(each)
-            return Annotated[list[label], Field(max_length=1000)]
-        case Kind.NUMERIC:
-            return FiniteFloat
-        case Kind.VECTOR:
-            size = len(each.center)
-            return Annotated[list[FiniteFloat], Field(min_length=size, max_length=size)]
-
-
-def _label_type(each: FittedAttribute) -> Any:
-    labels = allowed_labels(each)
-    if 0 < len(labels) <= SHOWN:
-        return Literal[tuple(labels)]
-    known = frozenset(labels)
-
-    def check(label: str) -> str:
-        if label not in known:
-            shown = ", ".join(map(repr, labels[:SHOWN])) or "nothing"
-            more = f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else ""
-            raise ValueError(f"not among the values of the training data; allowed: {shown}{more}")
-        return label
-
-    return Annotated[str, AfterValidator(check)]
 
 
 def fault_of(error: pydantic.ValidationError, names: list[str]) -> str:

@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from aanmf.data.attributes import MISSING_LABEL, AttributeEncoder, AttributeSet, FittedAttribute
+from aanmf.data.attribute_kind import MISSING_LABEL, FittedAttribute
+from aanmf.data.attributes import AttributeEncoder, AttributeSet
 from aanmf.data.dataset import EntityTable, RatingDataset, Vocabulary
 from aanmf.data.schema import Attribute, Kind
 from aanmf.errors import DataError
@@ -123,7 +124,7 @@ def _cell(each: FittedAttribute, slots: AttributeSet, row: int, taken: NDArray[n
     if each.attribute.kind is Kind.MULTIVALUED:
         return found
     if each.cuts is None:
-        return float(slots.weight[row, places[0]]) * each.spread + each.center[0]
+        return float(slots.weight[row, places[0]]) * each.deviation + each.center[0]
     return _within(each.cuts, values[0])
 
 
@@ -140,7 +141,7 @@ def _kept(each: FittedAttribute) -> Attribute:
 
 
 def _vectors(each: FittedAttribute, array: NDArray[np.float32], known: NDArray[np.bool_]) -> list[object]:
-    plain = array[: len(known)].astype(np.float64) * each.spread + np.array(each.center)
+    plain = array[: len(known)].astype(np.float64) * each.deviation + np.array(each.center)
     return [row.tolist() if there else None for row, there in zip(plain, known, strict=True)]
 
 

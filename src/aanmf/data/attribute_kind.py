@@ -1,0 +1,161 @@
+"""What every attribute kind can do: the base class of those in `aanmf.data.kinds`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+
+from aanmf.data.schema import Attribute, Missing
+
+MISSING_LABEL = "(missing)"
+SHOWN = 40
+"""Longer lists of allowed values are cut in messages and left out of the OpenAPI document."""
+
+
+class Cells(NamedTuple):
+    """One attribute of n users (items), encoded in w slots each."""
+
+    value: NDArray[np.int64]
+    """(n, w) value in each slot, counted from 0 within the attribute; with `vectors`, a row of them."""
+    weight: NDArray[np.float32]
+    """(n, w) factor of the value."""
+    mask: NDArray[np.bool_]
+    """(n, w) True where a slot is filled."""
+    vectors: NDArray[np.float32] | None = None
+    """(n, d) values that have no embedding of their own and are projected to the latent space."""
+
+
+class FittedAttribute(BaseModel, ABC):
+    """One attribute with what was learned from the training users (items)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    attribute: Attribute
+    labels: tuple[str, ...] = ()
+    """The values that have an embedding, in order; for a numeric attribute, its groups."""
+    cuts: tuple[float, ...] | None = None
+    """Numeric in groups: group g holds cuts[g-1] <= x < cuts[g]."""
+    center: tuple[float, ...] = ()
+    """Standardised numeric: the mean. Vector: the mean vector."""
+    deviation: float = Field(default=1.0, validation_alias=AliasChoices("deviation", "spread"))
+    """Standardised numeric: the standard deviation. Vector: root mean square distance from the mean."""
+
+    dtype: ClassVar[pl.DataType]
+    """Type of a column of this kind in a data set."""
+    is_list: ClassVar[bool] = False
+    """Whether a cell holds several values."""
+    has_labels: ClassVar[bool] = False
+    """Whether users (items) can be grouped by the values of a cell."""
+
+    # ------------------------------------------------------------------ a column of a table
+
+    @classmethod
+    @abstractmethod
+    def infer(cls, known: pl.Series) -> Attribute | str | None:
+        """Decides whether a column without empty cells is of this kind.
+
+        Returns:
+            The declaration if it is, the reason if it cannot be an attribute at all, None to let other kinds decide.
+        """
+
+    @classmethod
+    @abstractmethod
+    def convert(cls, column: pl.Series, attribute: Attribute) -> pl.Series:
+        """The column as `dtype`; empty cells are null.
+
+        Raises:
+            SchemaError: a cell does not fit the kind.
+        """
+
+    @classmethod
+    @abstractmethod
+    def summarise(cls, column: pl.Series, attribute: Attribute) -> tuple[int | None, str]:
+        """The number of distinct values of a converted column (if that says anything), and examples."""
+
+    # ------------------------------------------------------------------ learning and encoding
+
+    @classmethod
+    def fit(cls, attribute: Attribute, column: pl.Series) -> Self:
+        """Learns from the column of the training users (items)."""
+        fitted = cls._learn(attribute, column.drop_nulls())
+        if attribute.missing is Missing.VALUE:
+            return fitted.model_copy(update={"labels": (*fitted.labels, MISSING_LABEL)})
+        return fitted
+
+    def encode(self, column: pl.Series | None, n: int) -> Cells:
+        """Encodes a column of n cells; None is a column of empty cells.
+
+        Raises:
+            SchemaError: a vector of another length, or a value without training data under `unseen = "error"`.
+        """
+        cells = self._encode(pl.Series(self.name, [None] * n, self.dtype) if column is None else column)
+        if self.attribute.missing is Missing.VALUE:
+            empty = ~cells.mask.any(axis=1)
+            cells.value[empty, 0], cells.weight[empty, 0], cells.mask[empty, 0] = self.n_values - 1, 1.0, True
+        return cells
+
+    def column_of(self, value: object) -> pl.Series:
+        """A column of one cell, from the value given for a new user (item); None is an empty cell.
+
+        Raises:
+            SchemaError: the value does not fit the kind, or no training user (item) has it.
+        """
+        return pl.Series(self.name, [None if value is None else self._parse(value)], self.dtype)
+
+    @classmethod
+    @abstractmethod
+    def _learn(cls, attribute: Attribute, known: pl.Series) -> Self: ...
+
+    @abstractmethod
+    def _encode(self, column: pl.Series) -> Cells: ...
+
+    @abstractmethod
+    def _parse(self, value: object) -> object: ...
+
+    # ------------------------------------------------------------------ what others ask
+
+    @property
+    def name(self) -> str:
+        """Name of the column."""
+        return self.attribute.name
+
+    @property
+    def n_values(self) -> int:
+        """Rows in the embedding table."""
+        return len(self.labels)
+
+    @property
+    def size(self) -> int | None:
+        """Dimension d of a vector; None for kinds with embedded values."""
+        return None
+
+    @property
+    def known_labels(self) -> tuple[str, ...]:
+        """The values with an embedding, without the one for a missing cell."""
+        return self.labels[:-1] if self.attribute.missing is Missing.VALUE else self.labels
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The values to choose from for a new user; empty where any number is allowed."""
+        return self.known_labels if self.has_labels else ()
+
+    def describe(self, value: Sequence[int], weight: Sequence[float]) -> str:
+        """The filled slots of one user (item) in words; `value` and `weight` as in `Cells`."""
+        return ", ".join(self.labels[v] for v in value)
+
+    @abstractmethod
+    def cell_type(self) -> Any:
+        """Type of a cell in a request, for pydantic."""
+
+    def allowed(self) -> str:
+        """The allowed labels as the end of an error message."""
+        known = self.known_labels
+        more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
+        shown = ", ".join(map(repr, known[:SHOWN])) or "nothing"
+        return f"not among the values of the training data; allowed: {shown}{more}"

@@ -1,0 +1,78 @@
+"""`ReadOptions`: how tables become a data set, the same for files, frames, databases and streamed ratings."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import fields, replace
+from typing import Literal, Self
+
+import pydantic
+from pydantic.dataclasses import dataclass
+
+from aanmf.data.schema import Schema, first_fault
+from aanmf.errors import ConfigError, DataError
+
+MISSING = ("", "?", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "none given")
+"""Texts that stand for an empty cell."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """How tables of ratings, users and items are read. Every reader accepts these names as keywords too."""
+
+    schema: Schema = Schema()
+    """Declared attributes; the kinds of the other columns are inferred."""
+    user: str | None = None
+    """Column of user ids in the ratings; None: found by its name."""
+    item: str | None = None
+    """Column of item ids in the ratings; None: found by its name."""
+    rating: str | None = None
+    """Column of ratings; None: found by its name."""
+    time: str | None = None
+    """Column of times, as seconds since 1970 or dates; None: found by its name. Streamed ratings have no times."""
+    separator: str | None = None
+    """Text between the cells of text files, such as `,` or `::`; None: found in the first lines."""
+    repeated: Literal["error", "last", "mean"] = "error"
+    """A (user, item) pair that is rated several times: raise an error, keep the last rating, or take their mean."""
+    unlisted: Literal["unknown", "error"] = "unknown"
+    """A user (item) with ratings but without a row in the table: all attributes missing, or an error."""
+    missing: tuple[str, ...] = MISSING
+    """Texts that stand for an empty cell."""
+    scale: tuple[float, float] | None = None
+    """Lowest and highest possible rating; None: those of the training ratings."""
+    name: str | None = None
+    """Name of the data set in messages and reports; None: the name of its source."""
+
+    @classmethod
+    def of(cls, options: Self | None, keywords: dict[str, object]) -> Self:
+        """Options with keywords on top of them; a keyword that is None changes nothing.
+
+        Raises:
+            ConfigError: an unknown keyword.
+            DataError: a value that an option cannot have.
+        """
+        names = [field.name for field in fields(cls)]
+        for name in keywords:
+            if name not in names:
+                near = difflib.get_close_matches(name, names, n=1)
+                hint = f" Did you mean {near[0]!r}?" if near else ""
+                raise ConfigError(f"Unknown option {name!r}.{hint} Available: {', '.join(names)}")
+        given = {name: value for name, value in keywords.items() if value is not None}
+        try:
+            return replace(options or cls(), **given)
+        except pydantic.ValidationError as error:
+            fault = error.errors()[0]
+            if fault["type"] == "literal_error":
+                choices = str(fault.get("ctx", {}).get("expected")).replace("'", "")
+                raise DataError(f"{fault['loc'][0]}={fault['input']!r}: choose {choices}") from None
+            raise DataError(f"option {first_fault(error)}") from None
+
+    @property
+    def columns(self) -> dict[str, str | None]:
+        """Stated column names of a table of ratings, by role."""
+        return {"user": self.user, "item": self.item, "rating": self.rating, "time": self.time}
+
+    @property
+    def changed(self) -> list[str]:
+        """Names of the options that differ from their default."""
+        return [field.name for field in fields(self) if getattr(self, field.name) != getattr(type(self)(), field.name)]
