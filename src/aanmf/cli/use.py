@@ -199,10 +199,11 @@ def read_pairs(path: Path) -> tuple[list[str], list[str]]:
     Raises:
         DataError: no such file, not a table, without the columns, or with an empty cell.
     """
-    from aanmf.data.columns import ITEM_NAMES, USER_NAMES, clean_ids, guess_column
-    from aanmf.data.tables import read_table
+    from aanmf.data.columns import ITEM_NAMES, USER_NAMES, guess_column
+    from aanmf.data.tables import Table
 
-    frame = read_table(path)
+    table = Table.read(path)
+    frame = table.frame
     headless = frame.columns[0] == "column_1"
     sides: list[list[str]] = []
     for position, (side, names) in enumerate((("user", USER_NAMES), ("item", ITEM_NAMES))):
@@ -211,7 +212,7 @@ def read_pairs(path: Path) -> tuple[list[str], list[str]]:
             column = frame.columns[position]
         if column is None:
             raise DataError(f"--pairs {path}: no column {side!r}; it has: {', '.join(frame.columns)}")
-        sides.append(clean_ids(frame[column], str(path), first=1 if headless else 2).to_list())
+        sides.append(table.ids(column).to_list())
     return sides[0], sides[1]
 
 

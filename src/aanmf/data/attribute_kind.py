@@ -19,16 +19,19 @@ SHOWN = 40
 
 
 class Cells(NamedTuple):
-    """One attribute of n users (items), encoded in w slots each."""
+    """One attribute of n users (items), encoded in w slots each.
+
+    Attributes:
+        value: (n, w) value in each slot, counted from 0 within the attribute; with `vectors`, a row of them.
+        weight: (n, w) factor of the value.
+        mask: (n, w) True where a slot is filled.
+        vectors: (n, d) values without an embedding, which are projected to the latent space; else None.
+    """
 
     value: NDArray[np.int64]
-    """(n, w) value in each slot, counted from 0 within the attribute; with `vectors`, a row of them."""
     weight: NDArray[np.float32]
-    """(n, w) factor of the value."""
     mask: NDArray[np.bool_]
-    """(n, w) True where a slot is filled."""
     vectors: NDArray[np.float32] | None = None
-    """(n, d) values that have no embedding of their own and are projected to the latent space."""
 
 
 class FittedAttribute(BaseModel, ABC):
@@ -53,8 +56,6 @@ class FittedAttribute(BaseModel, ABC):
     has_labels: ClassVar[bool] = False
     """Whether users (items) can be grouped by the values of a cell."""
 
-    # ------------------------------------------------------------------ a column of a table
-
     @classmethod
     @abstractmethod
     def infer(cls, known: pl.Series) -> Attribute | str | None:
@@ -77,8 +78,6 @@ class FittedAttribute(BaseModel, ABC):
     @abstractmethod
     def summarise(cls, column: pl.Series, attribute: Attribute) -> tuple[int | None, str]:
         """The number of distinct values of a converted column (if that says anything), and examples."""
-
-    # ------------------------------------------------------------------ learning and encoding
 
     @classmethod
     def fit(cls, attribute: Attribute, column: pl.Series) -> Self:
@@ -117,8 +116,6 @@ class FittedAttribute(BaseModel, ABC):
 
     @abstractmethod
     def _parse(self, value: object) -> object: ...
-
-    # ------------------------------------------------------------------ what others ask
 
     @property
     def name(self) -> str:

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from aanmf.data.columns import RatingColumns
-from aanmf.data.entities import EntityTable, Rows, Vocabulary, read_entities
+from aanmf.data.columns import find_columns
+from aanmf.data.entities import SHOWN, EntityTable, Rows, Vocabulary, read_entities
 from aanmf.data.options import ReadOptions
 from aanmf.data.tables import Source, Sources, Table, as_frame, paths_of
 from aanmf.errors import DataError
@@ -112,23 +112,15 @@ class RatingDataset:
             name: of the data set, where the options give none.
         """
         (ratings,) = tables["ratings"]
-        columns = RatingColumns.of(ratings, options.columns)
-        ids = {role: columns.ids(role) for role in ("user", "item")}
-        rating, time = columns.ratings(), columns.times()
-        users = read_entities("users", tables["users"], ids["user"], columns.names["user"], options)
-        items = read_entities("items", tables["items"], ids["item"], columns.names["item"], options)
-        user, item = users.ids.index(ids["user"]), items.ids.index(ids["item"])
-        rows, rating = columns.without_repeats(user * len(items) + item, rating, options.repeated)
-        return cls(
-            users=users,
-            items=items,
-            user=user[rows],
-            item=item[rows],
-            rating=rating,
-            time=None if time is None else time[rows],
-            scale=options.scale,
-            name=options.name or name,
-        )
+        ratings.require_rows()
+        names = find_columns(ratings.frame.columns, options.columns, ratings.where)
+        user_ids, item_ids = ratings.ids(names["user"]), ratings.ids(names["item"])
+        rating, time = ratings.ratings(names["rating"]), ratings.times(names["time"]) if "time" in names else None
+        users = read_entities("users", tables["users"], user_ids, names["user"], options)
+        items = read_entities("items", tables["items"], item_ids, names["item"], options)
+        user, item = users.ids.index(user_ids), items.ids.index(item_ids)
+        data = cls(users, items, user, item, rating, time, options.scale, name=options.name or name)
+        return _without_repeats(data, options.repeated, ratings)
 
     def take(self, rows: Rows) -> RatingDataset:
         """These ratings, in this order, with the same users and items."""
@@ -165,6 +157,29 @@ class RatingDataset:
         for array in (self.user, self.item, self.rating):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()[:16]
+
+
+def _without_repeats(data: RatingDataset, policy: str, table: Table) -> RatingDataset:
+    """Applies the policy for (user, item) pairs that are rated more than once."""
+    pair = data.user * len(data.items) + data.item
+    _, start, inverse, count = np.unique(pair, return_index=True, return_inverse=True, return_counts=True)
+    if len(start) == len(data):
+        return data
+    if policy == "last":
+        last = np.zeros(len(start), np.int64)
+        last[inverse] = np.arange(len(data))  # later rows overwrite earlier ones
+        return data.take(np.sort(last))
+    if policy == "mean":
+        mean, kept = np.bincount(inverse, weights=data.rating) / count, np.sort(start)
+        return replace(data.take(kept), rating=mean[inverse[kept]].astype(np.float32))
+    again = np.flatnonzero(start[inverse] != np.arange(len(data)))
+    rows = ", ".join(str(row + table.first) for row in again[:SHOWN])
+    user, item = data.users.ids.ids[data.user[again[0]]], data.items.ids.ids[data.item[again[0]]]
+    raise DataError(
+        f"{table.where}: {len(again)} ratings repeat a (user, item) pair "
+        f"(rows {rows}{', ...' if len(again) > SHOWN else ''}; the first: user {user!r}, item {item!r}). "
+        "Say what to do: repeated='last' or 'mean' (--repeated last|mean)"
+    )
 
 
 def _several(given: object | Sequence[object] | None) -> Sequence[object]:

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from aanmf.data.columns import ITEM_NAMES, SHOWN, USER_NAMES, clean_ids, guess_column
+from aanmf.data.columns import ITEM_NAMES, USER_NAMES, guess_column
 from aanmf.data.infer import blank_out, infer
 from aanmf.data.kinds import TITLES
 from aanmf.data.options import ReadOptions
@@ -21,6 +21,8 @@ from aanmf.errors import DataError
 
 Rows = NDArray[np.int64]
 """Positions of rows, or of users or items."""
+SHOWN = 5
+"""Longer lists of ids and rows are cut in messages."""
 
 
 class Vocabulary:
@@ -179,10 +181,10 @@ def read_entities(side: str, tables: Sequence[Table], rated: pl.Series, key: str
 
 def _keyed(table: Table, side: str, key: str) -> pl.DataFrame:
     """The frame with its id column, cleaned, as `id`."""
+    table.require_rows()
     frame, names = table.frame, USER_NAMES if side == "users" else ITEM_NAMES
     column = key if key in frame.columns else guess_column(frame.columns, (*names, "id")) or frame.columns[0]
-    ids = clean_ids(frame[column], table.where, table.first_row)
-    return frame.drop(column).insert_column(0, ids.alias("id"))
+    return frame.drop(column).insert_column(0, table.ids(column).alias("id"))
 
 
 def _aligned(frame: pl.DataFrame, ids: pl.Series) -> list[pl.Series]:

@@ -3,7 +3,7 @@
 A column of a table is inferred (or declared) and converted once, when it is read. A kind is then fitted on the cells
 of the training users (items): labels, cut points, a centre. A fitted attribute encodes cells as values, weights and
 masks, checks the cells of a new user, and describes encoded cells in words. A new kind is a class here, its entry in
-`KINDS`, and its name in `aanmf.data.schema.Kind`.
+`KINDS`, and its name in `aanmf.data.schema.Kind`. `FittedAttribute` documents the methods.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ class _Labelled(FittedAttribute):
 
     @classmethod
     def summarise(cls, column: pl.Series, attribute: Attribute) -> tuple[int | None, str]:
-        """See `FittedAttribute.summarise`: the most frequent labels are the examples."""
         labels = _exploded(column.drop_nulls()).value_counts(sort=True)
         return labels.height, ", ".join(labels[labels.columns[0]].head(4).to_list())
 
@@ -90,7 +89,6 @@ class Categorical(_Labelled):
 
     @classmethod
     def convert(cls, column: pl.Series, attribute: Attribute) -> pl.Series:
-        """See `FittedAttribute.convert`."""
         if column.dtype.is_nested():
             raise SchemaError(f"attribute {column.name!r} holds lists; declare it multi-valued or vector")
         return _as_text(column)
@@ -103,7 +101,6 @@ class Categorical(_Labelled):
         return self._label(value)
 
     def cell_type(self) -> Any:
-        """See `FittedAttribute.cell_type`."""
         return self._label_type()
 
 
@@ -126,7 +123,6 @@ class MultiValued(_Labelled):
 
     @classmethod
     def convert(cls, column: pl.Series, attribute: Attribute) -> pl.Series:
-        """See `FittedAttribute.convert`."""
         lists = column if column.dtype.is_nested() else _as_text(column).str.split(attribute.separator)
         stripped = pl.element().str.strip_chars()
         cells = _as_lists(lists).cast(cls.dtype).list.eval(stripped.filter(stripped.str.len_chars() > 0))
@@ -152,7 +148,6 @@ class MultiValued(_Labelled):
         return [self._label(label) for label in (value if isinstance(value, Iterable) else [value])]
 
     def cell_type(self) -> Any:
-        """See `FittedAttribute.cell_type`."""
         label: Any = self._label_type()
         return Annotated[list[label], Field(max_length=1000)]
 
@@ -173,7 +168,6 @@ class Numeric(FittedAttribute):
 
     @classmethod
     def convert(cls, column: pl.Series, attribute: Attribute) -> pl.Series:
-        """See `FittedAttribute.convert`."""
         if column.dtype.is_nested():
             raise SchemaError(f"attribute {column.name!r} holds lists; declare it vector or multi-valued")
         numbers = column.cast(pl.Float64, strict=False)
@@ -188,7 +182,6 @@ class Numeric(FittedAttribute):
 
     @classmethod
     def summarise(cls, column: pl.Series, attribute: Attribute) -> tuple[int | None, str]:
-        """See `FittedAttribute.summarise`: the range is the example."""
         known = column.drop_nulls().to_numpy()
         if not len(known):
             return 0, ""
@@ -220,13 +213,11 @@ class Numeric(FittedAttribute):
         return _finite(self.name, value)
 
     def describe(self, value: Sequence[int], weight: Sequence[float]) -> str:
-        """See `FittedAttribute.describe`: a standardised number is given in its own unit."""
         if self.cuts is None and value[0] == 0:
             return f"{weight[0] * self.deviation + self.center[0]:g}"
         return super().describe(value, weight)
 
     def cell_type(self) -> Any:
-        """See `FittedAttribute.cell_type`."""
         return FiniteFloat
 
 
@@ -252,7 +243,6 @@ class Vector(FittedAttribute):
 
     @classmethod
     def convert(cls, column: pl.Series, attribute: Attribute) -> pl.Series:
-        """See `FittedAttribute.convert`."""
         where = f"attribute {column.name!r}"
         lists = _as_lists(column.str.split(attribute.separator) if column.dtype == pl.String else column)
         if not isinstance(lists.dtype, pl.List):
@@ -269,7 +259,6 @@ class Vector(FittedAttribute):
 
     @classmethod
     def summarise(cls, column: pl.Series, attribute: Attribute) -> tuple[int | None, str]:
-        """See `FittedAttribute.summarise`."""
         known = column.drop_nulls()
         return None, f"{len(known[0])} numbers each" if len(known) else ""
 
@@ -300,11 +289,9 @@ class Vector(FittedAttribute):
         return [_finite(self.name, part) for part in value]
 
     def describe(self, value: Sequence[int], weight: Sequence[float]) -> str:
-        """See `FittedAttribute.describe`."""
         return f"{self.size} numbers"
 
     def cell_type(self) -> Any:
-        """See `FittedAttribute.cell_type`."""
         return Annotated[list[FiniteFloat], Field(min_length=self.size, max_length=self.size)]
 
 

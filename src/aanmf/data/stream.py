@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from aanmf.data.columns import RatingColumns, find_columns
+from aanmf.data.columns import find_columns
 from aanmf.data.entities import EntityTable, read_entities
 from aanmf.data.options import ReadOptions
 from aanmf.data.tables import Source, Sources, Table, paths_of, read_table
@@ -182,7 +182,7 @@ def stream_dataset(
     stamps = [_stamp(path) for path in (*files, *paths["users"], *paths["items"])]
     given = {role: asked.columns[role] for role in ("user", "item", "rating")}
     made_of = {"files": stamps, "columns": given, "separator": asked.separator}
-    names = _Shard.open(files[0], asked).names
+    _, names = _open(files[0], asked)
 
     def entities(side: str, rated: pl.Series) -> EntityTable:
         tables = [Table.read(path, asked.separator) for path in paths[side]]
@@ -222,11 +222,14 @@ def _prepare(
     with replace_folder(folder) as new:
         with (new / RATINGS).open("wb") as out:
             for path in files:
-                for piece in _Shard.open(path, options).pieces():
+                table, names = _open(path, options)
+                wanted, first = table.select(set(names.values())), 1 if names["user"].startswith("column_") else 2
+                for start in range(0, int(table.select(pl.len()).collect().item()), PIECE):
+                    piece = Table(wanted.slice(start, PIECE).collect(), str(path), start + first)
                     rows = np.empty(piece.frame.height, RECORD)
-                    rows["user"] = ids["users"].positions(piece.ids("user"))
-                    rows["item"] = ids["items"].positions(piece.ids("item"))
-                    rows["rating"] = piece.ratings()
+                    rows["user"] = ids["users"].positions(piece.ids(names["user"]))
+                    rows["item"] = ids["items"].positions(piece.ids(names["item"]))
+                    rows["rating"] = piece.ratings(names["rating"])
                     out.write(rows.data)
             out.flush()
             os.fsync(out.fileno())
@@ -235,36 +238,18 @@ def _prepare(
         (new / MANIFEST).write_text(json.dumps({"made of": made_of}, indent=1), encoding="utf-8")
 
 
-@dataclass(frozen=True)
-class _Shard:
-    """One file of ratings, with the names of its columns by role."""
-
-    path: Path
-    table: pl.LazyFrame
-    names: dict[str, str]
-    height: int
-
-    @classmethod
-    def open(cls, path: Path, options: ReadOptions) -> _Shard:
-        if path.suffix in (".parquet", ".pq"):
-            try:
-                table = pl.scan_parquet(path)
-                columns, height = table.collect_schema().names(), int(table.select(pl.len()).collect().item())
-            except (pl.exceptions.PolarsError, OSError) as error:
-                reason = str(error).strip().splitlines()[0]
-                raise DataError(f"{path}: cannot be read as Parquet ({reason})") from None
-        else:
-            frame = read_table(path, options.separator)
-            table, columns, height = frame.lazy(), frame.columns, frame.height
-        names = find_columns(columns, options.columns | {"time": None}, str(path))
-        return cls(path, table, {role: names[role] for role in ("user", "item", "rating")}, height)
-
-    def pieces(self) -> Iterator[RatingColumns]:
-        """The columns of users, items and ratings, `PIECE` rows at a time."""
-        first = 1 if self.names["user"].startswith("column_") else 2
-        for start in range(0, self.height, PIECE):
-            frame = self.table.slice(start, PIECE).select(self.names.values()).collect()
-            yield RatingColumns(frame, self.names, str(self.path), start + first)
+def _open(path: Path, options: ReadOptions) -> tuple[pl.LazyFrame, dict[str, str]]:
+    """One file of ratings, and its column names by role."""
+    if path.suffix in (".parquet", ".pq"):
+        try:
+            table = pl.scan_parquet(path)
+            columns = table.collect_schema().names()
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise DataError(f"{path}: cannot be read as Parquet ({str(error).strip().splitlines()[0]})") from None
+    else:
+        frame = read_table(path, options.separator)
+        table, columns = frame.lazy(), frame.columns
+    return table, find_columns(columns, options.columns | {"time": None}, str(path))
 
 
 def _stamp(path: Path) -> list[object]:

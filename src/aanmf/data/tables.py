@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from aanmf.errors import DataError
 
@@ -22,24 +25,82 @@ SEPARATORS = ("::", "\t", ",", ";", "|", " ")
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of ratings, users or items, and the name of the table in messages."""
+    """Rows of ratings, users or items. Faults in their cells are reported with table, row and column.
+
+    Attributes:
+        frame: the rows.
+        where: name of the table in messages.
+        first: number of the first row, as an editor shows it: row 1 is the header, if there is one.
+    """
 
     frame: pl.DataFrame
     where: str
-
-    def __post_init__(self) -> None:
-        if self.frame.height == 0:
-            raise DataError(f"{self.where}: the table has no rows")
+    first: int = 2
 
     @classmethod
     def read(cls, path: Source, separator: str | None = None) -> Table:
         """Reads a file; see `read_table`."""
-        return cls(read_table(path, separator), str(path))
+        frame = read_table(path, separator)
+        return cls(frame, str(path), 1 if frame.columns[0] == "column_1" else 2)
 
-    @property
-    def first_row(self) -> int:
-        """The number of the first row as an editor shows it: row 1 is the header, if there is one."""
-        return 1 if self.frame.columns[0] == "column_1" else 2
+    def require_rows(self) -> None:
+        """Raises a `DataError` if the table has no rows."""
+        if self.frame.height == 0:
+            raise DataError(f"{self.where}: the table has no rows")
+
+    def ids(self, name: str) -> pl.Series:
+        """A column of ids as text: whole floats lose their `.0`, text the blanks around it.
+
+        Raises:
+            DataError: an empty id, a fraction, or a column of a type that cannot hold ids.
+        """
+        column = self.frame[name]
+        if column.dtype == pl.Boolean or column.dtype.is_nested():
+            raise DataError(f"{self.where}: column {name!r} holds {column.dtype} values, which cannot be ids")
+        if column.dtype.is_float():
+            broken = column.is_not_null() & (column != column.round()).fill_null(True)
+            self._refuse(broken, name, "is not an id; ids are text or whole numbers")
+            column = column.cast(pl.Int64, strict=False)
+        text = column.cast(pl.String).str.strip_chars()
+        self._refuse(text.is_null() | (text == ""), name, "is empty where an id must stand")
+        return text
+
+    def ratings(self, name: str) -> NDArray[np.float32]:
+        """(n,) a column of ratings.
+
+        Raises:
+            DataError: one is not a finite number.
+        """
+        column = self.frame[name]
+        numbers = column.str.strip_chars() if column.dtype == pl.String else column
+        numbers = numbers.cast(pl.Float64, strict=False)
+        bad = (numbers.is_null() | numbers.is_nan() | numbers.is_infinite()).fill_null(True)
+        self._refuse(bad, name, "is not a finite number; correct it or take the row out")
+        return numbers.to_numpy().astype(np.float32)
+
+    def times(self, name: str) -> NDArray[np.int64]:
+        """(n,) whole seconds since 1970, from a column of numbers or dates.
+
+        Raises:
+            DataError: a cell is not a time.
+        """
+        column = self.frame[name]
+        if column.dtype.is_temporal():
+            return column.cast(pl.Datetime("ms")).dt.epoch("s").to_numpy()
+        text = column.cast(pl.String).str.strip_chars()
+        seconds = text.cast(pl.Float64, strict=False).cast(pl.Int64, strict=False)
+        if seconds.is_null().all():
+            with suppress(pl.exceptions.ComputeError):  # raised where there is not one date
+                seconds = text.str.to_datetime(strict=False, time_unit="ms").dt.epoch("s")
+        self._refuse(seconds.is_null(), name, "is not a time; give seconds since 1970 or a date like 2024-12-31")
+        return seconds.to_numpy()
+
+    def _refuse(self, bad: pl.Series, name: str, why: str) -> None:
+        if bad.any():
+            rows = bad.arg_true()
+            more = f" ({len(rows)} such rows)" if len(rows) > 1 else ""
+            cell = self.frame[name][rows[0]]
+            raise DataError(f"{self.where}: row {rows[0] + self.first}, column {name!r}: {cell!r} {why}{more}")
 
 
 def paths_of(given: Sources) -> list[Path]:
@@ -115,7 +176,7 @@ def _read_text(path: Path, separator: str | None, header: bool | None) -> pl.Dat
         lines = lines[:-1]  # may be cut
     if not lines:
         raise DataError(f"{path}: the file is empty")
-    separator = separator or _find_separator(lines)
+    separator = separator or next((each for each in SEPARATORS if all(each in line for line in lines)), ",")
     if len(separator) > 1:
         single = "\t" if b"\t" not in content else "\x1f"
         content = content.replace(separator.encode(), single.encode())
@@ -134,13 +195,6 @@ def _read_text(path: Path, separator: str | None, header: bool | None) -> pl.Dat
     if not header:
         return frame.rename({name: f"column_{number}" for number, name in enumerate(frame.columns, start=1)})
     return frame.rename({name: name.strip().strip('"') for name in frame.columns})
-
-
-def _find_separator(lines: list[str]) -> str:
-    for candidate in SEPARATORS:
-        if all(candidate in line for line in lines):
-            return candidate
-    return ","
 
 
 def _is_number(text: str) -> bool:
