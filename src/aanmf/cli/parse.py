@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import shlex
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 def with_attributes(
     schema: Schema, texts: Iterable[str], users: Sequence[Path], items: Sequence[Path], separator: str | None
 ) -> Schema:
-    """A schema in which `age=numeric` or `users.age=numeric` is stated.
+    """A schema in which `age=numeric` or `users.age=numeric` is declared.
 
     A bare name belongs to the side whose table has a column of that name.
 
@@ -24,15 +26,17 @@ def with_attributes(
         SchemaError: no table has the column, or both have it.
     """
     from aanmf.data.schema import Attribute
+    from aanmf.data.tables import read_table
 
+    tables = {"users": users, "items": items}
     for text in texts:
         attribute = Attribute.parse(text)
         side, dot, name = attribute.name.partition(".")
         if dot and side in ("users", "items"):
             schema = schema.with_stated(side, [attribute.model_copy(update={"name": name})])
             continue
-        tables = {"users": users, "items": items}
-        sides = [side for side, paths in tables.items() if attribute.name in column_names(paths, separator)]
+        columns = {side: [read_table(path, separator).columns for path in paths] for side, paths in tables.items()}
+        sides = [side for side, names in columns.items() if attribute.name in itertools.chain(*names)]
         if len(sides) != 1:
             fault = "both tables have" if sides else "neither table (--users, --items) has"
             raise SchemaError(
@@ -47,7 +51,7 @@ def read_settings(texts: Iterable[str], config: Path | None) -> dict[str, Any]:
     """Settings from `--config` and, over them, `--set`: `factors=16`, `layers=[32, 16]`, `aanmf.dropout=0.2`.
 
     Raises:
-        ConfigError: a text without `=`, or a file that is not there or not TOML.
+        ConfigError: a text without `=`, or a file that does not exist or is not TOML.
     """
     settings = _read_toml(config) if config else {}
     for text in texts:
@@ -75,13 +79,19 @@ def read_attributes(text: str) -> dict[str, str]:
     Raises:
         SchemaError: a part without `=`, or an attribute named twice.
     """
+    lexer = shlex.shlex(text, posix=True)
+    lexer.whitespace, lexer.whitespace_split, lexer.quotes, lexer.escape, lexer.commenters = ",", True, '"', "", ""
     values: dict[str, str] = {}
-    for part in _split_quoted(text):
+    try:
+        parts = [part for part in lexer if part.strip()]
+    except ValueError:
+        raise SchemaError(f"--attributes {text}: a quotation mark is not closed") from None
+    for part in parts:
         name, equals, value = part.partition("=")
         if not equals or not name.strip():
             raise SchemaError(f"--attributes: {part!r} is not name=value; write for instance gender=F,age=25-34")
         if name.strip() in values:
-            raise SchemaError(f"--attributes: {name.strip()!r} is there twice")
+            raise SchemaError(f"--attributes: {name.strip()!r} is given twice")
         values[name.strip()] = value.strip()
     return values
 
@@ -104,36 +114,10 @@ def read_ratings(given: list[str]) -> dict[str, float]:
     return ratings
 
 
-def _split_quoted(text: str) -> list[str]:
-    """Cuts at commas outside of double quotes, and drops the quotes."""
-    parts, quoted = [""], False
-    for character in text:
-        if character == '"':
-            quoted = not quoted
-        elif character == "," and not quoted:
-            parts.append("")
-        else:
-            parts[-1] += character
-    if quoted:
-        raise SchemaError(f"--attributes {text}: a quotation mark is not closed")
-    return [part for part in parts if part.strip()]
-
-
-def column_names(paths: Iterable[Path], separator: str | None) -> set[str]:
-    """Names of the columns of some tables.
-
-    Raises:
-        DataError: a table cannot be read.
-    """
-    from aanmf.data.tables import read_table
-
-    return {name for path in paths for name in read_table(path, separator).columns}
-
-
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
-        document.pop("tuning", None)  # how `aanmf tune` found them
+        document.pop("tuning", None)  # what `aanmf tune` writes of its search
         return document
     except FileNotFoundError:
         raise ConfigError(f"--config {path}: no such file") from None
