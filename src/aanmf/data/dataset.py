@@ -99,7 +99,7 @@ class RatingDataset:
             ConfigError: an unknown option.
         """
         frames = {"ratings": [ratings], "users": _several(users), "items": _several(items)}
-        tables = {side: [Table(as_frame(each, side), side) for each in given] for side, given in frames.items()}
+        tables = {side: [Table.of(as_frame(each, side), side) for each in given] for side, given in frames.items()}
         return cls.of_tables(tables, ReadOptions.of(options, keywords), "ratings")
 
     @classmethod

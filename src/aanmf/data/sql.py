@@ -55,7 +55,7 @@ def read_sql(
     try:
         with _connection(engine, place) as connection:
             tables = {
-                side: [] if query is None else [Table(_frame(connection, side, query), f"--{side}-query")]
+                side: [] if query is None else [Table.of(_frame(connection, side, query), f"--{side}-query")]
                 for side, query in queries.items()
             }
     finally:

@@ -1,9 +1,9 @@
-"""Ratings that do not fit in memory: read shard by shard, ids mapped once, kept in a file of 12 bytes per rating.
+"""Ratings that do not fit in memory: read file by file into one file of 12 bytes per rating.
 
 A prepared folder holds `ratings.bin` (records of int32 user, int32 item, float32 rating), the ids of users and items in
-the order of their positions, and a manifest. It is made beside its place and renamed into it, and used again as long as
-the shards and the way to read them stay the same. Memory: the ids, the tables of users and items, and one piece of a
-shard (a text shard is read whole, Parquet in pieces).
+the order of their positions, and a manifest. It is used again as long as the files and the way to read them stay the
+same. In memory are the ids, the tables of users and items, and one piece of a file (a text file whole, Parquet in
+pieces).
 """
 
 from __future__ import annotations

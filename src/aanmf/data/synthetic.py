@@ -1,23 +1,23 @@
-"""Ratings with a planted attention: the embedded default where MovieLens cannot be had, and a truth to test against.
+"""Synthetic ratings with planted attention weights: a data set without download, and a truth to test against.
 
 The ratings come from the model family itself, with K = 8 latent factors:
 
     r_ui = 3.5 + q_i . (p_u + sum_j lambda_j(genre of i) a_j) + noise,     j = gender, age, occupation
 
-where lambda(genre) is planted: action looks at gender, animation at age, and so on.
+where lambda(genre) is planted: gender matters most to action, age to animation, and so on.
 
-What ratings can tell, and what not. Ratings only show the products lambda_j a_j . q_i, so:
+Ratings only show the products lambda_j a_j . q_i, so:
 
 - attention and the length of an attribute's vectors trade off: a_j twice as long with half the attention predicts the
   same. The generator therefore gives the vectors of all values equal length, and the effects of every attribute equal
-  variance over users; each attribute is looked at by some genre. A model that keeps its vectors short (l2) then has no
+  variance over users; each attribute matters to some genre. A model that keeps its vectors short (l2) then has no
   reason to make one attribute's vectors longer than another's, and its weights can be compared with the planted ones.
 - an attribute whose effect on an item is nil shows nothing of its attention. All items therefore share a common
   direction, along which the values of an attribute differ.
 - what an attribute contributes for all items alike can move into p_u. Attention can only be seen where it differs
   between genres, and only through many users per value.
 - a model with many factors can give each attribute dimensions of its own and let q_i choose among them, without
-  attention. l2 makes that the dearer way, but nothing forbids it: expect a high correlation of the maps, not equality.
+  attention. l2 makes that more costly, but nothing forbids it: expect a high correlation of the maps, not equality.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ ATTENTION = {
     "thriller": (0.45, 0.15, 0.40),
 }
 """Planted attention of each genre on gender, age, occupation."""
-FACTORS, MEAN, EFFECT, BIAS, SPREAD, NOISE = 8, 3.5, 1.0, 0.1, 0.1, 0.5
+FACTORS, MEAN, EFFECT, BIAS, ITEM_DEVIATION, NOISE = 8, 3.5, 1.0, 0.1, 0.1, 0.5
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def make_synthetic(
     rng = np.random.default_rng(seed)
     common = _unit(rng.normal(size=FACTORS))
     genre = rng.integers(len(ATTENTION), size=n_items)
-    q = common + SPREAD * _across(rng.normal(size=(n_items, FACTORS)), common)
+    q = common + ITEM_DEVIATION * _across(rng.normal(size=(n_items, FACTORS)), common)
     p = BIAS * rng.normal(size=(n_users, 1)) * common + BIAS * _across(rng.normal(size=(n_users, FACTORS)), common)
     values = {name: rng.choice(len(freq), size=n_users, p=_shares(freq)) for name, freq in VALUES.items()}
     vectors = _attribute_vectors(rng, common)

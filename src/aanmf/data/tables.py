@@ -35,13 +35,17 @@ class Table:
 
     frame: pl.DataFrame
     where: str
-    first: int = 2
+    first: int
+
+    @classmethod
+    def of(cls, frame: pl.DataFrame, where: str) -> Table:
+        """A whole table."""
+        return cls(frame, where, 1 if frame.columns[:1] == ["column_1"] else 2)
 
     @classmethod
     def read(cls, path: Source, separator: str | None = None) -> Table:
         """Reads a file; see `read_table`."""
-        frame = read_table(path, separator)
-        return cls(frame, str(path), 1 if frame.columns[0] == "column_1" else 2)
+        return cls.of(read_table(path, separator), str(path))
 
     def require_rows(self) -> None:
         """Raises a `DataError` if the table has no rows."""
