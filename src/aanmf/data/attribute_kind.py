@@ -16,6 +16,8 @@ from aanmf.data.schema import Attribute, Missing
 MISSING_LABEL = "(missing)"
 SHOWN = 40
 """Longer lists of allowed values are cut in messages and left out of the OpenAPI document."""
+TITLES = ("title", "name", "label")
+"""Columns shown in place of the id."""
 
 
 class Cells(NamedTuple):

@@ -11,9 +11,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from aanmf.data.attribute_kind import TITLES
 from aanmf.data.columns import ITEM_NAMES, USER_NAMES, guess_column
-from aanmf.data.infer import blank_out, infer
-from aanmf.data.kinds import TITLES
+from aanmf.data.infer import infer
 from aanmf.data.options import ReadOptions
 from aanmf.data.schema import Attribute
 from aanmf.data.tables import Table
@@ -192,9 +192,8 @@ def _aligned(frame: pl.DataFrame, ids: pl.Series) -> list[pl.Series]:
     if frame["id"].is_duplicated().any():
         texts = [_one_separator(frame[c].cast(pl.String).str.strip_chars()) for c in frame.columns if c != "id"]
         rows = pl.DataFrame([frame["id"], *texts]).group_by("id", maintain_order=True)
-        frame = rows.agg(pl.all().drop_nulls().unique(maintain_order=True)).with_columns(
-            pl.exclude("id").list.join("|")
-        )
+        lists = rows.agg(pl.all().drop_nulls().unique(maintain_order=True))
+        frame = lists.with_columns(pl.exclude("id").list.join("|"))
     joined = ids.to_frame("id").join(frame, on="id", how="left", maintain_order="left")
     return [joined[c] for c in joined.columns if c != "id"]
 
@@ -226,7 +225,7 @@ def _entities(
             attributes.append(found.attribute)
             kept.append(found.values.alias(name))
         elif labels is None and name.lower() in TITLES and found.values.dtype == pl.String:
-            labels = tuple(blank_out(column, options.missing).fill_null(ids).to_list())
+            labels = tuple(found.values.fill_null(ids).to_list())
             notices.append(f"column {name!r} holds names: shown beside the id, not used as an attribute")
         else:
             notices.append(found.notice or "")

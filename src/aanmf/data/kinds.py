@@ -17,14 +17,12 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field, FiniteFloat
 
-from aanmf.data.attribute_kind import SHOWN, Cells, FittedAttribute
+from aanmf.data.attribute_kind import SHOWN, TITLES, Cells, FittedAttribute
 from aanmf.data.schema import Attribute, Kind, Unseen
 from aanmf.errors import SchemaError
 
 FEW = 20
 """Up to this many distinct whole numbers, each found twice on average, are labels; more are numbers."""
-TITLES = ("title", "name", "label")
-"""Columns shown in place of the id."""
 
 
 class _Labelled(FittedAttribute):
