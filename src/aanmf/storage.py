@@ -7,9 +7,10 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import IO, Any
 
 from torch import Tensor
 
@@ -182,3 +183,26 @@ def _swap(new: Path, path: Path) -> None:
         raise
     finally:
         shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def replace_file(path: Path, mode: str = "wb", **options: Any) -> Iterator[IO[Any]]:
+    """Opens a file that appears at `path` complete, or not at all: written beside it, flushed to disk, then renamed.
+
+    Args:
+        path: the file; its folder is made if need be, an older file is replaced.
+        mode, options: as for `open`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, mode, **options) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    _sync(path.parent)
