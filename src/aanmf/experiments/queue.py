@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from aanmf.errors import AanmfError
-from aanmf.experiments.runs import Job, Run, RunStore, perform
+from aanmf.evaluation.runs import Job, Run, RunStore
+from aanmf.experiments.jobs import perform
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Progress:
         running: labels of those under way.
         to_come: fits not yet begun.
         last: the run that has just been finished, if one has.
-        seconds_left: an estimate from the fits finished so far; None while there is none of the kind.
+        seconds_left: an estimate from the fits finished so far; None while there is none.
     """
 
     done: int
@@ -44,14 +45,14 @@ def run_all(
     """The runs of `jobs`, in their order; those that the store has are not made again.
 
     Args:
-        jobs: what is needed; a job may be there twice.
-        store: where each run is put as soon as it is finished.
+        jobs: what is needed; duplicates are made once.
+        store: keeps each run as soon as it is finished.
         workers: how many fits at a time; with more than one, each in a process of one thread.
         on_progress: called when a fit begins or ends.
         later: fits that will be asked for after these, for the progress alone.
 
     Raises:
-        AanmfError: a fit failed. What was finished stays finished, and so it does after Ctrl-C.
+        AanmfError: a fit failed. Finished fits are kept, also after Ctrl-C.
     """
     total = len({job.key for job in jobs})
     waiting = store.missing(jobs)
@@ -88,18 +89,22 @@ class Pace:
 
     def add(self, run: Run) -> None:
         """Learns from a finished fit."""
-        self.seconds.setdefault((run.job.model, run.job.source, run.job.measure), []).append(run.seconds)
+        self.seconds.setdefault(_kind(run), []).append(run.fit_seconds)
 
     def seconds_left(self, jobs: Sequence[Job], more: int = 0) -> float | None:
-        """For these jobs and some more; a kind still unknown is taken to last as long as the average fit."""
+        """For these jobs and `more`; a kind without a finished fit is expected to last as long as the average fit."""
         if not jobs and not more:
             return 0.0
         if not self.seconds:
             return None
         means = {kind: sum(times) / len(times) for kind, times in self.seconds.items()}
         overall = sum(means.values()) / len(means)
-        total = sum(means.get((job.model, job.source, job.measure), overall) for job in jobs) + more * overall
+        total = sum(means.get(_kind(job), overall) for job in jobs) + more * overall
         return total / min(self.workers, len(jobs) + more)
+
+
+def _kind(job: Job) -> tuple[str, str, str]:
+    return job.model, job.source, job.measure
 
 
 def _run_in_processes(waiting: list[Job], store: RunStore, workers: int, pace: Pace, tell: Callable[..., None]) -> None:
@@ -117,7 +122,7 @@ def _run_in_processes(waiting: list[Job], store: RunStore, workers: int, pace: P
                     run = future.result()
                 except BrokenProcessPool:
                     raise AanmfError(
-                        f"the process that made {job.label} was ended from outside, perhaps for want of memory; "
+                        f"the process that fitted {job.label} was killed, perhaps because memory ran out; "
                         "start again with --jobs 1: finished fits are kept"
                     ) from None
                 store.put(run)
@@ -128,9 +133,9 @@ def _run_in_processes(waiting: list[Job], store: RunStore, workers: int, pace: P
 @contextmanager
 def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     """Processes of one thread each, ended at once when something goes wrong or Ctrl-C is pressed."""
-    training = multiprocessing.get_context("spawn")
+    spawn = multiprocessing.get_context("spawn")
     before = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers, mp_context=training, initializer=_one_thread)
+    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_one_thread)
     try:
         yield pool
     except BaseException:
@@ -151,7 +156,7 @@ def _one_thread() -> None:
 
 
 def _leave_with_parent() -> None:
-    """Ends this process when its parent is gone, however that came about: nobody would take its result."""
+    """Ends this process when its parent is gone: nothing would read its result."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
