@@ -96,6 +96,12 @@ def test_the_curve_ends_in_the_error_of_the_fitted_model() -> None:
     assert run.epochs == 3
 
 
+def test_a_model_without_epochs_of_its_own_has_no_curve() -> None:
+    (job,) = jobs("aanmf++", measure="curve")
+    with pytest.raises(ConfigError, match="mini-batches"):
+        perform(job)
+
+
 def test_a_run_survives_the_disk(tmp_path: Path) -> None:
     (job,) = jobs("mf")
     store, run = RunStore(tmp_path / "runs"), perform(job)

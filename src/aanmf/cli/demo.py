@@ -138,8 +138,9 @@ def compare(
     for name in MODELS:
         known = make_model(name).get_params()
         model = make_model(name, **{setting: value for setting, value in settings.items() if setting in known})
+        job = job_of(name, model.get_params(), data, fold, fold.name)
         with epochs(name) as on_epoch:
-            run = fit_and_score(job_of(name, model, data, fold, fold.name), model, train, test, on_epoch)
+            run = fit_and_score(job, model, train, test, on_epoch)
         model.save(folder / name)
         models[name] = model
         results.append({**run.row(), "folder": str(folder / name)})

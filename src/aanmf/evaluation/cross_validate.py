@@ -160,7 +160,7 @@ def cross_validate(
         train, test = fold.of(data)
         for name, make in named.items():
             model = make(**{**chosen[name], "seed": fold.seed})
-            job = job_of(name, model, data, fold, protocol)
+            job = job_of(name, model.get_params(), data, fold, protocol)
             run = store.get(job) if store else None
             if run is None:
                 run = fit_and_score(job, model, train, test)

@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from aanmf.contract import ModelConfig, RatingModule, Ratings, TrainingData
+from aanmf.contract import BatchConfig, ModelConfig, RatingModule, Ratings, TrainingData
 from aanmf.data.dataset import RatingDataset
+from aanmf.errors import ConfigError
 from aanmf.fitted import Fitted
 from aanmf.recommender import Recommender
 from aanmf.training.log import Epoch, TrainingLog
@@ -24,13 +25,18 @@ def error_curve(
     after it.
 
     Args:
-        model: untrained, of a kind that is trained in mini-batches; its `validation` counts as 0. It stays untrained.
+        model: untrained, and it stays so; its `validation` counts as 0.
         train: training part.
         test: test part.
 
     Returns:
         The training log, and per epoch `epoch`, `train_mse` and `test_mse` (of clipped predictions).
+
+    Raises:
+        ConfigError: the model is not trained in mini-batches, or training diverged.
     """
+    if not isinstance(model.config, BatchConfig):
+        raise ConfigError(f"{model.spec.name} is not trained in mini-batches: it has no error after each epoch")
     training = replace(Fitted.of(train).training, links=model.config.read_links(train.users.ids))
     built: list[RatingModule] = []
     kept: list[dict[str, Tensor]] = []

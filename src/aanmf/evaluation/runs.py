@@ -12,7 +12,7 @@ import math
 import re
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -87,18 +87,26 @@ class Run(Job):
         history: of every epoch: phase, epoch, train_mse, valid_mse, seconds.
         curve: of every epoch: epoch, train_mse, test_mse of its weights (measure `curve`).
         attention: mean attention per genre over the test pairs, where asked for: `genres`, attributes, `n`.
+        peak_mb: peak memory of the process; None where it was not measured.
         versions: of the software.
     """
 
     scores: Scores
     n_test: int
-    validation_rmse: float | None
-    epochs: int
     fit_seconds: float
-    history: list[dict[str, Any]]
-    curve: list[dict[str, Any]]
-    attention: list[dict[str, Any]]
-    versions: dict[str, str]
+    validation_rmse: float | None = None
+    epochs: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    attention: list[dict[str, Any]] = field(default_factory=list)
+    peak_mb: float | None = None
+    versions: dict[str, str] = field(default_factory=versions)
+
+    @classmethod
+    def of(cls, job: Job, scores: Scores, **results: Any) -> Run:
+        """A job with its results; of the scores, those that are metrics."""
+        scores = Scores({name: scores[name] for name in METRICS if name in scores})
+        return cls(**_values(job, Job), scores=scores, **results)
 
     def score(self, metric: str) -> float:
         """A score on the test part.
@@ -182,18 +190,18 @@ class RunStore:
 
 
 def job_of(
-    name: str,
-    model: Recommender,
+    model: str,
+    settings: Mapping[str, Any],
     data: RatingDataset,
     fold: Fold,
     protocol: str,
     source: str | None = None,
     measure: Measure = "test",
 ) -> Job:
-    """The job of fitting a model on a fold; `source` names the data set if it is not `data.name`."""
+    """The job of fitting a model on a fold; `settings` are all of it, `source` names the data if not `data.name`."""
     return Job(
-        model=name,
-        settings=json.loads(json.dumps(model.get_params())),
+        model=model,
+        settings=json.loads(json.dumps(settings)),
         source=source or data.name,
         fingerprint=fingerprint_of(data),
         protocol=protocol,
@@ -236,17 +244,15 @@ def fit_and_score(
         scores = model.evaluate(test)
     if validation is None and (errors := [epoch.valid_mse for epoch in log.epochs if epoch.valid_mse is not None]):
         validation = math.sqrt(min(errors))
-    return Run(
-        **_values(job, Job),
-        scores=Scores({name: value for name, value in scores.items() if name in METRICS}),
+    return Run.of(
+        job,
+        scores,
         n_test=len(test),
+        fit_seconds=seconds,
         validation_rmse=validation,
         epochs=log.best_epoch,
-        fit_seconds=seconds,
         history=[{name: getattr(epoch, name) for name in _OF_EPOCH} for epoch in log.epochs],
         curve=curve,
-        attention=[],
-        versions=versions(),
     )
 
 
@@ -281,7 +287,7 @@ def _hash(content: bytes) -> str:
 
 def _values(record: Job, of: type[Job]) -> dict[str, Any]:
     """The fields that a class declares, as they are in a record of it or of a subclass."""
-    return {field.name: getattr(record, field.name) for field in fields(of)}
+    return {each.name: getattr(record, each.name) for each in fields(of)}
 
 
 def _warm_up() -> None:

@@ -48,13 +48,13 @@ def jobs_of(
     Raises:
         ConfigError: a setting that its model does not have (before anything is fitted).
     """
-    return [
-        job_of(model, untrained, dataset(source), fold, protocol, source, measure)
-        for seed in seeds
-        for fold in _folds(source, protocol, seed)
-        for model in models
-        for untrained in [make_model(model, **{**settings.get(model, {}), "seed": fold.seed})]
-    ]
+    jobs: list[Job] = []
+    for seed in seeds:
+        for fold in _folds(source, protocol, seed):
+            for model in models:
+                chosen = make_model(model, **{**settings.get(model, {}), "seed": fold.seed}).get_params()
+                jobs.append(job_of(model, chosen, dataset(source), fold, protocol, source, measure))
+    return jobs
 
 
 def perform(job: Job) -> Run:
@@ -68,7 +68,7 @@ def perform(job: Job) -> Run:
     """
     data, model = dataset(job.source), make_model(job.model, **job.settings)
     for fold in _folds(job.source, job.protocol, job.seed):
-        if job_of(job.model, model, data, fold, job.protocol, job.source, job.measure).key == job.key:
+        if job_of(job.model, job.settings, data, fold, job.protocol, job.source, job.measure).key == job.key:
             break
     else:
         raise DataError(f"{job.label}: the data or the split have changed since the fit was planned; start again")
