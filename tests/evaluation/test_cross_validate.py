@@ -36,25 +36,8 @@ def data() -> RatingDataset:
 
 
 def run(model: str, rmse: float, mae: float, seed: int = 0, seconds: float = 1.0) -> Run:
-    return Run(
-        model=model,
-        settings={},
-        source="s",
-        fingerprint="f",
-        protocol="holdout:0.2",
-        seed=seed,
-        fold="holdout:0.2",
-        split="0",
-        scores=Scores(rmse=rmse, mae=mae),
-        n_test=10,
-        validation_rmse=None,
-        epochs=3,
-        fit_seconds=seconds,
-        history=[],
-        curve=[],
-        attention=[],
-        versions={},
-    )
+    job = Job(model, {}, "s", "f", "holdout:0.2", seed, "holdout:0.2", "0")
+    return Run.of(job, Scores(rmse=rmse, mae=mae), n_test=10, epochs=3, fit_seconds=seconds)
 
 
 def test_summary_by_hand() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from aanmf.evaluation.runs import Run
+from aanmf.evaluation.runs import Job, Run
 from aanmf.experiments.claims import Claim, examine, the_papers_own
 from aanmf.experiments.figures import correlation, mean_map
 from aanmf.experiments.plan import FULL, Found, Plan
@@ -29,25 +29,9 @@ def run(
     attention: Sequence[dict[str, Any]] = (),
 ) -> Run:
     scores = Scores() if rmse is None else Scores(rmse=rmse, mae=mae or rmse)
-    return Run(
-        model=model,
-        settings={"factors": factors, "l2": 1.0},
-        source="ml-100k",
-        fingerprint="f",
-        protocol="holdout:0.2",
-        seed=0,
-        fold="holdout:0.2",
-        split=split,
-        scores=scores,
-        n_test=1,
-        validation_rmse=None,
-        epochs=1,
-        fit_seconds=1.0,
-        history=[],
-        curve=[{"epoch": n, "train_mse": a, "test_mse": b} for n, (a, b) in enumerate(curve, start=1)],
-        attention=list(attention),
-        versions={},
-    )
+    job = Job(model, {"factors": factors, "l2": 1.0}, "ml-100k", "f", "holdout:0.2", 0, "holdout:0.2", split)
+    points = [{"epoch": n, "train_mse": a, "test_mse": b} for n, (a, b) in enumerate(curve, start=1)]
+    return Run.of(job, scores, n_test=1, fit_seconds=1.0, curve=points, attention=list(attention))
 
 
 def found(**parts: Any) -> Found:

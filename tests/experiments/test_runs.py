@@ -17,7 +17,7 @@ from aanmf.errors import ConfigError, DataError
 from aanmf.evaluation.runs import Job, Measure, Run, RunStore, fit_and_score, fit_to_validate
 from aanmf.experiments import queue
 from aanmf.experiments.jobs import dataset, jobs_of, perform
-from aanmf.experiments.queue import Pace, Progress, run_all
+from aanmf.experiments.queue import Progress, run_all, seconds_left
 from aanmf.metrics import Scores
 from aanmf.recommender import make_model
 
@@ -154,14 +154,12 @@ def test_processes_give_the_same_runs(tmp_path: Path) -> None:
 
 def test_time_left_goes_by_kind() -> None:
     (job,), (other,), (third,) = jobs("mf"), jobs("aanmf"), jobs("svd++")
-    blank = dataclasses.replace(perform(job), scores=Scores(), fit_seconds=10.0)
-    pace = Pace(workers=2)
-    assert pace.seconds_left([job]) is None
-    pace.add(blank)
-    pace.add(dataclasses.replace(blank, model=other.model, fit_seconds=30.0))
-    assert pace.seconds_left([job, job, other]) == pytest.approx((10 + 10 + 30) / 2)
-    assert pace.seconds_left([third]) == pytest.approx(20)  # unknown: the average; one fit cannot be shared
-    assert pace.seconds_left([]) == 0
+    runs = [Run.of(job, Scores(), n_test=0, fit_seconds=10.0), Run.of(other, Scores(), n_test=0, fit_seconds=30.0)]
+    assert seconds_left([], [job], 0, workers=2) is None
+    assert seconds_left(runs, [job, job, other], 0, workers=2) == pytest.approx((10 + 10 + 30) / 2)
+    assert seconds_left(runs, [third], 0, workers=2) == pytest.approx(20)  # unknown: the average; one fit is not shared
+    assert seconds_left(runs, [job], 2, workers=2) == pytest.approx((10 + 20 + 20) / 2)
+    assert seconds_left(runs, [], 0, workers=2) == 0
 
 
 def test_changed_data_or_splits_are_refused() -> None:

@@ -6,11 +6,12 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from statistics import fmean
 
 from aanmf.errors import AanmfError
 from aanmf.evaluation.runs import Job, Run, RunStore
@@ -54,60 +55,55 @@ def run_all(
     Raises:
         AanmfError: a fit failed. Finished fits are kept, also after Ctrl-C.
     """
-    total = len({job.key for job in jobs})
-    waiting = store.missing(jobs)
-    pace = Pace(workers)
-    for run in store.all(jobs):
-        pace.add(run)
+    waiting, done = store.missing(jobs), {run.key: run for run in store.all(jobs)}
 
     def tell(running: Sequence[Job], last: Run | None = None) -> None:
         if on_progress:
-            done = total - len(waiting) - len(running)
-            left = pace.seconds_left([*running, *waiting], later)
-            on_progress(Progress(done, tuple(job.label for job in running), len(waiting) + later, last, left))
+            left = seconds_left(done.values(), [*running, *waiting], later, workers)
+            labels = tuple(job.label for job in running)
+            on_progress(Progress(len(done), labels, len(waiting) + later, last, left))
+
+    def finish(run: Run, running: Sequence[Job]) -> None:
+        store.put(run)
+        done[run.key] = run
+        tell(running, run)
 
     tell([])
     if workers == 1:
         while waiting:
             job = waiting.pop(0)
             tell([job])
-            run = perform(job)
-            store.put(run)
-            pace.add(run)
-            tell([], run)
+            finish(perform(job), [])
     elif waiting:
-        _run_in_processes(waiting, store, workers, pace, tell)
-    return store.all(jobs)
+        _run_in_processes(waiting, workers, tell, finish)
+    return [done[job.key] for job in jobs]
 
 
-class Pace:
-    """How long fits take, by model, data set and measure."""
+def seconds_left(runs: Iterable[Run], jobs: Sequence[Job], more: int, workers: int) -> float | None:
+    """How long these jobs and `more` of unknown kind will take, from the runs so far; None without any run.
 
-    def __init__(self, workers: int) -> None:
-        self.workers = workers
-        self.seconds: dict[tuple[str, str, str], list[float]] = {}
-
-    def add(self, run: Run) -> None:
-        """Learns from a finished fit."""
-        self.seconds.setdefault(_kind(run), []).append(run.fit_seconds)
-
-    def seconds_left(self, jobs: Sequence[Job], more: int = 0) -> float | None:
-        """For these jobs and `more`; a kind without a finished fit is expected to last as long as the average fit."""
-        if not jobs and not more:
-            return 0.0
-        if not self.seconds:
-            return None
-        means = {kind: sum(times) / len(times) for kind, times in self.seconds.items()}
-        overall = sum(means.values()) / len(means)
-        total = sum(means.get(_kind(job), overall) for job in jobs) + more * overall
-        return total / min(self.workers, len(jobs) + more)
+    Fits of one model, data set and measure take equally long; a kind without a run, as long as the average one.
+    """
+    if not jobs and not more:
+        return 0.0
+    seconds: dict[tuple[str, str, str], list[float]] = {}
+    for run in runs:
+        seconds.setdefault(_kind(run), []).append(run.fit_seconds)
+    if not seconds:
+        return None
+    means = {kind: fmean(times) for kind, times in seconds.items()}
+    overall = fmean(means.values())
+    total = sum(means.get(_kind(job), overall) for job in jobs) + more * overall
+    return total / min(workers, len(jobs) + more)
 
 
 def _kind(job: Job) -> tuple[str, str, str]:
     return job.model, job.source, job.measure
 
 
-def _run_in_processes(waiting: list[Job], store: RunStore, workers: int, pace: Pace, tell: Callable[..., None]) -> None:
+def _run_in_processes(
+    waiting: list[Job], workers: int, tell: Callable[[list[Job]], None], finish: Callable[[Run, list[Job]], None]
+) -> None:
     running: dict[Future[Run], Job] = {}
     with _pool(workers) as pool:
         while waiting or running:
@@ -115,19 +111,15 @@ def _run_in_processes(waiting: list[Job], store: RunStore, workers: int, pace: P
                 job = waiting.pop(0)
                 running[pool.submit(perform, job)] = job
             tell(list(running.values()))
-            finished, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
                 job = running.pop(future)
                 try:
-                    run = future.result()
+                    finish(future.result(), list(running.values()))
                 except BrokenProcessPool:
                     raise AanmfError(
                         f"the process that fitted {job.label} was killed, perhaps because memory ran out; "
                         "start again with --jobs 1: finished fits are kept"
                     ) from None
-                store.put(run)
-                pace.add(run)
-                tell(list(running.values()), run)
 
 
 @contextmanager
