@@ -354,14 +354,6 @@ def test_demo_without_movielens_uses_synthetic_ratings_and_says_so(
     assert "Using synthetic ratings" in err
 
 
-def test_correlation_by_hand() -> None:
-    from aanmf.cli.demo import correlation
-
-    planted = pl.DataFrame({"genres": ["a", "b"], "gender": [0.0, 1.0], "age": [1.0, 0.0]})
-    learned = [{"genres": "b", "gender": 0.6, "age": 0.4, "n": 9}, {"genres": "a", "gender": 0.4, "age": 0.6, "n": 3}]
-    assert correlation(planted, learned) == pytest.approx(1.0)
-
-
 def test_a_server_that_does_not_answer_is_given_up() -> None:
     from aanmf.cli.demo import answers
 

@@ -155,3 +155,10 @@ def test_mean_map_averages_fits_and_keeps_the_eight_genres() -> None:
     assert mean["gender"].to_list() == pytest.approx([0.3] * 8)
     assert spread["gender"].to_list() == pytest.approx([0.1 * 2**0.5] * 8)  # of a sample of two
     assert correlation(mean, mean) == pytest.approx(1)
+
+
+def test_correlation_by_hand() -> None:
+    planted = pl.DataFrame({"genres": ["a", "b"], "gender": [0.0, 1.0], "age": [1.0, 0.0]})
+    learned = pl.DataFrame({"genres": ["b", "a"], "gender": [0.6, 0.4], "age": [0.4, 0.6], "n": [9, 3]})
+    assert correlation(planted, learned) == pytest.approx(1.0)
+    assert correlation(planted, learned.with_columns(genres=pl.Series(["a", "b"]))) == pytest.approx(-1.0)

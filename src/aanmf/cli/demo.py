@@ -64,12 +64,11 @@ def demo(
         out().print("Training on a random 80 % of them (seed 0), testing on the rest.\n")
     models, results = compare(data, fold, folder, QUICK_SETTINGS if quick else {})
     shown, (train, test) = models[SHOWN], fold.of(data)
-    attention, pictures = draw(shown, test, planted, folder)
-    user, item, best = first_recommendation(shown, train)
+    user = train.users.ids.ids[int(train.user.min())]  # the first one with ratings
+    best = shown.recommend(user, n=5)
+    item = best["item"][0] if len(best) else train.items.ids.ids[int(train.item[0])]
     found = {"source": data.name, "ratings": len(data), "protocol": fold.name, "seed": fold.seed, "results": results}
-    found |= {"attention": attention, "pictures": pictures}
-    if planted is not None and attention:
-        found["attention_correlation"] = correlation(planted, attention)
+    found |= draw(shown, test, planted, folder)
     found |= {"recommendation": {"user": user, "items": best.to_dicts()}, "explanation": explanation(shown, user, item)}
     found["seconds"] = time.perf_counter() - start
     (folder / "results.json").write_text(to_json(found), encoding="utf-8")
@@ -81,32 +80,21 @@ def demo(
 
 def choose_data(source: str | None) -> tuple[RatingDataset, pl.DataFrame | None]:
     """MovieLens 100K if it can be loaded, else synthetic ratings; for those the known attention, too."""
+    from aanmf.data.movielens import RELEASES, find_movielens, load_movielens
     from aanmf.data.sources import load
     from aanmf.experiments.sections import planted
 
     if source is None:
         try:
             with err().status("looking for MovieLens 100K (a download is given up after 15 s)"):
-                return movielens(), None
+                if find_movielens("100k") is None and not answers(RELEASES["100k"].url):
+                    raise DownloadError(f"the server of {RELEASES['100k'].url} is unreachable")
+                return load_movielens("100k"), None
         except (DownloadError, OSError) as error:
             notice(f"Could not load MovieLens 100K: {error}")
             notice("Using synthetic ratings with known attention weights; results do not describe real films.")
     source = source or FALLBACK_SOURCE
     return load(source), planted() if source.startswith("synthetic") else None
-
-
-def movielens() -> RatingDataset:
-    """MovieLens 100K, found or downloaded.
-
-    Raises:
-        DownloadError: it is not on this machine, and its server does not answer within a few seconds.
-    """
-    from aanmf.data.movielens import RELEASES, find_movielens, load_movielens
-
-    url = RELEASES["100k"].url
-    if find_movielens("100k") is None and not answers(url):
-        raise DownloadError(f"the server of {url} is unreachable")
-    return load_movielens("100k")
 
 
 def answers(url: str, seconds: float = 5.0) -> bool:
@@ -147,33 +135,28 @@ def compare(
     return models, results
 
 
-def draw(
-    model: Recommender, test: RatingDataset, planted: pl.DataFrame | None, folder: Path
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """Heat map of attention over the test pairs, as PNG and SVG, below the known one of synthetic ratings."""
+def draw(model: Recommender, test: RatingDataset, planted: pl.DataFrame | None, folder: Path) -> dict[str, Any]:
+    """Heat map of attention over the test pairs, as PNG and SVG; above it the known one of synthetic ratings.
+
+    Returns:
+        `attention` (a row per group of items), `pictures`, and `attention_correlation` with the known attention.
+    """
+    from aanmf.experiments.figures import correlation
     from aanmf.plots import attention_heatmaps
 
     by = grouping(test)
     if by is None or not test.users.names:
         notice("no heat map: it needs an item attribute with few values, and user attributes")
-        return [], []
+        return {"attention": [], "pictures": []}
     learned = model.attention_map(test, by=by)
     most = learned.filter(learned["n"] >= FEWEST_RATINGS).top_k(MOST_GROUPS, by="n")
     learned = learned.filter(learned[by].is_in(most[by].to_list())) if len(most) else learned
-    tables = {f"Attention of {model.spec.label} on each user attribute, by {by}": learned}
+    tables, known = {f"Attention of {model.spec.label} on each user attribute, by {by}": learned}, {}
     if planted is not None:
         tables = {"Planted: the attention that made the ratings": planted, "Learned from the ratings": learned}
-    pictures = [attention_heatmaps(tables, folder / f"attention.{kind}") for kind in ("png", "svg")]
-    return learned.to_dicts(), [str(path) for path in pictures]
-
-
-def correlation(planted: pl.DataFrame, learned: list[dict[str, Any]]) -> float:
-    """Pearson's r between the planted and the learned attention, over genres and attributes."""
-    import polars as pl
-
-    from aanmf.experiments import figures
-
-    return figures.correlation(planted, pl.DataFrame(learned))
+        known = {"attention_correlation": correlation(planted, learned)}
+    pictures = [str(attention_heatmaps(tables, folder / f"attention.{kind}")) for kind in ("png", "svg")]
+    return {"attention": learned.to_dicts(), "pictures": pictures, **known}
 
 
 def grouping(data: RatingDataset) -> str | None:
@@ -189,14 +172,6 @@ def grouping(data: RatingDataset) -> str | None:
         name: (column.explode() if column.dtype.is_nested() else column).n_unique() for name, column in columns.items()
     }
     return min(sizes, key=lambda name: sizes[name], default=None)
-
-
-def first_recommendation(model: Recommender, train: RatingDataset) -> tuple[str, str, pl.DataFrame]:
-    """Five items for the first user with ratings."""
-    user = train.users.ids.ids[int(train.user.min())]
-    best = model.recommend(user, n=5)
-    item = best["item"][0] if len(best) else train.items.ids.ids[int(train.item[0])]
-    return user, item, best
 
 
 def report(found: dict[str, Any], best: pl.DataFrame, folder: Path) -> None:

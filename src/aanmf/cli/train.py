@@ -16,12 +16,12 @@ import typer
 from aanmf.cli.options import AsJson, ConfigFile, ModelName, Settings, Source, reads_source
 from aanmf.cli.output import emit, epochs, facts, notice, out
 from aanmf.cli.parse import one_model, read_settings
+from aanmf.errors import ConfigError, ModelFolderError
 
 if TYPE_CHECKING:
     from aanmf.data.dataset import RatingDataset
     from aanmf.data.stream import StreamedDataset
     from aanmf.recommender import Recommender
-    from aanmf.training.checkpoint import Checkpoints
     from aanmf.training.distributed import Ranks
 
 _LONG = "Long trainings"
@@ -73,13 +73,18 @@ def train(
     Under torchrun, all processes train one model together.
     """
     from aanmf.recommender import make_model
+    from aanmf.training.checkpoint import Checkpoints
     from aanmf.training.distributed import joined
 
     chosen = one_model(model, read_settings(settings or [], config))
     untrained = make_model(model, **(chosen if seed is None else {**chosen, "seed": seed}))
     check_target(out_folder)
-    checkpoints = _checkpoints(out_folder, checkpoint_every, resume)
+    wanted = resume or checkpoint_every is not None
+    if wanted and out_folder is None:
+        raise ConfigError("--checkpoint-every and --resume need --out DIR: checkpoints go into DIR.training")
     with joined() as ranks, _training_folder(out_folder) as place:
+        every = checkpoint_every or "epoch"
+        checkpoints = Checkpoints(place / "checkpoints", every, resume=resume) if wanted else None
         data = _load(source, untrained, place, ranks)
         start, interrupted = time.perf_counter(), False
         try:
@@ -108,32 +113,11 @@ def train(
         raise typer.Exit(130)
 
 
-def _checkpoints(folder: Path | None, every: str | None, resume: bool) -> Checkpoints | None:
-    """Where checkpoints are written, if any are.
-
-    Raises:
-        ConfigError: --out is missing.
-    """
-    from aanmf.errors import ConfigError
-    from aanmf.training.checkpoint import Checkpoints
-
-    if every is None and not resume:
-        return None
-    if folder is None:
-        raise ConfigError("--checkpoint-every and --resume need --out DIR: checkpoints go into DIR.training")
-    return Checkpoints(_beside(folder) / "checkpoints", every or "epoch", resume=resume)
-
-
-def _beside(folder: Path) -> Path:
-    """Where checkpoints and prepared ratings are kept during training."""
-    return folder.with_name(f"{folder.name}.training")
-
-
 @contextmanager
 def _training_folder(folder: Path | None) -> Iterator[Path]:
-    """DIR.training next to the model; without --out, a temporary folder."""
+    """For checkpoints and prepared ratings: DIR.training next to the model; without --out, a temporary folder."""
     if folder is not None:
-        yield _beside(folder)
+        yield folder.with_name(f"{folder.name}.training")
         return
     with tempfile.TemporaryDirectory(prefix="aanmf-") as place:
         yield Path(place)
@@ -159,7 +143,6 @@ def check_target(folder: Path | None) -> None:
     Raises:
         ModelFolderError: the folder holds something that is not a model.
     """
-    from aanmf.errors import ModelFolderError
     from aanmf.storage import MANIFEST
 
     if folder is None or not folder.exists() or (folder / MANIFEST).is_file():

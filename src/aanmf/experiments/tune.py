@@ -117,8 +117,7 @@ def tune(
 
 
 def _result(study: optuna.Study, model: str, train: RatingDataset, seed: int, metric: str) -> Tuned:
-    best, done = study.best_trial, _done(study)
-    settings = dict(best.user_attrs["settings"])
+    settings, done = dict(study.best_trial.user_attrs["settings"]), _done(study)
     tuning = {
         "model": model,
         "data": train.name,
@@ -142,7 +141,6 @@ def _study(
     """The study of exactly this search: other data, settings, ranges or metric are another study in the same file."""
     from optuna.storages.journal import JournalFileBackend
 
-    direction = "maximize" if metric_of(metric).higher_is_better else "minimize"
     journal.parent.mkdir(parents=True, exist_ok=True)
     ranges = {name: repr(each) for name, each in space.items()}
     search = json.dumps([train.fingerprint, dict(fixed), ranges, metric, versions()["aanmf"]], sort_keys=True)
@@ -154,7 +152,7 @@ def _study(
     study = optuna.create_study(
         study_name=name,
         storage=storage,
-        direction=direction,
+        direction="maximize" if metric_of(metric).higher_is_better else "minimize",
         load_if_exists=True,
         sampler=optuna.samplers.TPESampler(seed=fixed["seed"] + begun, n_startup_trials=5, multivariate=True),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=WARMUP),
