@@ -119,10 +119,10 @@ def test_attention() -> None:
     second = attention(Action=(0.4, 0.5, 0.1), Animation=(0.3, 0.6, 0.1))
     runs = [run("aanmf", 0.9, split="0", attention=first), run("aanmf", 0.9, split="1", attention=second)]
     claims = verdicts(found(splits=runs))
-    action = claims["Fig 7: action films look at gender most"]
+    action = claims["Fig 7: action films weight gender most"]
     assert action.verdict == "depends"  # first in the mean, .45 to .40, and in one of two fits
     assert "1 of 2 fits" in action.found
-    assert claims["Fig 7: animation films look at age most"].verdict == "held"
+    assert claims["Fig 7: animation films weight age most"].verdict == "held"
     job = claims["Fig 7: occupation always gets the least attention"]
     assert job.verdict == "depends"
     assert "3 of 4 rows" in job.found

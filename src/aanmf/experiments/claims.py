@@ -173,7 +173,7 @@ def _attention(found: Found, name: str) -> list[Claim]:
         first, *each = [row[attribute] == max(row.values()) for row in rows]
         shown = ", ".join(f"{column} {value:.3f}" for column, value in rows[0].items())
         text = f"mean attention {shown}; {attribute} comes first in {sum(each)} of {len(each)} fits"
-        said = f"Fig 7: {genre.lower()} films look at {attribute} most"
+        said = f"Fig 7: {genre.lower()} films weight {attribute} most"
         claims.append(claim(said, _all_some_none([first, *each]), text))
     rows = [row for table in maps for row in table.drop("genres").to_dicts()]
     least = [row["occupation"] == min(row.values()) for row in rows]

@@ -1,4 +1,4 @@
-"""Making many fits, several at a time, with what is done, running and to come at hand for a progress display."""
+"""Making many fits, several at a time, and reporting progress: done, running, to come, time left."""
 
 from __future__ import annotations
 

@@ -146,17 +146,15 @@ def _study(
     search = json.dumps([train.fingerprint, dict(fixed), ranges, metric, versions()["aanmf"]], sort_keys=True)
     name = f"{model}-{hashlib.sha256(search.encode()).hexdigest()[:12]}"
     storage = optuna.storages.JournalStorage(JournalFileBackend(str(journal)))
-    # a search that is continued must not draw the same settings again
-    existing = {study.study_name for study in storage.get_all_studies()}
-    begun = len(optuna.load_study(study_name=name, storage=storage).trials) if name in existing else 0
     study = optuna.create_study(
         study_name=name,
         storage=storage,
         direction="maximize" if metric_of(metric).higher_is_better else "minimize",
         load_if_exists=True,
-        sampler=optuna.samplers.TPESampler(seed=fixed["seed"] + begun, n_startup_trials=5, multivariate=True),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=WARMUP),
     )
+    seed = fixed["seed"] + len(study.trials)  # a search that is continued must not draw the same settings again
+    study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=5, multivariate=True)
     for trial in study.trials:
         if trial.state.name == "RUNNING":  # stopped in the middle
             study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
