@@ -164,7 +164,7 @@ def _attention(found: Found, name: str) -> list[Claim]:
     claim, claims = partial(Claim, "RQ3", name), list[Claim]()
     runs = [run for run in found.attention() if run.model == "aanmf"]
     mean, maps = mean_map(runs)[0], [mean_map([run])[0] for run in runs]
-    if "occupation" not in mean.columns:
+    if not set(paper.ATTRIBUTES) <= set(mean.columns):
         return []
     for genre, attribute in (("Action", "gender"), ("Animation", "age")):
         rows = [row for table in (mean, *maps) for row in table.filter(genres=genre).drop("genres").to_dicts()]
