@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
-EXTRAS := test,arrow,tune,report,serve,sql,export,test-serve
+EXTRAS := test,arrow,tune,serve,sql,export,test-serve
 
 .PHONY: help demo test test-all test-browser check format bench docs peers clean
 

@@ -4,7 +4,7 @@
 
 Suites: `ml-100k` (u1-u5 and five random hold-outs of 10 %), `ml-1m` (one hold-out of 10 %), `small` (the restaurant
 tables and MovieLens-100K thinned to 1, 3 and 10 % of its ratings, five hold-outs of 20 % each). Finished fits are kept
-in DIR/runs.jsonl and not repeated. Writes DIR/accuracy.json and DIR/accuracy.md.
+in DIR/runs and not repeated. Writes DIR/accuracy.json and DIR/accuracy.md.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,8 @@ import numpy as np
 import peers
 from aanmf import RatingDataset, make_model
 from aanmf.data.sources import load
-from aanmf.data.split import folds
+from aanmf.data.split import Fold, folds
+from aanmf.evaluation.runs import Job, Run, RunStore, job_of
 from aanmf.evaluation.significance import paired_test
 from aanmf.metrics import score
 
@@ -89,6 +90,7 @@ SUITES = {
 }
 
 
+@cache
 def dataset(name: str, seed: int) -> RatingDataset:
     """A source by name; `NAME/3%` is a random 3 % of its ratings."""
     if name == "restaurant":
@@ -106,101 +108,100 @@ def dataset(name: str, seed: int) -> RatingDataset:
     return data.take(np.sort(np.random.default_rng([seed, 7]).permutation(len(data))[:size]))
 
 
-def run_one(case: Case, model: str) -> dict[str, object]:
-    """Fits and scores in this process."""
+def planned(case: Case, model: str) -> tuple[Job, RatingDataset, Fold]:
+    """The fit of a contender, whose settings are its name, with its data and its split."""
     data = dataset(case.data, case.seed)
-    fold = next(each for each in folds(data, case.protocol, [case.seed]) if each.name == case.fold)
+    fold = next(fold for fold in folds(data, case.protocol, [case.seed]) if fold.name == case.fold)
+    return job_of(model, {}, data, fold, case.protocol, case.data), data, fold
+
+
+def run_one(case: Case, model: str) -> Run:
+    """Fits and scores in this process."""
+    job, data, fold = planned(case, model)
     train, test = fold.of(data)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
     predicted = MODELS[model](train, test, case.seed)
     seconds = time.perf_counter() - start
     low, high = data.scale or (float(train.rating.min()), float(train.rating.max()))
     scores = score(np.clip(predicted, low, high), test.rating)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    figures = {"rmse": scores.rmse, "mae": scores.mae, "n_train": len(train), "n_test": scores.n}
-    return figures | {"seconds": seconds, "peak_mb": peak / 1024, "data_mb": before / 1024}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return Run.of(job, scores, n_test=len(test), fit_seconds=seconds, peak_mb=peak)
 
 
-def run_apart(case: Case, model: str) -> dict[str, object]:
-    """The same in a process of its own, for its time and memory; an error becomes a row that says so."""
-    command = [sys.executable, __file__, "--one", json.dumps([asdict(case), model])]
+def run_apart(case: Case, model: str, store: RunStore) -> str | None:
+    """The same in a process of its own, for its time and memory; returns the last line of an error, if any."""
+    command = [sys.executable, __file__, "--one", json.dumps([asdict(case), model]), "--out", str(store.folder.parent)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        return {"error": (done.stderr.strip().splitlines() or ["failed"])[-1]}
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    return (done.stderr.strip().splitlines() or ["failed"])[-1] if done.returncode else None
 
 
-def markdown(runs: list[dict]) -> str:
-    """A table per data set and protocol: mean and spread over splits, and the difference from AANMF++."""
+def markdown(runs: list[Run], failed: dict[tuple[str, str, str], str]) -> str:
+    """A table per data set and protocol: mean and standard deviation over splits, and the difference from AANMF++."""
     lines = []
-    for data, protocol in dict.fromkeys((run["data"], run["protocol"]) for run in runs):
-        some = [run for run in runs if (run["data"], run["protocol"]) == (data, protocol)]
+    for data, protocol in dict.fromkeys([*((run.source, run.protocol) for run in runs), *(key[:2] for key in failed)]):
+        some = [run for run in runs if (run.source, run.protocol) == (data, protocol)]
         lines += [f"\n### {data}, {protocol}\n"]
         lines += ["| model | splits | RMSE | MAE | RMSE less that of AANMF++ (p) | better splits | seconds | peak MB |"]
         lines += ["|---|---|---|---|---|---|---|---|"]
-        base = {(run["fold"], run["seed"]): run["rmse"] for run in some if run["model"] == "aanmf++" and "rmse" in run}
-        for model in dict.fromkeys(run["model"] for run in some):
-            good = [run for run in some if run["model"] == model and "rmse" in run]
-            if not good:
-                lines += [f"| {model} | 0 | {next(r['error'] for r in some if r['model'] == model)} | | | | | |"]
-                continue
-            both = [run for run in good if (run["fold"], run["seed"]) in base]
-            here = [run["rmse"] for run in both]
-            there = [base[run["fold"], run["seed"]] for run in both]
-            difference = ""
-            if model != "aanmf++" and both:
-                change = statistics.mean(a - b for a, b in zip(here, there, strict=True))
-                p = f" (p {paired_test(here, there).t_p:.2g})" if len(both) > 1 else ""
-                difference = f"{change:+.4f}{p} | {sum(a > b for a, b in zip(here, there, strict=True))} of {len(both)}"
+        base = {run.split: run.rmse for run in some if run.model == "aanmf++"}
+        for model in dict.fromkeys(run.model for run in some):
+            own = [run for run in some if run.model == model]
+            pairs = [(run.rmse, base[run.split]) for run in own if run.split in base and model != "aanmf++"]
+            difference = " | "
+            if pairs:
+                here, there = zip(*pairs, strict=True)
+                p = f" (p {paired_test(here, there).t_p:.2g})" if len(pairs) > 1 else ""
+                worse = sum(a > b for a, b in pairs)
+                difference = f"{np.mean(np.subtract(here, there)):+.4f}{p} | {worse} of {len(pairs)}"
             cells = [
                 model,
-                str(len(good)),
-                _spread([run["rmse"] for run in good]),
-                _spread([run["mae"] for run in good]),
-                difference or " | ",
-                f"{statistics.median(run['seconds'] for run in good):.0f}",
-                f"{max(run['peak_mb'] for run in good):.0f}",
+                str(len(own)),
+                _mean_and_deviation([run.rmse for run in own]),
+                _mean_and_deviation([run.mae for run in own]),
+                difference,
+                f"{statistics.median(run.fit_seconds for run in own):.0f}",
+                f"{max(run.peak_mb or 0 for run in own):.0f}",
             ]
             lines += ["| " + " | ".join(cells) + " |"]
+        lines += [
+            f"| {key[2]} | 0 | {error} | | | | | |" for key, error in failed.items() if key[:2] == (data, protocol)
+        ]
     return "\n".join(lines) + "\n"
 
 
-def _spread(values: list[float]) -> str:
+def _mean_and_deviation(values: list[float]) -> str:
     return f"{statistics.mean(values):.4f}" + (f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else "")
 
 
 def main() -> None:
-    """Runs what is not there yet, then writes the tables."""
+    """Makes the fits that are missing, then writes the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suite", nargs="+", default=["ml-100k", "small"], choices=SUITES)
     parser.add_argument("--models", nargs="+", default=DEFAULT, choices=MODELS, metavar="MODEL")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out/accuracy"))
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    store = RunStore(options.out / "runs")
     if options.one:
         case, model = json.loads(options.one)
-        sys.stdout.write(json.dumps(run_one(Case(**case), model)) + "\n")
+        store.put(run_one(Case(**case), model))
         return
-    options.out.mkdir(parents=True, exist_ok=True)
-    log = options.out / "runs.jsonl"
-    runs = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    done = {(run["data"], run["protocol"], run["seed"], run["fold"], run["model"]) for run in runs if "rmse" in run}
-    runs = [run for run in runs if "rmse" in run]
+    runs: list[Run] = []
+    failed: dict[tuple[str, str, str], str] = {}
     for case in (case for suite in options.suite for case in SUITES[suite]):
         for model in options.models:
-            if (case.data, case.protocol, case.seed, case.fold, model) in done:
-                continue
-            run = {**asdict(case), "model": model, **run_apart(case, model)}
-            runs.append(run)
-            with log.open("a") as file:
-                file.write(json.dumps(run) + "\n")
-            sys.stdout.write(
-                " ".join(f"{k}={v:.4f}" if isinstance(v, float) else f"{k}={v}" for k, v in run.items()) + "\n"
-            )
-    (options.out / "accuracy.json").write_text(json.dumps(runs, indent=1))
-    (options.out / "accuracy.md").write_text(markdown(runs))
-    sys.stdout.write(markdown(runs))
+            job, _, _ = planned(case, model)
+            error = None if store.get(job) else run_apart(case, model, store)
+            if error:
+                failed[case.data, case.protocol, model] = error
+            elif run := store.get(job):
+                runs.append(run)
+                sys.stdout.write(f"{job.label}: RMSE {run.rmse:.4f}, MAE {run.mae:.4f}, {run.fit_seconds:.1f} s\n")
+    options.out.mkdir(parents=True, exist_ok=True)
+    rows = [{"data": run.source, **run.row(), "peak_mb": run.peak_mb} for run in runs]
+    (options.out / "accuracy.json").write_text(json.dumps(rows, indent=1))
+    (options.out / "accuracy.md").write_text(markdown(runs, failed))
+    sys.stdout.write(markdown(runs, failed))
 
 
 if __name__ == "__main__":

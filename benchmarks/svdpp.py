@@ -26,6 +26,7 @@ import peers
 from aanmf import RatingDataset, make_model
 from aanmf.data.sources import load
 from aanmf.data.split import folds
+from aanmf.metrics import score
 from aanmf.models.svdpp import SVDppModule
 
 FACTORS, EPOCHS, RATE, PENALTY, SPREAD = 20, 20, 0.007, 0.02, 0.1
@@ -91,8 +92,8 @@ def main() -> None:
         train, test = fold.of(data)
         for name, contender in contenders.items():
             start = time.perf_counter()
-            error = np.clip(contender(train, test, seed), low, high) - test.rating
-            table[name]["rmse"].append(float(np.sqrt(np.square(error).mean())))
+            predicted = np.clip(contender(train, test, seed), low, high)
+            table[name]["rmse"].append(score(predicted, test.rating).rmse)
             table[name]["seconds"].append(time.perf_counter() - start)
     if options.json:
         sys.stdout.write(json.dumps(table, indent=1) + "\n")

@@ -18,11 +18,13 @@ import polars as pl
 import pytest
 
 from aanmf.cli import main
-from aanmf.cli.output import MODELS_IN_HELP
 from aanmf.cli.parse import read_attributes, read_settings, toml_value, with_attributes
 from aanmf.cli.validate import read_seeds
 from aanmf.data.schema import Kind, Schema
+from aanmf.data.sources import load
+from aanmf.data.synthetic import ATTENTION
 from aanmf.errors import ConfigError, SchemaError
+from aanmf.metrics import METRICS, Metric
 from aanmf.models.catalog import CATALOG
 from aanmf.recommender import load_model
 
@@ -195,6 +197,24 @@ def test_cross_validate_table(aanmf: Run, source: list[str]) -> None:
     assert err.count("RMSE") == 4  # one line per run
 
 
+def test_every_metric_is_shown(
+    aanmf: Run, model: Path, source: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worst = Metric("worst error", "ratings", lambda predicted, actual: float(np.abs(predicted - actual).max()))
+    monkeypatch.setitem(METRICS, "worst", worst)
+    code, out, err = aanmf(
+        "cross-validate", *source, "--model", "mf", "--model", "aanmf", "--protocol", "kfold:2", *QUICK
+    )
+    assert code == 0
+    assert out.count("worst error") == 3, "runs, means, differences"
+    assert err.count("worst error") == 4
+    assert "worst error" in aanmf("evaluate", model, *source)[1]
+    assert "worst error" in aanmf("demo", "--quick", "--out", tmp_path / "demo")[1]
+    tuning = ["--model", "mf", "--trials", 1, "--metric", "worst", "--out", tmp_path / "mf.toml"]
+    assert "worst error, validation" in aanmf("tune", "synthetic:1000", *tuning, *QUICK)[1]
+    assert json.loads(aanmf("evaluate", model, *source, "--json")[1])["worst"] > 1
+
+
 def test_seeds() -> None:
     assert read_seeds("0, 1,22") == [0, 1, 22]
     for text in ("", "1,", "-1", "a", "1,1"):
@@ -299,9 +319,12 @@ def test_quick_demo(ask: Callable[..., Any], tmp_path: Path) -> None:
     found = ask("demo", "--quick", "--out", tmp_path / "demo")
     assert [each["model"] for each in found["results"]] == ["mf", "aanmf", "aanmf+p", "aanmf++"]
     assert json.loads((tmp_path / "demo" / "results.json").read_text()) == found
-    assert -1 <= found["attention_correlation"] <= 1
-    for name in ("mf", "aanmf", "aanmf+p"):
-        assert load_model(tmp_path / "demo" / name).is_fitted
+    _, test = load("synthetic:20000").split(test=0.2, seed=0)
+    for each in found["results"]:
+        assert load_model(each["folder"]).evaluate(test).rmse == pytest.approx(each["rmse"], abs=1e-6)
+    learned = {row["genres"]: [row["gender"], row["age"], row["occupation"]] for row in found["attention"]}
+    maps = np.array([ATTENTION[genre] for genre in learned]), np.array(list(learned.values()))
+    assert found["attention_correlation"] == pytest.approx(np.corrcoef(*(each.ravel() for each in maps))[0, 1])
     for name in ("attention.png", "attention.svg"):
         assert (tmp_path / "demo" / name).stat().st_size > 1000
     assert "Planted" in (tmp_path / "demo" / "attention.svg").read_text()
@@ -316,7 +339,7 @@ def test_demo_to_read(aanmf: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert (tmp_path / "aanmf-demo" / "results.json").exists()
 
 
-def test_demo_without_movielens_uses_made_up_ratings_and_says_so(
+def test_demo_without_movielens_uses_synthetic_ratings_and_says_so(
     aanmf: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from aanmf.cli import demo
@@ -324,19 +347,11 @@ def test_demo_without_movielens_uses_made_up_ratings_and_says_so(
     monkeypatch.setattr("aanmf.data.movielens.find_movielens", lambda which: None)
     monkeypatch.setattr(demo, "answers", lambda url: False)
     monkeypatch.setattr(demo, "FALLBACK_SOURCE", "synthetic:3000")
-    monkeypatch.setattr(demo, "CATALOG", ("aanmf",))
+    monkeypatch.setattr(demo, "MODELS", ("aanmf",))
     code, _, err = aanmf("demo", "--out", tmp_path / "demo")
     assert code == 0
-    assert "does not answer" in err
-    assert "made-up ratings" in err
-
-
-def test_correlation_by_hand() -> None:
-    from aanmf.cli.demo import correlation
-
-    planted = pl.DataFrame({"genres": ["a", "b"], "gender": [0.0, 1.0], "age": [1.0, 0.0]})
-    learned = [{"genres": "b", "gender": 0.6, "age": 0.4, "n": 9}, {"genres": "a", "gender": 0.4, "age": 0.6, "n": 3}]
-    assert correlation(planted, learned) == pytest.approx(1.0)
+    assert "is unreachable" in err
+    assert "Using synthetic ratings" in err
 
 
 def test_a_server_that_does_not_answer_is_given_up() -> None:
@@ -555,12 +570,12 @@ def test_an_attribute_goes_to_the_side_that_has_the_column(tables: Path) -> None
 
 
 def test_help_is_quick_and_names_every_model() -> None:
-    assert MODELS_IN_HELP.split(", ") == list(CATALOG)
     heavy = "{'torch', 'polars', 'numpy'} & set(sys.modules)"
     program = f"import sys; from aanmf.cli import main; main(['train', '--help']); sys.exit(bool({heavy}))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    wide = {**os.environ, "COLUMNS": "200"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=wide)
     assert done.returncode == 0
-    assert "--config" in done.stdout
+    assert ", ".join(CATALOG) in done.stdout
 
 
 def test_python_m_and_version() -> None:

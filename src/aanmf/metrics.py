@@ -1,68 +1,100 @@
-"""RMSE, MAE (Eq 8, with the outer root that the paper leaves out) and coverage of intervals."""
+"""Every metric of the library, once. A new one is a function here and an entry in `METRICS`: evaluation,
+cross-validation, tuning, the report and the tables of the command line then show it.
+"""
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from aanmf.errors import DataError
+from aanmf.errors import ConfigError, DataError
+
+Floats = NDArray[np.float64]
+
+
+def rmse(predicted: Floats, actual: Floats) -> float:
+    """Root mean squared error, sqrt(mean((y^ - y)^2)): Eq 8, with the outer root that the paper leaves out."""
+    return float(np.sqrt(np.mean((predicted - actual) ** 2)))
+
+
+def mae(predicted: Floats, actual: Floats) -> float:
+    """Mean absolute error, mean(abs(y^ - y))."""
+    return float(np.mean(np.abs(predicted - actual)))
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Errors over `n` ratings, on the scale of the ratings."""
+class Metric:
+    """A measure of quality.
 
-    rmse: float
-    mae: float
-    n: int
+    Attributes:
+        label: its name in tables.
+        of: what it is computed from: `ratings`, the predictions (n,) and ratings (n,) of a test part.
+        function: of these arrays.
+        higher_is_better: how two values compare.
+    """
 
-
-def rmse(predicted: ArrayLike, actual: ArrayLike) -> float:
-    """Root mean squared error: sqrt(mean((y^ - y)^2)) over all ratings."""
-    return score(predicted, actual).rmse
-
-
-def mae(predicted: ArrayLike, actual: ArrayLike) -> float:
-    """Mean absolute error: mean of abs(y^ - y) over all ratings."""
-    return score(predicted, actual).mae
+    label: str
+    of: Literal["ratings"]
+    function: Callable[[Floats, Floats], float]
+    higher_is_better: bool = False
 
 
-def score(predicted: ArrayLike, actual: ArrayLike) -> Scores:
-    """RMSE and MAE of n predictions.
+METRICS: dict[str, Metric] = {"rmse": Metric("RMSE", "ratings", rmse), "mae": Metric("MAE", "ratings", mae)}
+"""By name, the one that models are trained for first."""
+
+
+class Scores(dict[str, float]):
+    """Values of metrics by name, and `n`, the number of ratings they rest on: `scores["rmse"]` or `scores.rmse`."""
+
+    def __getattr__(self, name: str) -> float:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"no score {name!r}; available: {', '.join(self)}") from None
+
+    def __repr__(self) -> str:
+        return f"Scores({', '.join(f'{name}={value!r}' for name, value in self.items())})"
+
+
+def metric_of(name: str) -> Metric:
+    """A metric by name.
 
     Raises:
-        DataError: no ratings, different lengths, or a prediction that is missing: a rating that a model cannot score
-            is an error, not a gap.
+        ConfigError: there is none of this name.
     """
-    guess, truth = _checked(predicted, actual)
-    error = guess - truth
-    return Scores(float(np.sqrt(np.mean(error**2))), float(np.mean(np.abs(error))), len(error))
+    if name in METRICS:
+        return METRICS[name]
+    near = difflib.get_close_matches(name, METRICS, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise ConfigError(f"unknown metric {name!r}.{hint} Available: {', '.join(METRICS)}")
 
 
-def interval_coverage(lower: ArrayLike, upper: ArrayLike, actual: ArrayLike) -> float:
-    """Share of ratings within their predicted interval, ends included.
+def score(predicted: ArrayLike, actual: ArrayLike, metrics: Sequence[str] | None = None) -> Scores:
+    """Scores of n predictions.
+
+    Args:
+        predicted: (n,), on the scale of the ratings.
+        actual: ratings (n,).
+        metrics: names of metrics; None: all.
 
     Raises:
-        DataError: as in `score`, or an interval whose lower end lies above its upper end.
+        ConfigError: an unknown metric.
+        DataError: no ratings, different lengths, or a prediction that is NaN or infinite.
     """
-    low, truth = _checked(lower, actual)
-    high, _ = _checked(upper, actual)
-    if (low > high).any():
-        raise DataError(f"interval {int(np.argmax(low > high))} ends below where it starts")
-    return float(np.mean((low <= truth) & (truth <= high)))
-
-
-def _checked(predicted: ArrayLike, actual: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    chosen = {name: metric_of(name) for name in (METRICS if metrics is None else metrics)}
     guess, truth = np.asarray(predicted, np.float64), np.asarray(actual, np.float64)
     if guess.shape != truth.shape or guess.ndim != 1:
         raise DataError(f"{guess.shape} predictions for {truth.shape} ratings: one of each is needed")
     if len(guess) == 0:
         raise DataError("no ratings to score")
-    if not np.isfinite(guess).all() or not np.isfinite(truth).all():
-        bad = int(np.argmin(np.isfinite(guess) & np.isfinite(truth)))
+    if len(bad := np.flatnonzero(~(np.isfinite(guess) & np.isfinite(truth)))):
+        at = bad[0]
         raise DataError(
-            f"rating {bad}: prediction {guess[bad]}, actual {truth[bad]}; a missing score is an error, not a gap"
+            f"rating {at}: prediction {guess[at]}, actual {truth[at]}; neither may be missing, NaN or infinite"
         )
-    return guess, truth
+    return Scores({name: metric.function(guess, truth) for name, metric in chosen.items()}, n=len(guess))

@@ -185,12 +185,20 @@ class Recommender:
         table = {"item": item_ids, **columns, "fallback": fallback}
         return pl.DataFrame(table, schema_overrides={"item": pl.String, "fallback": pl.String})
 
-    def evaluate(self, data: RatingDataset) -> Scores:
-        """RMSE and MAE over all ratings of `data`, matched by id.
+    def evaluate(self, data: RatingDataset, metrics: Sequence[str] | None = None) -> Scores:
+        """Scores over all ratings of `data`, matched by id: `scores.rmse`, `scores.mae`, ..., `scores.n`.
 
-        A user whom the model does not know by id is predicted from his attributes in `data`.
+        A user whose id the model does not know is predicted from the attributes in `data`.
+
+        Args:
+            data: test ratings.
+            metrics: names in `aanmf.metrics.METRICS`, such as `["rmse", "mae"]`; None: all of them.
+
+        Raises:
+            ConfigError: an unknown metric.
+            DataError: there is no rating.
         """
-        return score(self.predict_data(data), data.rating)
+        return score(self.predict_data(data), data.rating, metrics)
 
     def predict_data(self, data: RatingDataset) -> NDArray[np.float32]:
         """Predictions (n,) for the pairs of a data set, clipped to the scale; new users by their attributes."""

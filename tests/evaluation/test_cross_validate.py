@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
+import aanmf.evaluation.cross_validate as module
 from aanmf import AANMF, MF
 from aanmf.data.dataset import EntityTable, RatingDataset, Vocabulary
 from aanmf.data.schema import Attribute, Kind
 from aanmf.data.split import holdout
 from aanmf.errors import ConfigError, DataError
-from aanmf.evaluation.cross_validate import CrossValidation, Run, cross_validate, settings_for
+from aanmf.evaluation.cross_validate import CrossValidation, cross_validate, settings_for
+from aanmf.evaluation.runs import Job, Run, fit_and_score
+from aanmf.metrics import METRICS, Metric, Scores
 
 QUICK = {"epochs": 2, "factors": 4}
 
@@ -31,7 +36,8 @@ def data() -> RatingDataset:
 
 
 def run(model: str, rmse: float, mae: float, seed: int = 0, seconds: float = 1.0) -> Run:
-    return Run(model, "holdout:0.2", seed, "holdout:0.2", rmse, mae, 10, 3, seconds)
+    job = Job(model, {}, "s", "f", "holdout:0.2", seed, "holdout:0.2", "0")
+    return Run.of(job, Scores(rmse=rmse, mae=mae), n_test=10, epochs=3, fit_seconds=seconds)
 
 
 def test_summary_by_hand() -> None:
@@ -60,19 +66,22 @@ def test_json_has_the_keys_of_reports(data: RatingDataset) -> None:
     assert [list(each) for each in found["summary"]] == [keys] * 2
     assert [each["model"] for each in found["runs"]] == ["mf", "aanmf", "mf", "aanmf"]
     assert [each["fold"] for each in found["runs"]] == ["kfold:2/1"] * 2 + ["kfold:2/2"] * 2
+    keys = ["metric", "model", "other", "difference", "p_value", "folds"]
+    assert [list(each) for each in found["comparisons"]] == [keys] * 2
 
 
 def test_comparison_is_the_paired_t_test() -> None:
     one, two = [1.0, 1.2, 1.1], [0.9, 1.0, 1.05]
     runs = [run("a", value, 1.0, seed) for seed, value in enumerate(one)]
     runs += [run("b", value, 1.0, seed) for seed, value in enumerate(two)]
-    (found,) = CrossValidation(tuple(runs)).comparisons
+    found, of_mae = CrossValidation(tuple(runs)).comparisons
     differences = np.subtract(one, two)  # .1, .2, .05
     t = differences.mean() / (differences.std(ddof=1) / np.sqrt(3))
     # with two degrees of freedom Student's distribution has a closed form
     assert found.p_value == pytest.approx(1 - t / np.sqrt(2 + t**2))
     assert found.difference == pytest.approx(0.35 / 3)
-    assert (found.model, found.other, found.folds) == ("a", "b", 3)
+    assert (found.metric, found.model, found.other, found.folds) == ("rmse", "a", "b", 3)
+    assert (of_mae.metric, of_mae.difference, of_mae.p_value) == ("mae", 0, 1)
 
 
 def test_one_fold_is_not_compared(data: RatingDataset) -> None:
@@ -144,10 +153,45 @@ def test_faults_are_told_before_anything_is_trained(data: RatingDataset) -> None
         cross_validate(data, ["mf", "aanmf"], "kfold:2", settings={"aanmf": {"factorz": 1}}, on_run=ran.append)
     with pytest.raises(ConfigError, match="Available: aanmf++"):
         cross_validate(data, ["mf", "nope"], "kfold:2", on_run=ran.append)
-    with pytest.raises(ConfigError, match="twice"):
+    with pytest.raises(ConfigError, match="duplicate model 'mf'"):
         cross_validate(data, ["mf", "mf"], "kfold:2", on_run=ran.append)
     with pytest.raises(ConfigError, match="no model"):
         cross_validate(data, [], "kfold:2", on_run=ran.append)
     with pytest.raises(DataError, match="u1"):
         cross_validate(data, ["mf"], "u1", on_run=ran.append)
     assert ran == []
+
+
+def test_a_metric_is_an_entry_of_one_table(data: RatingDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    worst = Metric("worst", "ratings", lambda predicted, actual: float(np.abs(predicted - actual).max()))
+    monkeypatch.setitem(METRICS, "worst", worst)
+    found = cross_validate(data, ["mf", "aanmf"], "kfold:2", settings=QUICK)
+    train, test = holdout(len(data), 0.25, 3).of(data)
+    model = MF(**QUICK).fit(train)
+    assert model.evaluate(test).worst == np.abs(model.predict_data(test) - test.rating).max()
+    assert all(run.scores.worst > run.mae for run in found.runs)
+    assert found.summary[0].worst_mean == np.mean([run.scores.worst for run in found.runs if run.model == "mf"])
+    document = found.to_json()
+    assert {"worst"} <= set(document["runs"][0])
+    assert {"worst_mean", "worst_std"} <= set(document["summary"][0])
+    assert [each["metric"] for each in document["comparisons"]] == ["rmse", "mae", "worst"]
+    assert "worst" in found.table().columns
+
+
+def test_runs_in_a_folder_are_not_repeated(
+    data: RatingDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = cross_validate(data, ["mf", "aanmf"], "kfold:2", settings=QUICK, folder=tmp_path)
+    made: list[str] = []
+
+    def count(job: Job, *rest: Any) -> Run:
+        made.append(job.model)
+        return fit_and_score(job, *rest)
+
+    monkeypatch.setattr(module, "fit_and_score", count)
+    assert cross_validate(data, ["mf", "aanmf"], "kfold:2", settings=QUICK, folder=tmp_path) == first
+    assert made == []
+    cross_validate(data.with_attributes(users=[]), ["mf"], "kfold:2", settings=QUICK, folder=tmp_path)
+    assert made == ["mf", "mf"], "other attributes are other data"
+    cross_validate(data, ["mf"], "kfold:2", settings={**QUICK, "l2": 3.0}, folder=tmp_path)
+    assert len(made) == 4

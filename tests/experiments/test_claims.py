@@ -8,11 +8,12 @@ from typing import Any
 import polars as pl
 import pytest
 
+from aanmf.evaluation.runs import Job, Run
 from aanmf.experiments.claims import Claim, examine, the_papers_own
 from aanmf.experiments.figures import correlation, mean_map
 from aanmf.experiments.plan import FULL, Found, Plan
-from aanmf.experiments.runs import Job, Run
 from aanmf.experiments.sections import papers_rankings, planted
+from aanmf.metrics import Scores
 
 PLAN = Plan("ml-100k", FULL)
 
@@ -27,9 +28,10 @@ def run(
     curve: Sequence[tuple[float, float]] = (),
     attention: Sequence[dict[str, Any]] = (),
 ) -> Run:
+    scores = Scores() if rmse is None else Scores(rmse=rmse, mae=mae or rmse)
     job = Job(model, {"factors": factors, "l2": 1.0}, "ml-100k", "f", "holdout:0.2", 0, "holdout:0.2", split)
     points = [{"epoch": n, "train_mse": a, "test_mse": b} for n, (a, b) in enumerate(curve, start=1)]
-    return Run("k", job, rmse, mae or rmse, 1, None, 1, 1.0, [], points, list(attention), {})
+    return Run.of(job, scores, n_test=1, fit_seconds=1.0, curve=points, attention=list(attention))
 
 
 def found(**parts: Any) -> Found:
@@ -117,10 +119,10 @@ def test_attention() -> None:
     second = attention(Action=(0.4, 0.5, 0.1), Animation=(0.3, 0.6, 0.1))
     runs = [run("aanmf", 0.9, split="0", attention=first), run("aanmf", 0.9, split="1", attention=second)]
     claims = verdicts(found(splits=runs))
-    action = claims["Fig 7: action films look at gender most"]
+    action = claims["Fig 7: action films weight gender most"]
     assert action.verdict == "depends"  # first in the mean, .45 to .40, and in one of two fits
     assert "1 of 2 fits" in action.found
-    assert claims["Fig 7: animation films look at age most"].verdict == "held"
+    assert claims["Fig 7: animation films weight age most"].verdict == "held"
     job = claims["Fig 7: occupation always gets the least attention"]
     assert job.verdict == "depends"
     assert "3 of 4 rows" in job.found
@@ -153,3 +155,10 @@ def test_mean_map_averages_fits_and_keeps_the_eight_genres() -> None:
     assert mean["gender"].to_list() == pytest.approx([0.3] * 8)
     assert spread["gender"].to_list() == pytest.approx([0.1 * 2**0.5] * 8)  # of a sample of two
     assert correlation(mean, mean) == pytest.approx(1)
+
+
+def test_correlation_by_hand() -> None:
+    planted = pl.DataFrame({"genres": ["a", "b"], "gender": [0.0, 1.0], "age": [1.0, 0.0]})
+    learned = pl.DataFrame({"genres": ["b", "a"], "gender": [0.6, 0.4], "age": [0.4, 0.6], "n": [9, 3]})
+    assert correlation(planted, learned) == pytest.approx(1.0)
+    assert correlation(planted, learned.with_columns(genres=pl.Series(["a", "b"]))) == pytest.approx(-1.0)

@@ -11,11 +11,16 @@ import pytest
 
 from aanmf.cli import main
 from aanmf.errors import ConfigError, DataError
+from aanmf.evaluation.runs import RunStore
 from aanmf.experiments import queue
-from aanmf.experiments.plan import CURVES, ITEMS, MODELS, QUICK, Plan, profile_for, read_items
+from aanmf.experiments.jobs import dataset, perform
+from aanmf.experiments.paper import CURVES
+from aanmf.experiments.plan import ITEMS, MODELS, QUICK, Found, Plan, profile_for, read_items
 from aanmf.experiments.report import Report, reproduce
-from aanmf.experiments.runs import RunStore, dataset
+from aanmf.experiments.tables import accuracy_table
 from aanmf.experiments.tuned import Tuned
+from aanmf.metrics import METRICS, Metric
+from aanmf.models.catalog import with_capability
 
 SOURCE = "synthetic:1000"
 
@@ -53,6 +58,11 @@ def test_everything_is_there(report: Report) -> None:
     assert "quick report" in page
 
 
+def test_the_report_compares_the_models_that_the_catalogue_says() -> None:
+    assert MODELS == ("mf", "svd++", "nfm", "acmf", "aesr", "aanmf", "aanmf+p", "aanmf++")
+    assert set(MODELS) == set(with_capability("in_report"))
+
+
 def test_table_4_is_the_mean_of_the_runs(report: Report) -> None:
     runs = [json.loads(path.read_text()) for path in (report.folder / "runs").glob("*_test_*.json")]
     for row in report.tables[f"table4-{SOURCE}"]:
@@ -64,6 +74,17 @@ def test_table_4_is_the_mean_of_the_runs(report: Report) -> None:
         own = own[:2] if row["model"] not in CURVES else own
         assert min(own) - 1e-9 <= row["rmse"] <= max(own) + 1e-9
         assert row["trials"] == 7
+
+
+def test_table_4_shows_every_metric(report: Report, settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    worst = Metric("worst error", "ratings", lambda predicted, actual: float(abs(predicted - actual).max()))
+    monkeypatch.setitem(METRICS, "worst", worst)
+    plan = Plan(SOURCE, QUICK, ["table4"], settings)
+    runs = [perform(job) for job in plan.split_jobs() if job.model == "mf"]
+    table = accuracy_table(Found(plan, runs, [], [], []), "synthetic")
+    assert table.caption == "Table 4. MAE and RMSE and worst error, synthetic"
+    assert table.records()[0]["worst"] == pytest.approx(sum(run.scores.worst for run in runs) / 2)
+    assert len(table.rows[0]) == len(table.columns)
 
 
 def test_the_papers_ranks_stand_in_the_report(report: Report) -> None:
@@ -98,9 +119,9 @@ def test_figure_5_takes_the_strength_with_the_lowest_validation_error(settings: 
     assert [(job.settings["factors"], job.model) for job in chosen] == [(k, m) for k in (2, 3) for m in CURVES]
     for job in chosen:
         tried = {
-            run.job.settings["l2"]: run.validation_rmse
+            run.settings["l2"]: run.validation_rmse
             for run in runs
-            if (run.job.model, run.job.settings["factors"]) == (job.model, job.settings["factors"])
+            if (run.model, run.settings["factors"]) == (job.model, job.settings["factors"])
         }
         assert len(tried) == 3
         assert job.settings["l2"] == min(tried, key=lambda l2: tried[l2] or 9)

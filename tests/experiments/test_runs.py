@@ -6,22 +6,26 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 
+from aanmf.data.dataset import RatingDataset
 from aanmf.data.split import holdout
 from aanmf.errors import ConfigError, DataError
-from aanmf.experiments import queue, runs
-from aanmf.experiments.queue import Pace, Progress, run_all
-from aanmf.experiments.runs import Job, Run, RunStore, dataset, jobs_of, perform
+from aanmf.evaluation.runs import Job, Measure, Run, RunStore, fit_and_score, fit_to_validate
+from aanmf.experiments import queue
+from aanmf.experiments.jobs import dataset, jobs_of, perform
+from aanmf.experiments.queue import Progress, run_all, seconds_left
+from aanmf.metrics import Scores
 from aanmf.recommender import make_model
 
 SOURCE = "synthetic:2000"
 SMALL = {"epochs": 3, "factors": 4}
 
 
-def jobs(*models: str, seeds: tuple[int, ...] = (0,), measure: runs.Measure = "test", **settings: object) -> list[Job]:
+def jobs(*models: str, seeds: tuple[int, ...] = (0,), measure: Measure = "test", **settings: object) -> list[Job]:
     chosen = {model: {**SMALL, **settings} for model in models}
     return jobs_of(SOURCE, models, "holdout:0.2", seeds, chosen, measure)
 
@@ -64,14 +68,18 @@ def test_a_run_equals_the_estimators_own_figures() -> None:
     assert all(row["gender"] + row["age"] + row["occupation"] == pytest.approx(1) for row in run.attention)
 
 
-def test_validation_does_not_read_the_test_part() -> None:
-    for model in ("mf", "aanmf++"):
-        (job,) = jobs(model, measure="validation")
-        run = perform(job)
-        assert run.rmse is None and run.validation_rmse is not None
-        assert all(epoch["phase"] == "search" for epoch in run.history) or model == "aanmf++"
-        with pytest.raises(DataError, match="not scored"):
-            _ = run.test_rmse
+@pytest.mark.parametrize("model", ["mf", "aanmf++"])
+def test_validation_does_not_read_the_test_part(model: str) -> None:
+    (job,) = jobs(model, measure="validation")
+    data, untrained = dataset(SOURCE), make_model(job.model, **job.settings)
+    train = data.take(holdout(len(data), 0.2, 0).train)
+    unreadable = cast("RatingDataset", [None] * 400)  # has a length, and nothing that could be read
+    run = fit_and_score(job, untrained, train, unreadable)
+    assert (run.scores, run.n_test) == ({}, 400)
+    assert run.validation_rmse is not None
+    assert model != "mf" or {epoch["phase"] for epoch in run.history} == {"search"}
+    with pytest.raises(DataError, match="not scored"):
+        _ = run.rmse
 
 
 def test_the_curve_ends_in_the_error_of_the_fitted_model() -> None:
@@ -84,7 +92,14 @@ def test_the_curve_ends_in_the_error_of_the_fitted_model() -> None:
     assert run.curve[-1]["test_mse"] == pytest.approx(model.evaluate(data.take(fold.test)).rmse ** 2, rel=1e-6)
     assert run.curve[-1]["train_mse"] == pytest.approx(model.evaluate(data.take(fold.train)).rmse ** 2, rel=1e-6)
     assert run.curve[0]["train_mse"] > run.curve[-1]["train_mse"]
-    assert run.rmse is None
+    assert run.scores == {}
+    assert run.epochs == 3
+
+
+def test_a_model_without_epochs_of_its_own_has_no_curve() -> None:
+    (job,) = jobs("aanmf++", measure="curve")
+    with pytest.raises(ConfigError, match="mini-batches"):
+        perform(job)
 
 
 def test_a_run_survives_the_disk(tmp_path: Path) -> None:
@@ -94,7 +109,7 @@ def test_a_run_survives_the_disk(tmp_path: Path) -> None:
     assert store.get(job) == run
     assert [each.name for each in path.parent.iterdir()] == [path.name]
     document = json.loads(path.read_text())
-    assert document["job"]["fingerprint"] == dataset(SOURCE).fingerprint
+    assert (document["job"]["model"], document["rmse"], document["mae"]) == ("mf", run.rmse, run.mae)
     assert {"torch", "numpy", "python", "aanmf"} <= set(document["versions"])
     path.write_text("{")
     with pytest.raises(DataError, match="remove it"):
@@ -134,19 +149,17 @@ def test_processes_give_the_same_runs(tmp_path: Path) -> None:
     wanted = jobs("mf", "aanmf")
     here, there = run_all(wanted, RunStore(tmp_path / "a")), run_all(wanted, RunStore(tmp_path / "b"), workers=2)
     for one, other in zip(here, there, strict=True):
-        assert one.test_rmse == pytest.approx(other.test_rmse, abs=1e-5)  # threads may change the last digits
+        assert one.rmse == pytest.approx(other.rmse, abs=1e-5)  # threads may change the last digits
 
 
 def test_time_left_goes_by_kind() -> None:
     (job,), (other,), (third,) = jobs("mf"), jobs("aanmf"), jobs("svd++")
-    blank = Run("", job, None, None, 0, None, 1, 10.0, [], [], [], {})
-    pace = Pace(workers=2)
-    assert pace.seconds_left([job]) is None
-    pace.add(blank)
-    pace.add(dataclasses.replace(blank, job=other, seconds=30.0))
-    assert pace.seconds_left([job, job, other]) == pytest.approx((10 + 10 + 30) / 2)
-    assert pace.seconds_left([third]) == pytest.approx(20)  # unknown: the average; one fit cannot be shared
-    assert pace.seconds_left([]) == 0
+    runs = [Run.of(job, Scores(), n_test=0, fit_seconds=10.0), Run.of(other, Scores(), n_test=0, fit_seconds=30.0)]
+    assert seconds_left([], [job], 0, workers=2) is None
+    assert seconds_left(runs, [job, job, other], 0, workers=2) == pytest.approx((10 + 10 + 30) / 2)
+    assert seconds_left(runs, [third], 0, workers=2) == pytest.approx(20)  # unknown: the average; one fit is not shared
+    assert seconds_left(runs, [job], 2, workers=2) == pytest.approx((10 + 20 + 20) / 2)
+    assert seconds_left(runs, [], 0, workers=2) == 0
 
 
 def test_changed_data_or_splits_are_refused() -> None:
@@ -166,6 +179,7 @@ def test_divergence_names_the_fit() -> None:
 def test_rows_of_validation_are_part_of_the_training_part() -> None:
     data = dataset(SOURCE)
     train = data.take(np.arange(500))
-    model, error = runs.fit_to_validate(make_model("aanmf++", **{**SMALL, "members": 1}), train)
+    model, scores = fit_to_validate(make_model("aanmf++", **{**SMALL, "members": 1}), train)
     assert model.fitted_.data["ratings"] == 450
-    assert 0 < error < 2
+    assert scores.n == 50
+    assert 0 < scores.rmse < 2

@@ -10,12 +10,13 @@ import pytest
 
 from aanmf.cli import main
 from aanmf.errors import ConfigError
+from aanmf.evaluation.runs import fit_to_validate
+from aanmf.experiments.jobs import dataset
 from aanmf.experiments.plan import MODELS as COMPARED
-from aanmf.experiments.runs import dataset, fit_to_validate
-from aanmf.experiments.spaces import SPACES, Range, edges, space_of
 from aanmf.experiments.tune import Trial, tune
 from aanmf.experiments.tuned import FOLDER, Tuned, tuned_settings
-from aanmf.models.catalog import CATALOG
+from aanmf.metrics import METRICS, Metric
+from aanmf.models.catalog import CATALOG, Range, spec_of
 from aanmf.recommender import make_model
 
 pytest.importorskip("optuna")
@@ -23,15 +24,15 @@ FIXED = {"epochs": 3, "factors": 4}
 SPACE = {"l2": Range(1.0, 100.0), "learning_rate": Range(1e-3, 1e-1)}
 
 
-def test_every_model_has_a_space_of_settings_that_it_has_with_its_defaults_inside() -> None:
-    assert set(SPACES) == set(CATALOG)
-    for model, space in SPACES.items():
-        params = make_model(model).get_params()
-        for name, each in space.items():
-            middle = type(params[name])((each.low * each.high) ** 0.5 if each.log else each.high / 2)
-            make_model(model, **{name: middle})
-            assert each.low <= params[name] <= each.high
-        assert edges(model, params) == {}
+@pytest.mark.parametrize("model", CATALOG)
+def test_every_model_has_a_space_of_settings_that_it_has_with_its_defaults_inside(model: str) -> None:
+    spec, params = CATALOG[model], make_model(model).get_params()
+    assert spec.space
+    for name, each in spec.space.items():
+        middle = type(params[name])((each.low * each.high) ** 0.5 if each.log else each.high / 2)
+        make_model(model, **{name: middle})
+        assert each.low <= params[name] <= each.high
+    assert spec.edges(params) == {}
 
 
 def test_edges() -> None:
@@ -39,10 +40,8 @@ def test_edges() -> None:
     assert [each.edge(value) for value in (1.0, 1.1, 10.0, 95.0)] == ["low", "low", None, "high"]
     assert Range(0, 0.7, log=False, natural=True).edge(0.0) is None
     assert Range(0, 0.7, log=False, natural=True).edge(0.7) == "high"
-    space = space_of("mf")["l2"]
-    assert edges("mf", {"l2": space.high, "factors": 32, "seed": 0}) == {"l2": "high"}
-    with pytest.raises(ConfigError, match="no search space"):
-        space_of("gbm")
+    spec = spec_of("mf")
+    assert spec.edges({"l2": spec.space["l2"].high, "factors": 32, "seed": 0}) == {"l2": "high"}
 
 
 def test_tuning_resumes_and_keeps_the_best(tmp_path: Path) -> None:
@@ -53,16 +52,16 @@ def test_tuning_resumes_and_keeps_the_best(tmp_path: Path) -> None:
     assert [trial.number for trial in first + second] == [0, 1, 2, 3, 4]
     assert first[0].settings == {"l2": 10.0, "learning_rate": 0.01}  # the defaults
     assert len({json.dumps(trial.settings) for trial in first + second}) == 5
-    best = min((t for t in first + second if t.state == "complete"), key=lambda t: t.rmse or 9)
+    best = min((t for t in first + second if t.state == "complete"), key=lambda t: t.score or 9)
     assert found.settings == best.settings
     assert all(
         SPACE[name].low <= value <= SPACE[name].high for t in first + second for name, value in t.settings.items()
     )
     # what the file says is what was tried, to the last digit
     model = make_model("mf", **{**FIXED, **found.settings, "seed": 0})
-    assert fit_to_validate(model, train)[1] == pytest.approx(best.rmse)
-    assert found.tuning["validation_rmse"] == pytest.approx(best.rmse, abs=1e-5)
-    assert found.tuning["validation_rmse_of_defaults"] == pytest.approx(first[0].rmse, abs=1e-5)
+    assert fit_to_validate(model, train)[1].rmse == pytest.approx(best.score)
+    assert found.tuning["validation_rmse"] == pytest.approx(best.score, abs=1e-5)
+    assert found.tuning["validation_rmse_of_defaults"] == pytest.approx(first[0].score, abs=1e-5)
     assert found.tuning["trials"] == 5
 
 
@@ -71,6 +70,22 @@ def test_the_same_seed_searches_alike(tmp_path: Path) -> None:
     one = tune(train, "mf", 3, tmp_path / "a", fixed=FIXED, space=SPACE, seed=1)
     other = tune(train, "mf", 3, tmp_path / "b", fixed=FIXED, space=SPACE, seed=1)
     assert one == other
+
+
+def test_any_metric_can_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train = dataset("synthetic:2000").take(np.arange(1500))
+    near = Metric("near", "ratings", lambda predicted, actual: float((abs(predicted - actual) < 0.5).mean()), True)
+    monkeypatch.setitem(METRICS, "near", near)
+    seen: list[Trial] = []
+    found = tune(train, "mf", 3, tmp_path / "j", fixed=FIXED, space=SPACE, metric="near", on_trial=seen.append)
+    scores = [trial.score or 0 for trial in seen]
+    assert found.tuning["validation_near"] == pytest.approx(max(scores), abs=1e-5)
+    assert [trial.best for trial in seen] == [max(scores[: at + 1]) for at in range(3)]
+    assert found.settings == seen[int(np.argmax(scores))].settings
+    with pytest.raises(ConfigError, match="unknown metric 'far'"):
+        tune(train, "mf", 1, tmp_path / "j", fixed=FIXED, space=SPACE, metric="far")
+    with pytest.raises(ConfigError, match="no setting to search"):
+        tune(train, "mf", 1, tmp_path / "j", fixed=FIXED, space={"epochs": Range(1, 2)})
 
 
 def test_a_stopped_trial_is_tried_again(tmp_path: Path) -> None:
@@ -105,7 +120,7 @@ def test_the_settings_that_come_with_the_library_are_valid_and_not_at_an_edge() 
         tuned = Tuned.read(path)
         make_model(path.stem, **tuned.settings)
         if path.parent.name == "ml-100k":
-            assert edges(path.stem, tuned.settings) == {}, path
+            assert spec_of(path.stem).edges(tuned.settings) == {}, path
 
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -130,7 +145,7 @@ def test_shipped_settings_suit_their_model_and_lie_at_no_edge(path: Path) -> Non
     settings = make_model(path.stem, **found.settings).get_params()
     assert {name: settings[name] for name in found.settings} == found.settings
     if found.tuning:
-        assert found.tuning["at_edge"] == sorted(edges(path.stem, found.settings)) == []
+        assert found.tuning["at_edge"] == sorted(spec_of(path.stem).edges(found.settings)) == []
 
 
 @pytest.mark.parametrize("source", ["ml-100k", "ml-1m"])

@@ -17,6 +17,7 @@ import typer
 from aanmf.cli import data, demo, doctor, export, reproduce, serve, train, tune, use, validate
 from aanmf.cli.output import emit_error
 from aanmf.errors import AanmfError
+from aanmf.versions import package_version
 
 _LISTED = {
     "Start": [("demo", demo.demo), ("doctor", doctor.doctor)],
@@ -48,9 +49,7 @@ def _app() -> typer.Typer:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from aanmf.cli.doctor import package_version
-
-        typer.echo(f"aanmf {package_version('aanmf') or '(not installed)'}")
+        typer.echo(f"aanmf {package_version() or '(not installed)'}")
         raise typer.Exit
 
 
@@ -59,7 +58,7 @@ def _root(
         bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_version)
     ] = False,
 ) -> None:
-    """Rating prediction that knows its users and items: learn, recommend, see what the model looked at."""
+    """Rating prediction with attributes of users and items: train, recommend, explain, serve."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

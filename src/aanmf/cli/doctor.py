@@ -1,20 +1,22 @@
-"""`aanmf doctor`: what is installed, what it would run on, and where data would come from."""
+"""`aanmf doctor`: what is installed, which device is used, and where data was found."""
 
 from __future__ import annotations
 
+import os
 import platform
 import re
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import PackageNotFoundError, requires
 from typing import Any
 
 from aanmf.cli.options import AsJson
+from aanmf.versions import package_version
 
 _NEEDED = ("torch", "polars", "numpy", "scipy", "pydantic", "safetensors", "pooch", "matplotlib", "typer", "rich")
 _FOR_DEVELOPERS = {"test", "test-serve", "check", "peers", "docs"}
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Show versions, device, data sources, and which optional parts are installed."""
+    """Show versions, the device, where data was found, and which optional parts are installed."""
     from aanmf.cli.output import emit, facts, out, table
 
     found = examine()
@@ -27,7 +29,9 @@ def doctor(as_json: AsJson = False) -> None:
     lines = [("device", device["name"]), ("CPU cores", device["cores"]), ("threads of torch", device["threads"])]
     console.print(facts("Device", lines))
     rows = [(name, "found" if where else "not found", where or "") for name, where in found["data"]["found"].items()]
-    console.print(table("Data", ("source", "state", "where"), [*rows, ("synthetic", "always", "made up on the spot")]))
+    console.print(
+        table("Data", ("source", "state", "where"), [*rows, ("synthetic", "always", "generated when asked for")])
+    )
     console.print(
         facts(None, [("AANMF_DATA", found["data"]["AANMF_DATA"] or "not set"), ("cache", found["data"]["cache"])])
     )
@@ -39,14 +43,10 @@ def doctor(as_json: AsJson = False) -> None:
 
 
 def examine() -> dict[str, Any]:
-    """The whole finding as plain values."""
+    """All of it, as JSON has it."""
+    own = {"aanmf": package_version(), "python": platform.python_version(), "system": platform.platform()}
     return {
-        "versions": {
-            "aanmf": package_version("aanmf"),
-            "python": platform.python_version(),
-            "system": platform.platform(),
-        }
-        | {name: package_version(name) for name in _NEEDED},
+        "versions": own | {name: package_version(name) for name in _NEEDED},
         "device": _device(),
         "data": _data(),
         "extras": {name: all(package_version(each) for each in packages) for name, packages in _extras().items()},
@@ -66,17 +66,7 @@ def _extras() -> dict[str, list[str]]:
     return extras
 
 
-def package_version(package: str) -> str | None:
-    """The installed version of a package, or None."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
 def _device() -> dict[str, Any]:
-    import os
-
     import torch
 
     device = {"name": "cpu", "cores": os.cpu_count(), "threads": torch.get_num_threads()}
@@ -86,8 +76,6 @@ def _device() -> dict[str, Any]:
 
 
 def _data() -> dict[str, Any]:
-    import os
-
     from aanmf.data.movielens import cache_folder, find_movielens
 
     found = {f"ml-{size}": find_movielens(size) for size in ("100k", "1m")}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aanmf.cli.parse import with_attributes
+from aanmf.models.catalog import CATALOG
 
 if TYPE_CHECKING:
     from aanmf.data.dataset import RatingDataset
@@ -27,6 +28,7 @@ Settings = Annotated[
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", metavar="FILE.toml", help="Settings from a TOML file; --set overrides it.")
 ]
+ModelName = Annotated[str, typer.Option("--model", metavar="NAME", help=f"Which model: {', '.join(CATALOG)}.")]
 
 _SOURCE = (
     "ml-100k, ml-1m, synthetic, synthetic:N (ratings), a file (CSV, TSV, Parquet), or a database: sqlite:///FILE, "

@@ -8,15 +8,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from aanmf.models.catalog import CATALOG
+from aanmf.experiments.document import cell
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.progress import Progress, ProgressColumn
     from rich.table import Table
 
-    from aanmf.training.trainer import Epoch, OnEpoch
-
-MODELS_IN_HELP = ", ".join(CATALOG)
+    from aanmf.training.log import Epoch, OnEpoch
 
 
 def out() -> Console:
@@ -37,7 +36,7 @@ def emit(document: dict[str, Any]) -> None:
     """The one JSON document of a command run with `--json`."""
     import sys
 
-    sys.stdout.write(json.dumps(plain(document), ensure_ascii=False, indent=2) + "\n")
+    sys.stdout.write(to_json(document))
     sys.stdout.flush()
 
 
@@ -55,7 +54,7 @@ def notice(message: str) -> None:
 
 
 def table(title: str | None, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> RenderableType:
-    """A readable table under its title; columns of numbers are set flush right."""
+    """A table under its title; columns of numbers are aligned to the right."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -65,7 +64,7 @@ def table(title: str | None, columns: Sequence[str], rows: Sequence[Sequence[obj
         numeric = bool(rows) and all(isinstance(row[j], int | float | None) for row in rows)
         made.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        made.add_row(*(Text(cell(each)) for each in row))
+        made.add_row(*(Text(cell(value)) for value in row))
     return _titled(title, made)
 
 
@@ -90,35 +89,31 @@ def _titled(title: str | None, body: Table) -> RenderableType:
     return Group(*([Text(title, style="bold")] if title else []), body, "")
 
 
-def cell(value: object) -> str:
-    """A value as a person reads it."""
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:.4f}"
-    return str(value)
+@contextmanager
+def progress(*columns: ProgressColumn, shown: bool = True) -> Iterator[Progress]:
+    """A progress display on stderr, where that is a terminal; it is gone when the work is done."""
+    from rich.progress import Progress
+
+    console = err()
+    with Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal)) as made:
+        yield made
 
 
 @contextmanager
 def epochs(name: str, *, shown: bool = True) -> Iterator[OnEpoch]:
     """A progress bar of the training of a model, on stderr; yields what `fit(on_epoch=...)` takes."""
-    from rich.progress import BarColumn, Progress, TextColumn
+    from rich.progress import BarColumn, TextColumn
 
-    console = err()
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=8), TextColumn("{task.fields[errors]}"))
-    with Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal)) as progress:
-        task = progress.add_task(f"{name}: starting", total=None, errors="")
+    with progress(*columns, shown=shown) as bar:
+        task = bar.add_task(f"{name}: starting", total=None, errors="")
 
         def show(epoch: Epoch) -> None:
             word = "final epoch" if epoch.phase == "final" else "epoch"
             valid = "" if epoch.valid_mse is None else f"  validation {math.sqrt(epoch.valid_mse):.4f}"
             errors = f"train RMSE {math.sqrt(epoch.train_mse):.4f}{valid}  {_rate(epoch.ratings_per_second)}"
             title = f"{name}: {word} {epoch.epoch}/{epoch.of}"
-            progress.update(task, description=title, total=epoch.of, completed=epoch.epoch, errors=errors)
+            bar.update(task, description=title, total=epoch.of, completed=epoch.epoch, errors=errors)
 
         yield show
 
@@ -133,12 +128,16 @@ def _escape(text: str) -> str:
     return escape(text)
 
 
-def plain(value: Any) -> Any:
-    """The same with null for NaN and infinity, which JSON does not know."""
+def to_json(document: Any) -> str:
+    """JSON text, with null for NaN and infinity, which JSON does not have."""
+    return json.dumps(_finite(document), ensure_ascii=False, indent=2) + "\n"
+
+
+def _finite(value: Any) -> Any:
     if isinstance(value, dict):
-        return {str(key): plain(each) for key, each in value.items()}
+        return {str(key): _finite(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(each) for each in value]
+        return [_finite(part) for part in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

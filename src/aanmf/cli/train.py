@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aanmf.cli.options import AsJson, ConfigFile, Settings, Source, reads_source
-from aanmf.cli.output import MODELS_IN_HELP, emit, epochs, facts, notice, out
+from aanmf.cli.options import AsJson, ConfigFile, ModelName, Settings, Source, reads_source
+from aanmf.cli.output import emit, epochs, facts, notice, out
 from aanmf.cli.parse import one_model, read_settings
+from aanmf.errors import ConfigError, ModelFolderError
 
 if TYPE_CHECKING:
     from aanmf.data.dataset import RatingDataset
     from aanmf.data.stream import StreamedDataset
     from aanmf.recommender import Recommender
-    from aanmf.training.checkpoint import Checkpoints
     from aanmf.training.distributed import Ranks
 
 _LONG = "Long trainings"
@@ -30,12 +30,11 @@ _LONG = "Long trainings"
 @reads_source
 def train(
     source: Source,
-    model: Annotated[str, typer.Option("--model", help=f"Which model: {MODELS_IN_HELP}.")] = "aanmf",
+    model: ModelName = "aanmf",
     settings: Settings = None,
     config: ConfigFile = None,
     out_folder: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="DIR", help="Where the model goes; an older model there is replaced."),
+        Path | None, typer.Option("--out", metavar="DIR", help="Save the model here; an older model there is replaced.")
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Same seed, same model. [default: 0]")] = None,
     checkpoint_every: Annotated[
@@ -52,8 +51,8 @@ def train(
         bool,
         typer.Option(
             "--resume",
-            help="Go on from the last checkpoint in DIR.training, if there is one; writes more, after each epoch if "
-            "--checkpoint-every does not say otherwise.",
+            help="Resume from the last checkpoint in DIR.training, if there is one, and write more: after each epoch "
+            "unless --checkpoint-every is given.",
             rich_help_panel=_LONG,
         ),
     ] = False,
@@ -63,24 +62,29 @@ def train(
             "--spread-rows",
             min=1,
             metavar="N",
-            help="Under torchrun: tables of at least N users are spread over the processes.",
+            help="Under torchrun: divide tables of at least N users among the processes.",
             rich_help_panel=_LONG,
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Learn a model from ratings. Ctrl-C keeps what was learned so far (with --out).
+    """Train a model on ratings. Ctrl-C saves what was learned so far (with --out).
 
-    Started by torchrun, all processes train one model together.
+    Under torchrun, all processes train one model together.
     """
     from aanmf.recommender import make_model
+    from aanmf.training.checkpoint import Checkpoints
     from aanmf.training.distributed import joined
 
     chosen = one_model(model, read_settings(settings or [], config))
     untrained = make_model(model, **(chosen if seed is None else {**chosen, "seed": seed}))
     check_target(out_folder)
-    checkpoints = _checkpoints(out_folder, checkpoint_every, resume)
-    with joined() as ranks, _workplace(out_folder) as place:
+    wanted = resume or checkpoint_every is not None
+    if wanted and out_folder is None:
+        raise ConfigError("--checkpoint-every and --resume need --out DIR: checkpoints go into DIR.training")
+    with joined() as ranks, _training_folder(out_folder) as place:
+        every = checkpoint_every or "epoch"
+        checkpoints = Checkpoints(place / "checkpoints", every, resume=resume) if wanted else None
         data = _load(source, untrained, place, ranks)
         start, interrupted = time.perf_counter(), False
         try:
@@ -89,12 +93,18 @@ def train(
         except KeyboardInterrupt:
             interrupted = True
             if not untrained.is_fitted or not untrained.fitted_.training_log.epochs:
-                notice("stopped before the first epoch was done: nothing was learned, nothing is saved")
+                notice("stopped before the first epoch was done: nothing was saved")
                 raise
         seconds = time.perf_counter() - start
         if ranks.first:
-            _finish(untrained, out_folder, checkpoints, seconds, interrupted, as_json)
-            if not interrupted:  # nothing there is of more use
+            found = figures(untrained, seconds) | {"interrupted": interrupted, "out": None, "resumed_from": None}
+            if checkpoints and checkpoints.started_from:
+                found["resumed_from"] = str(checkpoints.started_from)
+            if out_folder:
+                untrained.save(out_folder)
+                found["out"] = str(out_folder)
+            _report(found, as_json)
+            if not interrupted:  # checkpoints are no longer needed
                 shutil.rmtree(place, ignore_errors=True)
         ranks.wait()
     if interrupted:
@@ -103,76 +113,36 @@ def train(
         raise typer.Exit(130)
 
 
-def _checkpoints(folder: Path | None, every: str | None, resume: bool) -> Checkpoints | None:
-    """Where checkpoints go, if any are wanted.
-
-    Raises:
-        ConfigError: no --out, which tells where.
-    """
-    from aanmf.errors import ConfigError
-    from aanmf.training.checkpoint import Checkpoints
-
-    if every is None and not resume:
-        return None
-    if folder is None:
-        raise ConfigError("--checkpoint-every and --resume need --out DIR: checkpoints go into DIR.training")
-    return Checkpoints(_beside(folder) / "checkpoints", every or "epoch", resume=resume)
-
-
-def _beside(folder: Path) -> Path:
-    """Where things lie while a model is trained."""
-    return folder.with_name(f"{folder.name}.training")
-
-
 @contextmanager
-def _workplace(folder: Path | None) -> Iterator[Path]:
-    """DIR.training beside the model; without --out, a folder that is gone in the end."""
+def _training_folder(folder: Path | None) -> Iterator[Path]:
+    """For checkpoints and prepared ratings: DIR.training next to the model; without --out, a temporary folder."""
     if folder is not None:
-        yield _beside(folder)
+        yield folder.with_name(f"{folder.name}.training")
         return
     with tempfile.TemporaryDirectory(prefix="aanmf-") as place:
         yield Path(place)
 
 
 def _load(source: Source, model: Recommender, place: Path, ranks: Ranks) -> RatingDataset | StreamedDataset:
-    """Reads the ratings, or prepares them to be read from disk: the first process does, for all."""
+    """Reads the ratings, or prepares them to be read from disk: the first process prepares them for all."""
     from aanmf.data.stream import is_sharded
 
     if not is_sharded(source.source):
         return source.load()
     if not model.spec.streams:
-        notice(f"{model.spec.name} looks at other ratings beside the one to predict: all are read into memory")
+        notice(f"{model.spec.name} cannot read ratings from disk during training: all are read into memory")
         return source.load()
     prepared = source.stream(place / "data") if ranks.first else None
     ranks.wait()
     return prepared or source.stream(place / "data")
 
 
-def _finish(
-    model: Recommender,
-    folder: Path | None,
-    checkpoints: Checkpoints | None,
-    seconds: float,
-    interrupted: bool,
-    as_json: bool,
-) -> None:
-    """Saves and reports."""
-    found = figures(model, seconds) | {"interrupted": interrupted, "out": None, "resumed_from": None}
-    if checkpoints and checkpoints.started_from:
-        found["resumed_from"] = str(checkpoints.started_from)
-    if folder:
-        model.save(folder)
-        found["out"] = str(folder)
-    _report(found, as_json)
-
-
 def check_target(folder: Path | None) -> None:
-    """Finds out before training that a model cannot be saved there.
+    """Checks before training that a model can be saved in a folder.
 
     Raises:
-        ModelFolderError: something that is not a model stands there.
+        ModelFolderError: the folder holds something that is not a model.
     """
-    from aanmf.errors import ModelFolderError
     from aanmf.storage import MANIFEST
 
     if folder is None or not folder.exists() or (folder / MANIFEST).is_file():
@@ -182,18 +152,18 @@ def check_target(folder: Path | None) -> None:
 
 
 def figures(model: Recommender, seconds: float) -> dict[str, Any]:
-    """What a fit came to, as plain values."""
-    fitted = model.fitted_
-    history = fitted.training_log
-    valid = [epoch.valid_mse for epoch in history.epochs if epoch.valid_mse is not None]
+    """Summary of a fit, as JSON has it."""
+    fitted, log = model.fitted_, model.fitted_.training_log
+    valid = [epoch.valid_mse for epoch in log.epochs if epoch.valid_mse is not None]
     return {
         "model": repr(model),
         "ratings": len(fitted.training.train),
         "users": fitted.training.n_users,
         "items": fitted.training.n_items,
         "attributes": fitted.user_encoder.names,
-        "epochs": history.best_epoch,
-        "train_rmse": math.sqrt(history.epochs[-1].train_mse),
+        "chosen": log.chosen,
+        "epochs": log.best_epoch,
+        "train_rmse": math.sqrt(log.epochs[-1].train_mse),
         "validation_rmse": math.sqrt(min(valid)) if valid else None,
         "fit_seconds": seconds,
         "parameters": sum(each.numel() for each in model.module_.parameters()),
@@ -204,14 +174,16 @@ def _report(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
         emit(found)
         return
+    chosen = found["chosen"]
     lines = [
         ("model", found["model"]),
+        *([("chosen by fit", ", ".join(f"{name}={value}" for name, value in chosen.items()))] if chosen else []),
         ("learned from", f"{found['ratings']:,} ratings of {found['items']:,} items by {found['users']:,} users"),
         ("user attributes", ", ".join(found["attributes"]) or "none"),
         ("epochs", found["epochs"]),
         ("RMSE, training", found["train_rmse"]),
         ("RMSE, validation", found["validation_rmse"]),
-        *([("went on from", found["resumed_from"])] if found["resumed_from"] else []),
+        *([("resumed from", found["resumed_from"])] if found["resumed_from"] else []),
         ("time", f"{found['fit_seconds']:.1f} s"),
         ("saved in", found["out"] or "nowhere: give --out DIR to keep it"),
     ]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aanmf.cli.options import AsJson, ConfigFile, ModelFolder, Settings, Source, reads_source
-from aanmf.cli.output import MODELS_IN_HELP, emit, err, notice, out, table
+from aanmf.cli.output import emit, err, notice, out, progress, table
 from aanmf.cli.parse import read_settings
 from aanmf.errors import ConfigError
+from aanmf.models.catalog import CATALOG
 
 if TYPE_CHECKING:
-    from aanmf.evaluation.cross_validate import CrossValidation, Run
+    from aanmf.evaluation.cross_validate import CrossValidation
+    from aanmf.evaluation.runs import Run
 
 
 @reads_source
@@ -25,72 +28,68 @@ def evaluate(folder: ModelFolder, source: Source, as_json: AsJson = False) -> No
     scores = model.evaluate(data)
     trained_on = model.fitted_.data.get("fingerprint") == data.fingerprint
     if trained_on:
-        notice("these are the ratings that the model was trained on: the errors say little about new ones")
+        notice("the model was trained on these ratings: the errors say little about new ones")
     if as_json:
-        emit(
-            {
-                "model": repr(model),
-                "source": data.name,
-                "rmse": scores.rmse,
-                "mae": scores.mae,
-                "n": scores.n,
-                "trained_on_these": trained_on,
-            }
-        )
-        return
-    rows = [(repr(model), scores.rmse, scores.mae, scores.n)]
-    out().print(table(f"{data.name}", ("model", "RMSE", "MAE", "ratings"), rows))
+        emit({"model": repr(model), "source": data.name, **scores, "trained_on_these": trained_on})
+    else:
+        columns = ("model", *labels_of(name for name in scores if name != "n"), "ratings")
+        out().print(table(data.name, columns, [(repr(model), *scores.values())]))
 
 
 @reads_source
 def cross_validate(
     source: Source,
-    models: Annotated[list[str], typer.Option("--model", help=f"Which models: {MODELS_IN_HELP}. Repeatable.")],
+    models: Annotated[
+        list[str], typer.Option("--model", metavar="NAME", help=f"Which models: {', '.join(CATALOG)}. Repeatable.")
+    ],
     protocol: Annotated[
         str,
         typer.Option("--protocol", help="u1, u1-u5, holdout:0.2, kfold:5, time, time:0.1, cold-user, cold-user:0.1."),
     ] = "holdout:0.2",
-    seeds: Annotated[str, typer.Option("--seeds", metavar="0,1,2", help="One set of folds and of models each.")] = "0",
+    seeds: Annotated[
+        str, typer.Option("--seeds", metavar="0,1,2", help="Repeat the run once per seed, with other folds.")
+    ] = "0",
     settings: Settings = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Train and score models side by side on the same folds. Every test part is scored once.
 
-    A setting is for all models, unless the name of one stands before it: --set aanmf.dropout=0.2
+    A setting applies to all models, unless the name of one precedes it: --set aanmf.dropout=0.2
     """
-    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
-    from aanmf.data.split import folds
     from aanmf.evaluation.cross_validate import CrossValidation
     from aanmf.evaluation.cross_validate import cross_validate as run_all
 
     chosen, numbers = read_settings(settings or [], config), read_seeds(seeds)
     data = source.load()
-    total = len(folds(data, protocol, numbers)) * len(models)
-    console, runs = err(), []
-    columns = (
-        TextColumn("cross-validating"),
-        MofNCompleteColumn(),
-        TextColumn("runs  {task.description}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=total)
+    console, total = err(), 0
+    runs: list[Run] = []
+    text = TextColumn("cross-validating"), MofNCompleteColumn(), TextColumn("runs  {task.description}")
+    with progress(*text, TimeElapsedColumn()) as bar:
+        task = bar.add_task("", total=None)
+
+        def on_start(number: int) -> None:
+            nonlocal total
+            total = number
+            bar.update(task, total=number)
 
         def on_run(run: Run) -> None:
             runs.append(run)
-            text = f"{run.model} {run.fold} seed {run.seed}: RMSE {run.rmse:.4f}"
-            progress.update(task, advance=1, description=text)
+            scores = zip(labels_of(run.scores), run.scores.values(), strict=True)
+            shown = "  ".join(f"{label} {value:.4f}" for label, value in scores)
+            line = f"{run.model} {run.fold} seed {run.seed}: {shown}"
+            bar.update(task, advance=1, description=line)
             if not console.is_terminal:  # a log
-                console.print(
-                    f"{text}  MAE {run.mae:.4f}  {run.epochs} epochs  {run.fit_seconds:.1f} s", soft_wrap=True
-                )
+                console.print(f"{line}  {run.epochs} epochs  {_seconds(run.fit_seconds)}", soft_wrap=True)
 
+        stopped = False
         try:
-            found, stopped = run_all(data, models, protocol, numbers, chosen, on_run), False
+            run_all(data, models, protocol, numbers, chosen, on_run, on_start=on_start)
         except KeyboardInterrupt:
-            found, stopped = CrossValidation(tuple(runs)), True
+            stopped = True
+    found = CrossValidation(tuple(runs))
     if as_json:
         emit(found.to_json() | ({"interrupted": True} if stopped else {}))
     elif runs:
@@ -102,44 +101,60 @@ def cross_validate(
 
 def print_runs(found: CrossValidation, title: str) -> None:
     """Runs, means and differences as tables."""
-    console = out()
+    console, labels = out(), labels_of(found.metrics)
     several = len(found.runs) > len(found.models)
     if several:
         rows = [
-            (run.model, run.fold, str(run.seed), run.rmse, run.mae, run.n_test, run.epochs, f"{run.fit_seconds:.1f} s")
+            (
+                run.model,
+                run.fold,
+                str(run.seed),
+                *run.scores.values(),
+                run.n_test,
+                run.epochs,
+                f"{run.fit_seconds:.1f} s",
+            )
             for run in found.runs
         ]
-        console.print(table(title, ("model", "fold", "seed", "RMSE", "MAE", "n test", "epochs", "fit"), rows))
+        console.print(table(title, ("model", "fold", "seed", *labels, "n test", "epochs", "fit"), rows))
+        title = f"Mean ± standard deviation over {len(found.runs) // len(found.models)} runs"
+    rows = []
+    for summary in found.summary:
+        values = [(summary.scores[f"{name}_mean"], summary.scores[f"{name}_std"]) for name in found.metrics]
+        means = [f"{mean:.4f} ± {std:.4f}" if several else f"{mean:.4f}" for mean, std in values]
+        rows.append((summary.model, *means, _seconds(summary.fit_seconds)))
+    console.print(table(title, ("model", *labels, "fit"), rows))
     rows = [
-        (
-            each.model,
-            f"{each.rmse_mean:.4f}" + (f" ± {each.rmse_std:.4f}" if several else ""),
-            f"{each.mae_mean:.4f}" + (f" ± {each.mae_std:.4f}" if several else ""),
-            f"{each.fit_seconds:.1f} s",
-        )
-        for each in found.summary
-    ]
-    heading = f"Mean ± standard deviation over {len(found.runs) // len(found.models)} runs" if several else title
-    console.print(table(heading, ("model", "RMSE", "MAE", "fit"), rows))
-    rows = [
-        (f"{each.model} - {each.other}", f"{each.difference:+.4f}", f"{each.p_value:.3g}", each.folds)
+        (label, f"{each.model} - {each.other}", f"{each.difference:+.4f}", f"{each.p_value:.3g}", each.folds)
         for each in found.comparisons
+        for label in labels_of([each.metric])
     ]
     if rows:
-        names = ("RMSE of", "difference", "p (paired t-test)", "folds")
-        console.print(table("Differences on the same folds (below 0: the first is better)", names, rows))
+        names = ("", "models", "difference", "p (paired t-test)", "folds")
+        console.print(table("Differences on the same folds: the first model minus the second", names, rows))
+
+
+def labels_of(metrics: Iterable[str]) -> list[str]:
+    """How tables name metrics."""
+    from aanmf.metrics import metric_of
+
+    return [metric_of(name).label for name in metrics]
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s"
 
 
 def read_seeds(text: str) -> list[int]:
     """`0,1,2` as numbers.
 
     Raises:
-        ConfigError: something in it is not a whole number from 0, or stands there twice.
+        ConfigError: something in it is not a whole number from 0, or a duplicate.
     """
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() for part in parts):
-        raise ConfigError(f"--seeds {text}: write whole numbers with commas between, for instance 0,1,2")
+        raise ConfigError(f"--seeds {text}: write whole numbers separated by commas, for instance 0,1,2")
     seeds = [int(part) for part in parts]
     if len(set(seeds)) < len(seeds):
-        raise ConfigError(f"--seeds {text}: a seed is there twice, and would give the same runs twice")
+        raise ConfigError(f"--seeds {text}: a duplicate seed would give the same runs again")
     return seeds

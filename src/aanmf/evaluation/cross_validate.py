@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from aanmf.data.dataset import RatingDataset
-from aanmf.data.split import Fold, folds
+from aanmf.data.split import folds
 from aanmf.errors import ConfigError
+from aanmf.evaluation.runs import Run, RunStore, fit_and_score, job_of
 from aanmf.evaluation.significance import paired_test
+from aanmf.metrics import Scores
 from aanmf.models.catalog import CATALOG
 from aanmf.recommender import Recommender, make_model
 
@@ -23,42 +26,41 @@ Factory = Callable[..., Recommender]
 
 
 @dataclass(frozen=True)
-class Run:
-    """One model, trained and scored on one fold."""
-
-    model: str
-    protocol: str
-    seed: int
-    fold: str
-    rmse: float
-    mae: float
-    n_test: int
-    epochs: int
-    fit_seconds: float
-
-
-@dataclass(frozen=True)
 class Summary:
-    """All runs of one model: means, and the standard deviations of a sample (0 for a single run)."""
+    """All runs of one model.
+
+    Attributes:
+        model: its name.
+        scores: means and standard deviations of a sample (0 for a single run) by metric: `rmse_mean`, `rmse_std`, ...,
+            which are also attributes of the summary.
+        fit_seconds: mean.
+    """
 
     model: str
-    rmse_mean: float
-    rmse_std: float
-    mae_mean: float
-    mae_std: float
+    scores: Scores
     fit_seconds: float
+
+    def __getattr__(self, name: str) -> float:
+        return getattr(self.__dict__.get("scores", Scores()), name)
+
+    def to_json(self) -> dict[str, Any]:
+        """`model`, `rmse_mean`, `rmse_std`, ..., `fit_seconds`."""
+        return {"model": self.model, **self.scores, "fit_seconds": self.fit_seconds}
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """RMSE of one model minus that of another on the same folds, and the paired t-test of it.
+    """A metric of one model minus that of another on the same folds, and the paired t-test of it.
 
     Attributes:
-        difference: mean of `rmse(model) - rmse(other)`; below 0, `model` is the better one.
+        metric: its name.
+        model, other: names of the models.
+        difference: mean of `metric(model) - metric(other)`; for errors, `model` is the better one below 0.
         p_value: of no difference. Folds share training ratings, so it is a guide rather than a proof.
         folds: how many pairs there are.
     """
 
+    metric: str
     model: str
     other: str
     difference: float
@@ -78,31 +80,41 @@ class CrossValidation:
         return list(dict.fromkeys(run.model for run in self.runs))
 
     @property
+    def metrics(self) -> list[str]:
+        """Names of the metrics, in order."""
+        return list(self.runs[0].scores) if self.runs else []
+
+    @property
     def summary(self) -> list[Summary]:
-        """Mean and spread of each model."""
+        """Mean and standard deviation of each model."""
         return [_summary(model, [run for run in self.runs if run.model == model]) for model in self.models]
 
     @property
     def comparisons(self) -> list[Comparison]:
-        """Every pair of models, where there are two folds or more."""
-        rmse = {model: [run.rmse for run in self.runs if run.model == model] for model in self.models}
-        return [
-            _comparison(one, other, rmse[one], rmse[other])
-            for one, other in combinations(rmse, 2)
-            if len(rmse[one]) == len(rmse[other]) >= 2
-        ]
+        """Every pair of models by every metric, where there are two folds or more."""
+        found: list[Comparison] = []
+        for metric in self.metrics:
+            for one, other in combinations(self.models, 2):
+                values, others = self._values(metric, one), self._values(metric, other)
+                if len(values) == len(others) >= 2:
+                    test = paired_test(values, others)
+                    found.append(Comparison(metric, one, other, test.difference, test.t_p, test.n))
+        return found
 
     def to_json(self) -> dict[str, list[dict[str, Any]]]:
-        """`runs`, `summary` and `comparisons` as plain lists of plain dictionaries."""
+        """`runs`, `summary` and `comparisons` as lists of dictionaries."""
         return {
-            "runs": [asdict(run) for run in self.runs],
-            "summary": [asdict(each) for each in self.summary],
-            "comparisons": [asdict(each) for each in self.comparisons],
+            "runs": [run.row() for run in self.runs],
+            "summary": [summary.to_json() for summary in self.summary],
+            "comparisons": [asdict(comparison) for comparison in self.comparisons],
         }
 
     def table(self) -> pl.DataFrame:
         """One row per run."""
-        return pl.DataFrame([asdict(run) for run in self.runs])
+        return pl.DataFrame([run.row() for run in self.runs])
+
+    def _values(self, metric: str, model: str) -> list[float]:
+        return [run.score(metric) for run in self.runs if run.model == model]
 
 
 def cross_validate(
@@ -112,6 +124,9 @@ def cross_validate(
     seeds: Sequence[int] = (0,),
     settings: Mapping[str, Any] | None = None,
     on_run: Callable[[Run], None] | None = None,
+    *,
+    on_start: Callable[[int], None] | None = None,
+    folder: str | Path | None = None,
 ) -> CrossValidation:
     """Trains and scores every model on every fold of a protocol.
 
@@ -122,39 +137,43 @@ def cross_validate(
         data: all ratings.
         models: names (`mf`, `aanmf`, ...) or functions that make a model from its settings.
         protocol: `u1`, `u1-u5`, `holdout:0.2`, `kfold:5`, `time:0.1`, `cold-user:0.1`: `aanmf.data.split`.
-        seeds: one set of folds each. A fold's seed is also the seed of the models trained on it.
-        settings: for all models; what stands as a mapping under a model's name is for that model alone:
+        seeds: the folds are drawn once per seed. A fold's seed is also the seed of the models trained on it.
+        settings: for all models; a mapping under a model's name is for that model alone:
             `{"factors": 16, "aanmf": {"layers": (16,)}}`.
         on_run: called after every run.
+        on_start: called with the number of runs before the first one.
+        folder: where runs are kept; those that it has already are not repeated. None: nowhere.
 
     Raises:
-        ConfigError: an unknown model or setting (before anything is trained), or a model named twice.
+        ConfigError: an unknown model or setting (before anything is trained), or a duplicate model.
         DataError: the protocol is unknown, or the data lacks what it needs.
     """
     named = _named(models)
     chosen = {name: settings_for(name, settings or {}, named) for name in named}
     for name, make in named.items():  # a typing error in a setting should not wait for its turn
         make(**{**chosen[name], "seed": 0})
-    warm_up()
-    runs: list[Run] = []
-    for fold in folds(data, protocol, seeds):
+    store, runs = RunStore(folder) if folder else None, list[Run]()
+    splits = folds(data, protocol, seeds)
+    if on_start:
+        on_start(len(splits) * len(named))
+    for fold in splits:
         train, test = fold.of(data)
         for name, make in named.items():
-            runs.append(_run(name, make(**{**chosen[name], "seed": fold.seed}), protocol, fold, train, test))
+            model = make(**{**chosen[name], "seed": fold.seed})
+            job = job_of(name, model.get_params(), data, fold, protocol)
+            run = store.get(job) if store else None
+            if run is None:
+                run = fit_and_score(job, model, train, test)
+                if store:
+                    store.put(run)
+            runs.append(run)
             if on_run:
-                on_run(runs[-1])
+                on_run(run)
     return CrossValidation(tuple(runs))
 
 
-def warm_up() -> None:
-    """Makes torch import what its first optimizer needs, so that no model's time is charged with it."""
-    import torch
-
-    torch.optim.Adam([torch.zeros(1, requires_grad=True)])
-
-
 def settings_for(model: str, settings: Mapping[str, Any], models: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of one model out of those for all: shared ones, and the ones under its own name on top.
+    """The settings of one model out of those for all: shared ones, overridden by those under its own name.
 
     Raises:
         ConfigError: settings under the name of a model that is not among `models`.
@@ -166,33 +185,15 @@ def settings_for(model: str, settings: Mapping[str, Any], models: Sequence[str] 
     return {**shared, **settings.get(model, {})}
 
 
-def _run(name: str, model: Recommender, protocol: str, fold: Fold, train: RatingDataset, test: RatingDataset) -> Run:
-    start = time.perf_counter()
-    model.fit(train)
-    seconds = time.perf_counter() - start
-    scores = model.evaluate(test)
-    return Run(
-        model=name,
-        protocol=protocol,
-        seed=fold.seed,
-        fold=fold.name,
-        rmse=scores.rmse,
-        mae=scores.mae,
-        n_test=scores.n,
-        epochs=model.fitted_.training_log.best_epoch,
-        fit_seconds=seconds,
-    )
-
-
 def _named(models: Sequence[str | Factory]) -> dict[str, Factory]:
     named: dict[str, Factory] = {}
-    for each in models:
-        name = each if isinstance(each, str) else _name_of(each)
+    for model in models:
+        name = model if isinstance(model, str) else _name_of(model)
         if name in named:
-            raise ConfigError(f"model {name!r} is there twice: name each model once")
-        named[name] = _by_name(each) if isinstance(each, str) else each
+            raise ConfigError(f"duplicate model {name!r}: name each model once")
+        named[name] = partial(make_model, model) if isinstance(model, str) else model
     if not named:
-        raise ConfigError(f"no model to cross-validate; available: {', '.join(CATALOG)}")
+        raise ConfigError(f"no model to cross-validate. Available: {', '.join(CATALOG)}")
     return named
 
 
@@ -201,22 +202,10 @@ def _name_of(factory: Factory) -> str:
     return spec.name if spec else getattr(factory, "__name__", repr(factory))
 
 
-def _by_name(name: str) -> Factory:
-    return lambda **settings: make_model(name, **settings)
-
-
 def _summary(model: str, runs: Sequence[Run]) -> Summary:
-    rmse, mae = [run.rmse for run in runs], [run.mae for run in runs]
-    return Summary(
-        model=model,
-        rmse_mean=statistics.fmean(rmse),
-        rmse_std=statistics.stdev(rmse) if len(runs) > 1 else 0.0,
-        mae_mean=statistics.fmean(mae),
-        mae_std=statistics.stdev(mae) if len(runs) > 1 else 0.0,
-        fit_seconds=statistics.fmean(run.fit_seconds for run in runs),
-    )
-
-
-def _comparison(model: str, other: str, one: Sequence[float], two: Sequence[float]) -> Comparison:
-    test = paired_test(one, two)
-    return Comparison(model, other, test.difference, test.t_p, test.n)
+    scores = Scores()
+    for metric in runs[0].scores:
+        values = [run.score(metric) for run in runs]
+        scores[f"{metric}_mean"] = statistics.fmean(values)
+        scores[f"{metric}_std"] = statistics.stdev(values) if len(values) > 1 else 0.0
+    return Summary(model, scores, statistics.fmean(run.fit_seconds for run in runs))

@@ -6,6 +6,8 @@ import html
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from string import Template
 from typing import Any
 
 
@@ -19,7 +21,7 @@ class Heading:
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph, or a list. `*so*` is emphasised, and code stands in backticks."""
+    """A paragraph, a list, or both. `*this*` is emphasised, and code is written in backticks."""
 
     text: str
     items: tuple[str, ...] = ()
@@ -33,8 +35,8 @@ class Table:
         name: `table4-ml-100k`.
         caption: one line above.
         columns: their names.
-        rows: cells; numbers are set flush right.
-        note: stands below.
+        rows: cells; columns of numbers are aligned to the right.
+        note: a line below.
         data: the same for machines; rows by column name where it is empty.
     """
 
@@ -52,7 +54,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture, `figures/NAME.svg` and `.png`, with what the paper's own shows beside it."""
+    """A picture, `figures/NAME.svg` and `.png`; `paper` describes the paper's own."""
 
     name: str
     caption: str
@@ -68,27 +70,30 @@ def to_markdown(blocks: Sequence[Block]) -> str:
 
 
 def to_html(title: str, blocks: Sequence[Block]) -> str:
-    """As one page without scripts; it needs nothing but the folder `figures` beside it."""
+    """As one page without scripts; it needs nothing but the folder `figures` next to it."""
     contents = "".join(
         f'<a href="#{_anchor(block.text)}">{html.escape(block.text)}</a>'
         for block in blocks
         if isinstance(block, Heading) and block.level == 2
     )
     body = "\n".join(_html(block) for block in blocks)
-    return _PAGE.format(title=html.escape(title), contents=contents, body=body)
+    page = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
+    return page.substitute(title=html.escape(title), contents=contents, body=body)
 
 
 def cell(value: object) -> str:
-    """A value as a person reads it."""
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:.4f}"
-    return str(value)
+    """A value as tables show it."""
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return f"{value:,}"
+        case float():
+            return f"{value:.4f}"
+        case _:
+            return str(value)
 
 
 def _numeric(table: Table, column: int) -> bool:
@@ -144,30 +149,3 @@ def _inline(text: str) -> str:
 
 def _anchor(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; margin: 0 auto; max-width: 62rem;
-  padding: 1rem 1.2rem 4rem; }}
-h1 {{ font-size: 1.7rem; line-height: 1.2; }}
-h2 {{ margin-top: 2.6rem; border-bottom: 1px solid #ccc; }}
-nav a {{ margin-right: 1rem; }} a {{ color: #004c86; }}
-.wide {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; margin: 1rem 0 .4rem; font-size: .93rem; }}
-caption {{ text-align: left; font-weight: 600; padding-bottom: .4rem; }}
-th, td {{ text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid #e3e3e3; vertical-align: top; }}
-th {{ border-bottom: 1px solid #555; }}
-.n {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }}
-.note, figcaption {{ color: #444; font-size: .93rem; }}
-figure {{ margin: 1.5rem 0; }} img {{ max-width: 100%; height: auto; }}
-aside {{ border-left: 3px solid #888; padding: .1rem 0 .1rem .8rem;
-  margin-top: .7rem; font-size: .93rem; color: #333; }}
-code {{ background: #f2f2f2; padding: .05rem .25rem; font-size: .92em; }}
-</style></head>
-<body><nav>{contents}</nav>
-{body}
-</body></html>
-"""

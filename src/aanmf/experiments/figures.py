@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from aanmf.evaluation.runs import Run
+from aanmf.evaluation.significance import Ranking
 from aanmf.experiments import paper
-from aanmf.experiments.plan import CURVES, LABELS
-from aanmf.experiments.runs import Run, by_key
-from aanmf.experiments.statistics import Ranking
+from aanmf.experiments.jobs import grouped
+from aanmf.experiments.plan import label_of
 from aanmf.plots import attention_heatmaps, new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Points = Sequence[Mapping[str, Any]]
 STYLE = {
     "svd++": {"color": "#0072B2", "linestyle": (0, (5, 2)), "marker": "s"},
     "nfm": {"color": "#D55E00", "linestyle": (0, (1, 1.2)), "marker": "^"},
@@ -42,14 +42,12 @@ def learning_curves(name: str, runs: Sequence[Run], folder: Path) -> None:
     left, right = figure.subplots(1, 2, sharey=True)
     for axis, part, title in ((left, "train_mse", "training"), (right, "test_mse", "test")):
         for run in runs:
-            epochs = [point["epoch"] for point in run.curve]
-            errors = [point[part] for point in run.curve]
-            axis.plot(epochs, errors, label=LABELS[run.job.model], **_line(run.job.model, len(epochs)))
+            _line(axis, run.model, {point["epoch"]: point[part] for point in run.curve})
         _dress(axis, f"{name}: {title} error", "epoch")
         axis.xaxis.get_major_locator().set_params(integer=True)
     left.set_ylabel("mean squared error")
     right.legend(frameon=False)
-    _zoom(left, *([run.curve[at:] for run in runs] for at in (0, 1)))
+    _zoom(left, [run.curve for run in runs])
     _write(figure, folder / f"fig4-{slug(name)}")
 
 
@@ -57,12 +55,11 @@ def factor_curves(name: str, runs: Sequence[Run], folder: Path) -> None:
     """Figure 5: test MSE against the number of latent factors; see `learning_curves`."""
     figure = new_figure(5.4, 3.6)
     axis = figure.subplots()
-    for model in CURVES:
-        points = sorted((run.job.settings["factors"], run.test_rmse**2) for run in runs if run.job.model == model)
-        axis.plot([k for k, _ in points], [mse for _, mse in points], label=LABELS[model], **_line(model, 1))
-    ticks = sorted({run.job.settings["factors"] for run in runs})
+    for model, own in grouped(runs, "model").items():
+        _line(axis, model, dict(sorted((run.settings["factors"], run.rmse**2) for run in own)))
+    ticks = sorted({run.settings["factors"] for run in runs})
     axis.set_xscale("log", base=2)
-    axis.set_xticks(ticks, [str(each) for each in ticks])
+    axis.set_xticks(ticks, [str(tick) for tick in ticks])
     axis.minorticks_off()
     _dress(axis, f"{name}: test error", "latent factors")
     axis.set_ylabel("mean squared error")
@@ -78,7 +75,7 @@ def critical_distance(panels: Mapping[str, Ranking], path: Path, alpha: float = 
         path: without ending.
         alpha: of the critical distance, which is drawn above each line.
     """
-    heights = [_below(each, alpha) + 0.2 * ((len(each.models) + 1) // 2) + 0.15 for each in panels.values()]
+    heights = [_below(ranking, alpha) + 0.2 * ((len(ranking.models) + 1) // 2) + 0.15 for ranking in panels.values()]
     figure = new_figure(7.4, sum(heights))
     axes = figure.subplots(len(panels), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
     for axis, (title, ranking), height in zip(axes, panels.items(), heights, strict=True):
@@ -93,41 +90,29 @@ def _below(ranking: Ranking, alpha: float) -> float:
 
 def _rank_line(axis: Axes, title: str, ranking: Ranking, alpha: float, height: float) -> None:
     """One panel; y runs downwards in inches."""
-    k, distance, cliques = len(ranking.models), ranking.critical_distance(alpha), ranking.cliques(alpha)
+    k, distance, overhang = len(ranking.models), ranking.critical_distance(alpha), 0.006 * (len(ranking.models) - 1)
     axis.set_xlim(1 - 0.25 * (k - 1), k + 0.25 * (k - 1))  # room for names on both sides
     axis.set_ylim(height, 0.0)
     axis.axis("off")
     axis.set_title(title, loc="left", fontsize=11)
-    line, overhang = _LINE, 0.006 * (k - 1)
-    axis.plot([1, k], [line, line], color="black", linewidth=1)
+    axis.plot([1, k], [_LINE, _LINE], color="black", linewidth=1)
     for rank in range(1, k + 1):
-        axis.plot([rank, rank], [line - 0.05, line], color="black", linewidth=1)
-        axis.text(rank, line - 0.08, str(rank), ha="center", va="bottom", fontsize=9)
-    end = min(1 + distance, k)
-    axis.plot([1, end], [0.18, 0.18], color="black", linewidth=1.6, marker="|", markersize=7)
+        axis.plot([rank, rank], [_LINE - 0.05, _LINE], color="black", linewidth=1)
+        axis.text(rank, _LINE - 0.08, str(rank), ha="center", va="bottom", fontsize=9)
+    axis.plot([1, min(1 + distance, k)], [0.18, 0.18], color="black", linewidth=1.6, marker="|", markersize=7)
     beyond = "" if 1 + distance <= k else " (longer than the axis)"
     axis.text(1, 0.09, f"critical distance {distance:.2f}{beyond}", ha="left", va="bottom", fontsize=9)
     average = dict(zip(ranking.models, ranking.average.tolist(), strict=True))
-    for level, clique in enumerate(cliques):
-        places = [average[model] for model in clique]
-        y = line + 0.1 + 0.11 * level
-        axis.plot(
-            [min(places) - overhang, max(places) + overhang],
-            [y, y],
-            color="black",
-            linewidth=3.5,
-            solid_capstyle="butt",
-        )
-    order = sorted(ranking.models, key=lambda model: average[model])
-    half = (k + 1) // 2
-    below = _below(ranking, alpha)
-    for at, model in enumerate(order):
-        left = at < half
-        y = below + 0.2 * (at if left else k - 1 - at)
-        side = axis.get_xlim()[0] if left else axis.get_xlim()[1]
-        axis.plot([average[model], average[model], side], [line, y, y], color="0.35", linewidth=0.8)
-        rank = f"{average[model]:.3f}".rstrip("0").rstrip(".")
-        text = f"{LABELS.get(model, model)}  {rank}"
+    for level, clique in enumerate(ranking.cliques(alpha)):
+        places, y = [average[model] for model in clique], _LINE + 0.1 + 0.11 * level
+        ends = [min(places) - overhang, max(places) + overhang]
+        axis.plot(ends, [y, y], color="black", linewidth=3.5, solid_capstyle="butt")
+    for at, model in enumerate(sorted(ranking.models, key=lambda model: average[model])):
+        left = at < (k + 1) // 2
+        y = _below(ranking, alpha) + 0.2 * (at if left else k - 1 - at)
+        side = axis.get_xlim()[0 if left else 1]
+        axis.plot([average[model], average[model], side], [_LINE, y, y], color="0.35", linewidth=0.8)
+        text = f"{label_of(model)}  {f'{average[model]:.3f}'.rstrip('0').rstrip('.')}"
         axis.text(side, y - 0.02, text, ha="left" if left else "right", va="bottom", fontsize=9)
 
 
@@ -141,12 +126,12 @@ def attention_maps(name: str, runs: Sequence[Run], folder: Path, planted: pl.Dat
         planted: the true map of synthetic ratings, to stand above the learned ones.
     """
     tables: dict[str, pl.DataFrame] = {} if planted is None else {f"{name}: planted": planted}
-    spreads: dict[str, pl.DataFrame] = {}
-    for (model,), fits in by_key(runs, "model"):
-        title = f"{name}: {LABELS[model]}, {len(fits)} fits"
-        tables[title], spreads[title] = mean_map(fits)
+    deviations: dict[str, pl.DataFrame] = {}
+    for model, fits in grouped(runs, "model").items():
+        title = f"{name}: {label_of(model)}, {len(fits)} fits"
+        tables[title], deviations[title] = mean_map(fits)
     for ending in FORMATS:
-        attention_heatmaps(tables, folder / f"fig7-{slug(name)}.{ending}", spreads)
+        attention_heatmaps(tables, folder / f"fig7-{slug(name)}.{ending}", deviations)
 
 
 def mean_map(runs: Sequence[Run]) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -159,13 +144,9 @@ def mean_map(runs: Sequence[Run]) -> tuple[pl.DataFrame, pl.DataFrame]:
         rows = rows.filter(pl.col("genres").is_in(paper.GENRES))
     names = [name for name in paper.ATTRIBUTES if name in rows.columns]
     names += [name for name in rows.columns if name not in (*names, "genres", "n")]
-    grouped = rows.group_by("genres").agg(
-        *[pl.col(name).mean() for name in names],
-        *[pl.col(name).std().fill_null(0.0).alias(f"{name} spread") for name in names],
-    )
-    grouped = grouped.sort("genres")
-    spread = grouped.select("genres", *[pl.col(f"{name} spread").alias(name) for name in names])
-    return grouped.select("genres", *names), spread
+    groups = rows.group_by("genres")
+    mean, deviation = groups.agg(pl.col(names).mean()), groups.agg(pl.col(names).std().fill_null(0.0))
+    return mean.sort("genres"), deviation.sort("genres")
 
 
 def correlation(planted: pl.DataFrame, learned: pl.DataFrame) -> float:
@@ -177,9 +158,15 @@ def correlation(planted: pl.DataFrame, learned: pl.DataFrame) -> float:
     return float(np.corrcoef(one, other)[0, 1])
 
 
-def _line(model: str, points: int) -> dict[str, Any]:
-    every = max(1, points // 8)
-    return {**STYLE[model], "linewidth": 1.6, "markersize": 4.5, "markevery": every}
+def slug(name: str) -> str:
+    """A name as part of a file name."""
+    return name.lower().replace(" ", "-").replace(":", "-")
+
+
+def _line(axis: Axes, model: str, points: Mapping[Any, float]) -> None:
+    every = max(1, len(points) // 8)
+    style: dict[str, Any] = {**STYLE[model], "linewidth": 1.6, "markersize": 4.5, "markevery": every}
+    axis.plot(list(points), list(points.values()), label=label_of(model), **style)
 
 
 def _dress(axis: Axes, title: str, x: str) -> None:
@@ -190,17 +177,17 @@ def _dress(axis: Axes, title: str, x: str) -> None:
     axis.set_axisbelow(True)
 
 
-def _zoom(axis: Axes, all_points: Sequence[Points], later: Sequence[Points]) -> None:
+def _zoom(axis: Axes, curves: Sequence[Sequence[Mapping[str, Any]]]) -> None:
     """Leaves the first epoch's height out of the scale where it would flatten the rest."""
-    every, rest = (
-        [point[part] for points in each for point in points for part in ("train_mse", "test_mse")]
-        for each in (all_points, later)
+    first, rest = (
+        [point[part] for curve in curves for point in curve[rows] for part in ("train_mse", "test_mse")]
+        for rows in (slice(0, 1), slice(1, None))
     )
     if not rest:
         return
-    low, high = min(every), max(rest)
-    if max(every) < high + 0.5 * (high - low):
-        high = max(every)
+    low, high = min(first + rest), max(rest)
+    if max(first) < high + 0.5 * (high - low):
+        high = max(high, *first)
     pad = 0.06 * (high - low) or 0.01
     axis.set_ylim(low - pad, high + pad)
 
@@ -208,8 +195,3 @@ def _zoom(axis: Axes, all_points: Sequence[Points], later: Sequence[Points]) -> 
 def _write(figure: Figure, path: Path) -> None:
     for ending in FORMATS:
         save_figure(figure, path.with_name(f"{path.name}.{ending}"))
-
-
-def slug(name: str) -> str:
-    """A name as part of a file name."""
-    return name.lower().replace(" ", "-").replace(":", "-")

@@ -8,23 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from aanmf.errors import ConfigError, DataError
-from aanmf.experiments.runs import Job, Run, by_key, jobs_of
+from aanmf.evaluation.runs import Job, Measure, Run
+from aanmf.experiments.jobs import grouped, jobs_of
+from aanmf.experiments.paper import CURVES
 from aanmf.experiments.tuned import Tuned, tuned_settings
+from aanmf.models.catalog import CATALOG, spec_of, with_capability
 from aanmf.recommender import make_model
 
-MODELS = ("mf", "svd++", "nfm", "acmf", "aesr", "aanmf", "aanmf+p", "aanmf++")
-"""Table 4: the paper's four, and what it should have compared with."""
-CURVES = ("svd++", "nfm", "aanmf")
-"""Figures 4 and 5."""
+_RECOMMENDED, *_OTHERS = with_capability("in_report")
+MODELS = (*sorted(_OTHERS, key=lambda model: CATALOG[model].attention), _RECOMMENDED)
+"""Table 4: the paper's four and what it should have compared with; the model that the catalogue recommends last."""
 ATTENTIVE = ("aanmf", "aanmf++")
 """Figure 7."""
-LABELS = {
-    **{"mf": "MF", "svd++": "SVD++", "nfm": "NFM", "acmf": "ACMF", "aesr": "AESR", "fm": "FM", "autorec": "AutoRec"},
-    **{"aanmf": "AANMF", "aanmf+p": "AANMF+P", "aanmf++": "AANMF++"},
-}
-"""Names for people."""
 ITEMS = ("table1", "table2", "table3", "table4", "table5", "fig4", "fig5", "fig6", "fig7")
-"""What a report is made of, beside the claims."""
+"""The tables and figures of a report, which ends in the claims."""
 _FROM_SPLITS = {"table4", "table5", "fig6", "fig7"}
 
 
@@ -39,9 +36,9 @@ class Profile:
         curve_epochs: iterations of Figure 4.
         factors: numbers of latent factors of Figure 5.
         strengths: Figure 5 chooses l2 on validation ratings among these multiples of the tuned one; a single
-            one is taken as it is.
+            one is used as it is.
         limits: upper limits of settings.
-        synthetic: the set with planted attention beside Figure 7.
+        synthetic: the set with planted attention, for comparison with Figure 7.
         synthetic_seeds: how many models are trained on it.
     """
 
@@ -76,16 +73,16 @@ def profile_for(source: str, *, quick: bool = False, splits: int | None = None) 
     ML-1M takes ten times as long as ML-100K: 3 splits, fewer numbers of factors, and l2 as tuned for all of them.
 
     Raises:
-        ConfigError: fewer than two splits, of which no spread can be had.
+        ConfigError: fewer than two splits, which have no standard deviation.
     """
     chosen = QUICK if quick else FULL
     if source == "ml-1m" and not quick:
         chosen = replace(chosen, splits=3, factors=(8, 16, 32, 64), strengths=(1.0,))
-    if splits is not None:
-        if splits < 2:
-            raise ConfigError(f"--seeds {splits}: give 2 or more, or there is no spread to show")
-        chosen = replace(chosen, splits=splits)
-    return chosen
+    if splits is None:
+        return chosen
+    if splits < 2:
+        raise ConfigError(f"--seeds {splits}: give 2 or more; a standard deviation needs two splits")
+    return replace(chosen, splits=splits)
 
 
 @dataclass(frozen=True)
@@ -96,7 +93,7 @@ class Plan:
         source: its name.
         profile: how much to do.
         items: which tables and figures.
-        folder: settings found by tuning, in place of those that come with the library.
+        folder: settings found by tuning, instead of those that come with the library.
     """
 
     source: str
@@ -110,30 +107,27 @@ class Plan:
 
     def settings(self, model: str) -> dict[str, Any]:
         """Of a model in this report: those tuned, within the limits of the profile."""
-        return self._limited(model, self.tuned(model).settings)
+        return self._limited(model, self.tuned(model).settings, self.profile.limits)
 
     def split_jobs(self) -> list[Job]:
-        """Table 4, and Figure 7, which looks at the same fits."""
-        if not _FROM_SPLITS & set(self.items):
-            return []
-        models = MODELS if _FROM_SPLITS & set(self.items) != {"fig7"} else ATTENTIVE
-        seeds = range(self.profile.splits)
-        return self._jobs(models, seeds, {model: self.settings(model) for model in models})
+        """Table 4, and Figure 7, which shows the same fits."""
+        wanted = _FROM_SPLITS & set(self.items)
+        models = () if not wanted else ATTENTIVE if wanted == {"fig7"} else MODELS
+        return self._jobs({model: self.settings(model) for model in models}, self.profile.splits)
 
     def curve_jobs(self) -> list[Job]:
         """Figure 4: on the first split, all models for equally many epochs."""
-        if "fig4" not in self.items:
-            return []
-        settings = {model: {**self.settings(model), "epochs": self.profile.curve_epochs} for model in CURVES}
-        return jobs_of(self.source, CURVES, self.profile.protocol, [0], settings, "curve")
+        models, epochs = CURVES if "fig4" in self.items else (), self.profile.curve_epochs
+        return self._jobs({model: {**self.settings(model), "epochs": epochs} for model in models}, 1, "curve")
 
     def planted_jobs(self) -> list[Job]:
         """Figure 7: AANMF on ratings with planted attention."""
         if "fig7" not in self.items or self.source.startswith("synthetic"):
             return []
-        settings = self._limited("aanmf", tuned_settings("synthetic", "aanmf", self.folder).settings, but="epochs")
-        seeds = range(self.profile.synthetic_seeds)
-        return jobs_of(self.profile.synthetic, ["aanmf"], self.profile.protocol, seeds, {"aanmf": settings})
+        limits = {name: most for name, most in self.profile.limits.items() if name != "epochs"}
+        settings = self._limited("aanmf", tuned_settings("synthetic", "aanmf", self.folder).settings, limits)
+        other = replace(self, source=self.profile.synthetic)
+        return other._jobs({"aanmf": settings}, self.profile.synthetic_seeds)
 
     def candidate_jobs(self) -> list[Job]:
         """Figure 5, first half: for each number of factors, strengths of l2 to choose from on validation ratings."""
@@ -143,7 +137,7 @@ class Plan:
             job
             for factors in self.profile.factors
             for strength in self.profile.strengths
-            for job in self._factor_jobs(factors, dict.fromkeys(CURVES, strength), "validation")
+            for job in self._factor_jobs(factors, {model: strength * self._l2(model) for model in CURVES}, "validation")
         ]
 
     def factor_jobs(self, candidates: Sequence[Run]) -> list[Job]:
@@ -155,50 +149,38 @@ class Plan:
         Raises:
             DataError: one of them is missing.
         """
-        if "fig5" not in self.items:
-            return []
-        return [
-            job
-            for factors in self.profile.factors
-            for job in self._factor_jobs(factors, self._chosen(factors, candidates), "test")
-        ]
+        factors = self.profile.factors if "fig5" in self.items else ()
+        return [job for k in factors for job in self._factor_jobs(k, self._chosen_l2(k, candidates), "test")]
 
-    def _chosen(self, factors: int, candidates: Sequence[Run]) -> dict[str, float]:
-        """The strength of l2 by model that has the lowest validation error with so many factors."""
+    def _chosen_l2(self, factors: int, candidates: Sequence[Run]) -> dict[str, float]:
+        """The l2 by model that has the lowest validation error with so many factors."""
         if len(self.profile.strengths) == 1:
-            return dict.fromkeys(CURVES, self.profile.strengths[0])
-        chosen = {}
+            return {model: self.profile.strengths[0] * self._l2(model) for model in CURVES}
+        chosen: dict[str, float] = {}
         for model in CURVES:
-            base = self._base_l2(model)
-            errors = {
-                run.job.settings["l2"] / base: run.validation_rmse
-                for run in candidates
-                if run.job.model == model and run.job.settings["factors"] == factors and run.validation_rmse is not None
-            }
+            runs = [run for run in candidates if run.model == model and run.settings["factors"] == factors]
+            errors = {run.settings["l2"]: run.validation_rmse for run in runs if run.validation_rmse is not None}
             if len(errors) < len(self.profile.strengths):
                 raise DataError(f"Figure 5: {model} with {factors} factors was not tried with every strength of l2")
-            chosen[model] = min(errors, key=lambda strength: errors[strength])
+            chosen[model] = min(errors, key=lambda l2: errors[l2])
         return chosen
 
-    def _factor_jobs(self, factors: int, strengths: Mapping[str, float], measure: Any) -> list[Job]:
-        settings = {
-            model: {**self.settings(model), "factors": factors, "l2": strengths[model] * self._base_l2(model)}
-            for model in CURVES
-        }
-        return jobs_of(self.source, CURVES, self.profile.protocol, [0], settings, measure)
+    def _factor_jobs(self, factors: int, l2: Mapping[str, float], measure: Measure) -> list[Job]:
+        settings = {model: {**self.settings(model), "factors": factors, "l2": l2[model]} for model in CURVES}
+        return self._jobs(settings, 1, measure)
 
-    def _base_l2(self, model: str) -> float:
+    def _l2(self, model: str) -> float:
         return make_model(model, **self.settings(model)).get_params()["l2"]
 
-    def _jobs(
-        self, models: Sequence[str], seeds: Sequence[int], settings: Mapping[str, Mapping[str, Any]]
-    ) -> list[Job]:
-        return jobs_of(self.source, models, self.profile.protocol, seeds, settings)
+    def _jobs(self, settings: Mapping[str, Mapping[str, Any]], splits: int, measure: Measure = "test") -> list[Job]:
+        """Of the models that have an entry in `settings`, on the first `splits` splits."""
+        if not settings:
+            return []
+        return jobs_of(self.source, list(settings), self.profile.protocol, range(splits), settings, measure)
 
-    def _limited(self, model: str, settings: Mapping[str, Any], but: str = "") -> dict[str, Any]:
+    def _limited(self, model: str, settings: Mapping[str, Any], limits: Mapping[str, int]) -> dict[str, Any]:
         params = make_model(model, **settings).get_params()
-        limits = {name: most for name, most in self.profile.limits.items() if name in params and name != but}
-        return {**settings, **{name: min(params[name], most) for name, most in limits.items()}}
+        return {**settings, **{name: min(params[name], most) for name, most in limits.items() if name in params}}
 
 
 @dataclass(frozen=True)
@@ -212,34 +194,35 @@ class Found:
     planted: list[Run]
 
     def attention(self) -> list[Run]:
-        """The fits that Figure 7 looks at."""
-        return [run for run in self.splits if run.attention and run.job.model in ATTENTIVE]
+        """The fits that Figure 7 shows."""
+        return [run for run in self.splits if run.attention and run.model in ATTENTIVE]
 
     def on_planted(self) -> list[Run]:
         """Fits of AANMF on ratings whose attention is planted."""
         own = self.attention() if self.plan.source.startswith("synthetic") else []
-        return self.planted or [run for run in own if run.job.model == "aanmf"]
+        return self.planted or [run for run in own if run.model == "aanmf"]
 
-    def errors(self, metric: str = "rmse") -> dict[str, list[float]]:
-        """Test errors by model, in the order of the splits; only splits that all models were scored on."""
-        models = {model: runs for (model,), runs in by_key(self.splits, "model")}
-        shared = set.intersection(*({run.job.split for run in runs} for runs in models.values())) if models else set()
-        return {
-            model: [run.test_rmse if metric == "rmse" else run.test_mae for run in runs if run.job.split in shared]
-            for model, runs in models.items()
-        }
+    def scores(self, metric: str = "rmse") -> dict[str, list[float]]:
+        """Test scores by model, in the order of the splits; only splits that all models were scored on."""
+        models = grouped(self.splits, "model")
+        shared = set.intersection(*({run.split for run in runs} for runs in models.values())) if models else set()
+        return {model: [run.score(metric) for run in runs if run.split in shared] for model, runs in models.items()}
+
+
+def label_of(model: str) -> str:
+    """How tables and figures name a model."""
+    return spec_of(model).label
 
 
 def read_items(text: str | None) -> list[str]:
     """`table4,fig7` as a list; None: everything.
 
     Raises:
-        ConfigError: an item that there is not.
+        ConfigError: an unknown item.
     """
     if text is None:
         return list(ITEMS)
     wanted = [part.strip().lower() for part in text.split(",") if part.strip()]
-    for each in wanted:
-        if each not in ITEMS:
-            raise ConfigError(f"--only {each}: there is no such item; there are: {', '.join(ITEMS)}")
+    if unknown := [item for item in wanted if item not in ITEMS]:
+        raise ConfigError(f"--only {unknown[0]}: no such table or figure. Available: {', '.join(ITEMS)}")
     return [item for item in ITEMS if item in wanted]

@@ -1,4 +1,4 @@
-"""Making many fits, several at a time, with what is done, running and to come at hand for a progress display."""
+"""Making many fits, several at a time, and reporting progress: done, running, to come, time left."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from statistics import fmean
 
 from aanmf.errors import AanmfError
-from aanmf.experiments.runs import Job, Run, RunStore, perform
+from aanmf.evaluation.runs import Job, Run, RunStore
+from aanmf.experiments.jobs import perform
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Progress:
         running: labels of those under way.
         to_come: fits not yet begun.
         last: the run that has just been finished, if one has.
-        seconds_left: an estimate from the fits finished so far; None while there is none of the kind.
+        seconds_left: an estimate from the fits finished so far; None while there is none.
     """
 
     done: int
@@ -44,65 +46,64 @@ def run_all(
     """The runs of `jobs`, in their order; those that the store has are not made again.
 
     Args:
-        jobs: what is needed; a job may be there twice.
-        store: where each run is put as soon as it is finished.
+        jobs: what is needed; duplicates are made once.
+        store: keeps each run as soon as it is finished.
         workers: how many fits at a time; with more than one, each in a process of one thread.
         on_progress: called when a fit begins or ends.
         later: fits that will be asked for after these, for the progress alone.
 
     Raises:
-        AanmfError: a fit failed. What was finished stays finished, and so it does after Ctrl-C.
+        AanmfError: a fit failed. Finished fits are kept, also after Ctrl-C.
     """
-    total = len({job.key for job in jobs})
-    waiting = store.missing(jobs)
-    pace = Pace(workers)
-    for run in store.all(jobs):
-        pace.add(run)
+    waiting, done = store.missing(jobs), {run.key: run for run in store.all(jobs)}
 
     def tell(running: Sequence[Job], last: Run | None = None) -> None:
         if on_progress:
-            done = total - len(waiting) - len(running)
-            left = pace.seconds_left([*running, *waiting], later)
-            on_progress(Progress(done, tuple(job.label for job in running), len(waiting) + later, last, left))
+            left = seconds_left(done.values(), [*running, *waiting], later, workers)
+            labels = tuple(job.label for job in running)
+            on_progress(Progress(len(done), labels, len(waiting) + later, last, left))
+
+    def finish(run: Run, running: Sequence[Job]) -> None:
+        store.put(run)
+        done[run.key] = run
+        tell(running, run)
 
     tell([])
     if workers == 1:
         while waiting:
             job = waiting.pop(0)
             tell([job])
-            run = perform(job)
-            store.put(run)
-            pace.add(run)
-            tell([], run)
+            finish(perform(job), [])
     elif waiting:
-        _run_in_processes(waiting, store, workers, pace, tell)
-    return store.all(jobs)
+        _run_in_processes(waiting, workers, tell, finish)
+    return [done[job.key] for job in jobs]
 
 
-class Pace:
-    """How long fits take, by model, data set and measure."""
+def seconds_left(runs: Iterable[Run], jobs: Sequence[Job], more: int, workers: int) -> float | None:
+    """How long these jobs and `more` of unknown kind will take, from the runs so far; None without any run.
 
-    def __init__(self, workers: int) -> None:
-        self.workers = workers
-        self.seconds: dict[tuple[str, str, str], list[float]] = {}
-
-    def add(self, run: Run) -> None:
-        """Learns from a finished fit."""
-        self.seconds.setdefault((run.job.model, run.job.source, run.job.measure), []).append(run.seconds)
-
-    def seconds_left(self, jobs: Sequence[Job], more: int = 0) -> float | None:
-        """For these jobs and some more; a kind still unknown is taken to last as long as the average fit."""
-        if not jobs and not more:
-            return 0.0
-        if not self.seconds:
-            return None
-        means = {kind: sum(times) / len(times) for kind, times in self.seconds.items()}
-        overall = sum(means.values()) / len(means)
-        total = sum(means.get((job.model, job.source, job.measure), overall) for job in jobs) + more * overall
-        return total / min(self.workers, len(jobs) + more)
+    Fits of one model, data set and measure take equally long; a kind without a run, as long as the average one.
+    """
+    if not jobs and not more:
+        return 0.0
+    seconds: dict[tuple[str, str, str], list[float]] = {}
+    for run in runs:
+        seconds.setdefault(_kind(run), []).append(run.fit_seconds)
+    if not seconds:
+        return None
+    means = {kind: fmean(times) for kind, times in seconds.items()}
+    overall = fmean(means.values())
+    total = sum(means.get(_kind(job), overall) for job in jobs) + more * overall
+    return total / min(workers, len(jobs) + more)
 
 
-def _run_in_processes(waiting: list[Job], store: RunStore, workers: int, pace: Pace, tell: Callable[..., None]) -> None:
+def _kind(job: Job) -> tuple[str, str, str]:
+    return job.model, job.source, job.measure
+
+
+def _run_in_processes(
+    waiting: list[Job], workers: int, tell: Callable[[list[Job]], None], finish: Callable[[Run, list[Job]], None]
+) -> None:
     running: dict[Future[Run], Job] = {}
     with _pool(workers) as pool:
         while waiting or running:
@@ -110,27 +111,23 @@ def _run_in_processes(waiting: list[Job], store: RunStore, workers: int, pace: P
                 job = waiting.pop(0)
                 running[pool.submit(perform, job)] = job
             tell(list(running.values()))
-            finished, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
                 job = running.pop(future)
                 try:
-                    run = future.result()
+                    finish(future.result(), list(running.values()))
                 except BrokenProcessPool:
                     raise AanmfError(
-                        f"the process that made {job.label} was ended from outside, perhaps for want of memory; "
+                        f"the process that fitted {job.label} was killed, perhaps because memory ran out; "
                         "start again with --jobs 1: finished fits are kept"
                     ) from None
-                store.put(run)
-                pace.add(run)
-                tell(list(running.values()), run)
 
 
 @contextmanager
 def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     """Processes of one thread each, ended at once when something goes wrong or Ctrl-C is pressed."""
-    training = multiprocessing.get_context("spawn")
+    spawn = multiprocessing.get_context("spawn")
     before = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers, mp_context=training, initializer=_one_thread)
+    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_one_thread)
     try:
         yield pool
     except BaseException:
@@ -151,7 +148,7 @@ def _one_thread() -> None:
 
 
 def _leave_with_parent() -> None:
-    """Ends this process when its parent is gone, however that came about: nobody would take its result."""
+    """Ends this process when its parent is gone: nothing would read its result."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

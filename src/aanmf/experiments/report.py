@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aanmf.data.sources import NAMES
 from aanmf.errors import ConfigError
+from aanmf.evaluation.runs import RunStore
 from aanmf.experiments.claims import Claim
 from aanmf.experiments.document import Table, to_html, to_markdown
-from aanmf.experiments.plan import CURVES, ITEMS, Found, Plan, profile_for
+from aanmf.experiments.jobs import dataset
+from aanmf.experiments.paper import CURVES
+from aanmf.experiments.plan import ITEMS, Found, Plan, profile_for
 from aanmf.experiments.queue import OnProgress, run_all
-from aanmf.experiments.runs import RunStore, dataset, versions
 from aanmf.experiments.sections import TITLE, report_blocks
-
-SOURCES = ("ml-100k", "ml-1m", "synthetic")
-"""What `all` stands for."""
+from aanmf.storage import replace_file
+from aanmf.versions import versions
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,9 @@ def reproduce(
         out: folder of the report.
         items: which tables and figures.
         quick: less of everything, to see that it works.
-        splits: in place of the usual number.
+        splits: how many, instead of the usual number.
         workers: fits at a time.
-        settings: folder of tuned settings, in place of those that come with the library.
+        settings: folder of tuned settings, instead of those that come with the library.
         command: what to note in the report as its origin.
         on_progress: see `run_all`.
 
@@ -68,8 +69,8 @@ def reproduce(
         DataError: a data set cannot be read.
     """
     for source in sources:
-        if source.partition(":")[0] not in SOURCES:
-            raise ConfigError(f"no experiment for {source!r}; there are: {', '.join(SOURCES)}, all")
+        if source.partition(":")[0] not in NAMES:
+            raise ConfigError(f"no experiment for {source!r}. Available: {', '.join(NAMES)}, all")
     out = Path(out)
     plans = [Plan(source, profile_for(source, quick=quick, splits=splits), items, settings) for source in sources]
     found = _make(plans, RunStore(out / "runs"), workers, on_progress)
@@ -85,37 +86,28 @@ def reproduce(
         "claims": [claim.to_json() for claim in examined],
         "runs": sorted(runs),
     }
-    _write(out / "report.md", to_markdown(blocks))
-    _write(out / "index.html", to_html(TITLE, blocks))
-    _write(out / "report.json", json.dumps(document, ensure_ascii=False, indent=1))
+    texts = {
+        "report.md": to_markdown(blocks),
+        "index.html": to_html(TITLE, blocks),
+        "report.json": json.dumps(document, ensure_ascii=False, indent=1),
+    }
+    for name, text in texts.items():
+        with replace_file(out / name, "w", encoding="utf-8") as file:
+            file.write(text)
     return Report(out, tuple(examined), made, len(runs))
 
 
 def _make(plans: Sequence[Plan], store: RunStore, workers: int, on_progress: OnProgress | None) -> list[Found]:
     """All fits: first those that Figure 5's settings are chosen by, then everything else."""
-    candidates = {plan.source: plan.candidate_jobs() for plan in plans}
-    fixed = {plan.source: (plan.split_jobs(), plan.curve_jobs(), plan.planted_jobs()) for plan in plans}
-    later = sum(len(group) for groups in fixed.values() for group in groups)
+    candidates = [plan.candidate_jobs() for plan in plans]
+    fixed = [(plan.split_jobs(), plan.curve_jobs(), plan.planted_jobs()) for plan in plans]
+    later = sum(len(jobs) for groups in fixed for jobs in groups)
     later += sum(len(plan.profile.factors) * len(CURVES) for plan in plans if "fig5" in plan.items)
-    tried = run_all([job for jobs in candidates.values() for job in jobs], store, workers, on_progress, later)
-    factors = {plan.source: plan.factor_jobs([run for run in tried if run.job.source == plan.source]) for plan in plans}
-    everything = [job for plan in plans for group in (*fixed[plan.source], factors[plan.source]) for job in group]
-    run_all(everything, store, workers, on_progress)
+    run_all([job for jobs in candidates for job in jobs], store, workers, on_progress, later)
+    factors = [plan.factor_jobs(store.all(jobs)) for plan, jobs in zip(plans, candidates, strict=True)]
+    every = [job for groups, jobs in zip(fixed, factors, strict=True) for group in (*groups, jobs) for job in group]
+    run_all(every, store, workers, on_progress)
     return [
-        Found(
-            plan,
-            splits=store.all(fixed[plan.source][0]),
-            curves=store.all(fixed[plan.source][1]),
-            factors=store.all(factors[plan.source]),
-            planted=store.all(fixed[plan.source][2]),
-        )
-        for plan in plans
+        Found(plan, store.all(splits), store.all(curves), store.all(jobs), store.all(planted))
+        for plan, (splits, curves, planted), jobs in zip(plans, fixed, factors, strict=True)
     ]
-
-
-def _write(path: Path, text: str) -> None:
-    """Beside its place, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)

@@ -1,19 +1,19 @@
-"""The sections of the report: which tables and figures stand where, and what is said with them."""
+"""The sections of the report: which tables and figures stand where, and the text around them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
 
-from aanmf.data.dataset import RatingDataset
 from aanmf.data.synthetic import ATTENTION, VALUES
+from aanmf.evaluation.significance import Ranking
 from aanmf.experiments import claims, figures, paper, tables
 from aanmf.experiments.document import Block, Figure, Heading, Table, Text
+from aanmf.experiments.jobs import dataset
 from aanmf.experiments.plan import MODELS, Found
-from aanmf.experiments.runs import dataset, versions
-from aanmf.experiments.statistics import Ranking
+from aanmf.versions import versions
 
 TITLE = "Attribute-aware Attentional Neural Matrix Factorization: the experiment rerun"
 PAPER_SAYS = {
@@ -23,9 +23,9 @@ PAPER_SAYS = {
     "4.5 % on ML-100K, 6.5 % on ML-1M.",
     "fig6": "AANMF+P stands apart from ACMF and AESR. By the paper's own numbers it does not at alpha = .05: the "
     "upper diagram.",
-    "fig7": "Action looks at gender, animation at age, occupation is always the darkest row. White is high.",
+    "fig7": "Action weights gender most, animation age; occupation is always the darkest row. White is high.",
 }
-"""Its figures are not printed here; this is what they show."""
+"""What its figures show; they are not printed here."""
 
 
 def report_blocks(found: Sequence[Found], folder: Path, command: str) -> tuple[list[Block], list[claims.Claim]]:
@@ -37,22 +37,18 @@ def report_blocks(found: Sequence[Found], folder: Path, command: str) -> tuple[l
         command: what to note as the report's origin.
     """
     items = set(found[0].plan.items)
-    sets = {each.plan.source: dataset(each.plan.source) for each in found}
-    names = {source: paper.NAMES.get(source, source) for source in sets}
     blocks: list[Block] = [Heading(TITLE, 1), *_preface(found, command)]
     if items & {"table1", "table2", "table3"}:
-        blocks += [Heading("Data"), *_data(items, sets)]
+        blocks += [Heading("Data"), *_data(items, found)]
     if items & {"fig4", "fig5"}:
         blocks.append(Heading("RQ1: against the traditional attribute-aware models"))
-        for each in found:
-            blocks += _against_traditional(each, names[each.plan.source], folder)
+        blocks += [block for each in found for block in _against_traditional(each, folder)]
     if items & {"table4", "table5", "fig6"}:
-        blocks += [Heading("RQ2: against other methods"), *_against_others(found, names, folder)]
+        blocks += [Heading("RQ2: against other methods"), *_against_others(items, found, folder)]
     if "fig7" in items:
         blocks.append(Heading("RQ3: what the attention shows"))
-        for each in found:
-            blocks += _attention(each, names[each.plan.source], folder)
-    examined = [claim for each in found for claim in claims.examine(each, names[each.plan.source], planted())]
+        blocks += [block for each in found for block in _attention(each, folder)]
+    examined = [claim for each in found for claim in claims.examine(each, _name(each), planted())]
     printed, by_rule = papers_rankings()
     examined.append(claims.the_papers_own(by_rule, printed))
     examined.sort(key=lambda claim: claim.question)
@@ -71,6 +67,10 @@ def planted() -> pl.DataFrame:
     return pl.DataFrame(rows).sort("genres")
 
 
+def _name(found: Found) -> str:
+    return paper.NAMES.get(found.plan.source, found.plan.source)
+
+
 def _preface(found: Sequence[Found], command: str) -> list[Block]:
     profile = found[0].plan.profile
     made = f"Made by `{command}`; " if command else "Made with "
@@ -85,12 +85,13 @@ def _preface(found: Sequence[Found], command: str) -> list[Block]:
     limits = ", ".join(f"{most} {name}" for name, most in profile.limits.items())
     quick = (
         f"*This is a quick report*: {profile.splits} splits, at most {limits}. It shows that everything works; for "
-        "figures to rely on leave out `--quick`."
+        "reliable results leave out `--quick`."
     )
     return [*([Text(quick)] if profile.name == "quick" else []), Text("", notes)]
 
 
-def _data(items: set[str], sets: Mapping[str, RatingDataset]) -> list[Block]:
+def _data(items: set[str], found: Sequence[Found]) -> list[Block]:
+    sets = {each.plan.source: dataset(each.plan.source) for each in found}
     blocks: list[Block] = [tables.data_table(sets)] if "table1" in items else []
     for source, data in sets.items():
         blocks += [tables.attribute_table(source, data)] if "table2" in items else []
@@ -98,8 +99,8 @@ def _data(items: set[str], sets: Mapping[str, RatingDataset]) -> list[Block]:
     return blocks
 
 
-def _against_traditional(found: Found, name: str, folder: Path) -> list[Block]:
-    blocks: list[Block] = []
+def _against_traditional(found: Found, folder: Path) -> list[Block]:
+    name, strengths, blocks = _name(found), found.plan.profile.strengths, list[Block]()
     if found.curves:
         figures.learning_curves(name, found.curves, folder)
         caption = (
@@ -110,10 +111,10 @@ def _against_traditional(found: Found, name: str, folder: Path) -> list[Block]:
         blocks.append(Figure(f"fig4-{figures.slug(name)}", caption, PAPER_SAYS["fig4"]))
     if found.factors:
         figures.factor_curves(name, found.factors, folder)
-        strengths = ", ".join(f"{strength:g}" for strength in found.plan.profile.strengths)
+        multiples = ", ".join(f"{strength:g}" for strength in strengths)
         chosen = (
-            f"l2 was chosen for each on validation ratings, among {strengths} times the tuned one."
-            if len(found.plan.profile.strengths) > 1
+            f"l2 was chosen for each on validation ratings, among {multiples} times the tuned one."
+            if len(strengths) > 1
             else "All other settings stay as tuned; with other numbers of factors another l2 may suit better."
         )
         caption = f"Figure 5, {name}. Test error against the number of latent factors, split seed 0. {chosen}"
@@ -121,20 +122,17 @@ def _against_traditional(found: Found, name: str, folder: Path) -> list[Block]:
     return blocks
 
 
-def _against_others(found: Sequence[Found], names: Mapping[str, str], folder: Path) -> list[Block]:
-    items, blocks = set(found[0].plan.items), list[Block]()
-    if "table4" in items:
-        blocks += [tables.accuracy_table(each, names[each.plan.source]) for each in found]
+def _against_others(items: set[str], found: Sequence[Found], folder: Path) -> list[Block]:
+    blocks: list[Block] = [tables.accuracy_table(each, _name(each)) for each in found if "table4" in items]
     printed, by_rule = papers_rankings()
-    rows = [row for each in found for row in zip(*(each.errors()[model] for model in MODELS), strict=True)]
-    ours = Ranking.of_errors(MODELS, rows)
-    described = ", ".join(f"{each.plan.profile.splits} of {names[each.plan.source]}" for each in found)
+    rmse = [each.scores("rmse") for each in found]
+    ours = Ranking.of_errors(MODELS, [row for scores in rmse for row in zip(*map(scores.get, MODELS), strict=True)])
+    described = ", ".join(f"{each.plan.profile.splits} of {_name(each)}" for each in found)
     if "table5" in items:
         blocks += [tables.paper_rank_table(printed, by_rule), tables.rank_table(ours, described)]
-        for each in found:
+        for each, scores in zip(found, rmse, strict=True):
             for model in ("aanmf+p", "aanmf++"):
-                source = each.plan.source
-                blocks.append(tables.contrast_table(source, names[source], each.errors(), model))
+                blocks.append(tables.contrast_table(each.plan.source, _name(each), scores, model))
     if "fig6" in items:
         panels = {
             "The paper's ranks: data sets and metrics, 4 rows": printed,
@@ -149,22 +147,24 @@ def _against_others(found: Sequence[Found], names: Mapping[str, str], folder: Pa
     return blocks
 
 
-def _attention(found: Found, name: str, folder: Path) -> list[Block]:
-    synthetic = found.plan.source.startswith("synthetic")
-    caption = (
-        "Mean attention on the attributes of users by genre, over the test ratings of each fit (an item of several "
-        "genres counts for each) and over fits, with the standard deviation between fits. White is high."
+def _attention(found: Found, folder: Path) -> list[Block]:
+    name, truth = _name(found), planted()
+    figures.attention_maps(
+        name, found.attention(), folder, truth if found.plan.source.startswith("synthetic") else None
     )
-    figures.attention_maps(name, found.attention(), folder, planted() if synthetic else None)
-    blocks: list[Block] = [Figure(f"fig7-{figures.slug(name)}", f"Figure 7, {name}. {caption}", PAPER_SAYS["fig7"])]
+    caption = (
+        f"Figure 7, {name}. Mean attention on the attributes of users by genre, over the test ratings of each fit (an "
+        "item of several genres counts for each) and over fits, with the standard deviation between fits. White is "
+        "high."
+    )
+    blocks: list[Block] = [Figure(f"fig7-{figures.slug(name)}", caption, PAPER_SAYS["fig7"])]
     if found.planted:
-        title = "synthetic ratings"
-        figures.attention_maps(title, found.planted, folder, planted())
+        figures.attention_maps("synthetic ratings", found.planted, folder, truth)
         caption = (
             "Figure 7, synthetic ratings. How far such a map can be trusted: AANMF on ratings that were drawn with a "
             "known attention, above, and what it found, below."
         )
-        blocks.append(Figure(f"fig7-{figures.slug(title)}", caption))
+        blocks.append(Figure("fig7-synthetic-ratings", caption))
     return blocks
 
 

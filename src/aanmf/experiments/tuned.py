@@ -6,7 +6,6 @@ A file holds the settings, as `aanmf train --config` takes them, and a table `[t
 from __future__ import annotations
 
 import json
-import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from aanmf.errors import ConfigError
+from aanmf.storage import replace_file
 
 FOLDER = Path(__file__).parent / "settings"
 """The files that come with the library: FOLDER / data set / model.toml."""
@@ -31,7 +31,7 @@ class Tuned:
         """From a file.
 
         Raises:
-            ConfigError: it is not there, or not TOML.
+            ConfigError: the file is missing, or not TOML.
         """
         try:
             document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
@@ -43,13 +43,11 @@ class Tuned:
         return cls(document, tuning)
 
     def write(self, path: str | Path) -> Path:
-        """To a file, which is replaced at once if it is there; values of None are left out (the default)."""
+        """To a file, replacing an older one; values of None (the default) are left out."""
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lines = [*_lines(self.settings), "", "[tuning]", *_lines(self.tuning)]
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        beside.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        return beside.replace(path)
+        with replace_file(path, "w", encoding="utf-8") as file:
+            file.write("\n".join([*_lines(self.settings), "", "[tuning]", *_lines(self.tuning), ""]))
+        return path
 
 
 def tuned_settings(source: str, model: str, folder: Path | None = None) -> Tuned:
@@ -58,7 +56,7 @@ def tuned_settings(source: str, model: str, folder: Path | None = None) -> Tuned
     Args:
         source: name of the data set; `synthetic:N` counts as `synthetic`.
         model: by name.
-        folder: in place of the files that come with the library.
+        folder: instead of the files that come with the library.
     """
     path = (folder or FOLDER) / source.partition(":")[0] / f"{model}.toml"
     return Tuned.read(path) if path.exists() else Tuned()
