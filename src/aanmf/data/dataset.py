@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -108,6 +110,35 @@ class EntityTable:
     def label(self, row: int) -> str:
         """What a person reads: the label where there is one, else the id."""
         return self.labels[row] if self.labels else self.ids.ids[row]
+
+    def to_parquet(self) -> bytes:
+        """The whole table as a Parquet file: columns `id`, `label` and `attributes`; declarations in its metadata."""
+        frame = pl.DataFrame({"id": pl.Series(self.ids.ids, dtype=pl.String)})
+        if self.labels is not None:
+            frame = frame.with_columns(label=pl.Series(self.labels, dtype=pl.String))
+        if self.attributes:
+            frame = frame.with_columns(attributes=self.columns.to_struct())
+        about = {"attributes": [each.model_dump(mode="json") for each in self.attributes], "notices": self.notices}
+        buffer = io.BytesIO()
+        frame.write_parquet(buffer, metadata={"aanmf": json.dumps(about)})
+        return buffer.getvalue()
+
+    @classmethod
+    def from_parquet(cls, content: bytes) -> EntityTable:
+        """The table that `to_parquet` wrote.
+
+        Raises:
+            DataError: the bytes are no such file.
+        """
+        try:
+            frame = pl.read_parquet(io.BytesIO(content))
+            about = json.loads(pl.read_parquet_metadata(io.BytesIO(content))["aanmf"])
+            declared = tuple(Attribute.model_validate(each) for each in about["attributes"])
+        except (pl.exceptions.PolarsError, KeyError, ValueError) as error:
+            raise DataError(f"not a table of users or items written by this library ({error})") from None
+        columns = frame["attributes"].struct.unnest() if declared else pl.DataFrame()
+        labels = tuple(frame["label"]) if "label" in frame.columns else None
+        return cls(Vocabulary(frame["id"]), columns, declared, labels, tuple(about["notices"]))
 
 
 @dataclass(frozen=True)
