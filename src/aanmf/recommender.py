@@ -7,34 +7,29 @@ from dataclasses import replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, TypeVar, cast
 
-import numpy as np
 import polars as pl
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from aanmf.contract import ModelConfig, RatingModule, TrainingData
-from aanmf.data.attributes import AttributeSet
 from aanmf.data.dataset import RatingDataset
-from aanmf.data.schema import Kind
 from aanmf.data.stream import StreamedDataset
-from aanmf.errors import ConfigError, DataError, ModelFolderError, NotFittedError, UnknownIdError
-from aanmf.explanation import explain_pair, mean_attention
+from aanmf.errors import ConfigError, DataError, ModelFolderError, NotFittedError
+from aanmf.explanation import Explanation, attention_map, explain_pair
 from aanmf.fitted import Fitted
 from aanmf.metrics import Scores, score
 from aanmf.models.catalog import CATALOG, CLASSES, ModelSpec, load_object, spec_of, with_capability
-from aanmf.ranking import top_items, top_items_of_all
+from aanmf.predictor import Floats, NewRatings, Predictor, User
+from aanmf.ranking import ListOptions, make_all_lists, make_lists
 from aanmf.storage import read_folder, read_manifest, write_folder
 from aanmf.training.checkpoint import Checkpoints
 from aanmf.training.distributed import Ranks
 from aanmf.training.log import OnEpoch, TrainingLog
-from aanmf.training.predict import pick_device, predict_pairs
+from aanmf.training.predict import pick_device
 
 Ids = str | int | Sequence[str | int]
-NewRatings = Mapping[str, float] | Mapping[int, float]
-"""Ratings given since training, by item id."""
+Part = TypeVar("Part", RatingModule, Fitted)
+_TEXT = {"user", "item", "fallback"}
 
 
 class Recommender:
@@ -60,28 +55,42 @@ class Recommender:
         self.config = self.spec.config_type.of(settings)
         self._module: RatingModule | None = None
         self._fitted: Fitted | None = None
+        self._predictor: Predictor | None = None
 
     def __repr__(self) -> str:
         changed = {name: value for name, value in self.config if value != type(self.config).model_fields[name].default}
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
 
     def get_params(self) -> dict[str, Any]:
-        """All settings by name."""
+        """All settings by name, as they were asked for; what `fit` chose is in `chosen_`."""
         return self.config.model_dump()
+
+    @property
+    def chosen_(self) -> dict[str, Any]:
+        """The settings that `fit` chose on held-out ratings, by name; empty where all were given."""
+        return dict(self.fitted_.training_log.chosen)
 
     @property
     def module_(self) -> RatingModule:
         """The trained torch module."""
-        if self._module is None:
-            raise NotFittedError(f"this {type(self).__name__} has learned nothing yet: call fit, or load a saved one")
-        return self._module
+        return self._learned(self._module)
 
     @property
     def fitted_(self) -> Fitted:
-        """What `fit` learned beside the module."""
-        if self._fitted is None:
+        """What `fit` learned besides the module."""
+        return self._learned(self._fitted)
+
+    @property
+    def predictor_(self) -> Predictor:
+        """What predicts: the module and `fitted_` together."""
+        if self._predictor is None:
+            self._predictor = Predictor(self.spec, self.module_, self.fitted_)
+        return self._predictor
+
+    def _learned(self, part: Part | None) -> Part:
+        if part is None:
             raise NotFittedError(f"this {type(self).__name__} has learned nothing yet: call fit, or load a saved one")
-        return self._fitted
+        return part
 
     @property
     def is_fitted(self) -> bool:
@@ -119,7 +128,7 @@ class Recommender:
         fitted = Fitted.of(data)
         training = replace(fitted.training, links=self.config.read_links(data.users.ids))
         module, training_log = self._train(training, on_epoch, checkpoints, spread_rows)
-        self._module, self._fitted = module, replace(fitted, training_log=training_log)
+        self._module, self._fitted, self._predictor = module, replace(fitted, training_log=training_log), None
         if training_log.interrupted:
             raise KeyboardInterrupt
         return self
@@ -158,14 +167,8 @@ class Recommender:
             ConfigError: an interval is asked of a model that has none.
         """
         user_ids, item_ids = _pairs(users, items)
-        fitted = self.fitted_
-        user, item = fitted.user_positions(user_ids), fitted.item_positions(item_ids)
-        columns: dict[str, object] = {"user": user_ids, "item": item_ids, "rating": self._score(user, item)}
-        if interval is not None:
-            columns |= self._interval(user, item, None, interval)
-        columns["fallback"] = fitted.fallbacks(user_ids, item_ids)
-        strings = {"user": pl.String, "item": pl.String, "fallback": pl.String}
-        return pl.DataFrame(columns, schema_overrides=strings)
+        found, fallbacks = self.predictor_.predict(user_ids, item_ids, interval)
+        return _table({"user": user_ids, "item": item_ids, **found, "fallback": fallbacks})
 
     def predict_for(
         self,
@@ -176,14 +179,9 @@ class Recommender:
     ) -> pl.DataFrame:
         """Predicts the ratings of a new user, known by attributes and a few ratings; see `recommend_for`, `predict`."""
         _, item_ids = _pairs("", items)
-        fitted, sets = self.fitted_, self._new_user(attributes)
-        item = fitted.item_positions(item_ids)
-        every = self._of_every_item(len(fitted.users), sets, ratings, interval)
-        alone = self._of_pairs(len(fitted.users), np.array([len(fitted.items)]), sets, interval)  # an unknown item
-        columns = {name: np.append(each.numpy(), alone[name])[item] for name, each in every.items()}
-        fallback = [None if known < len(fitted.items) else "unknown item" for known in item]
-        table = {"item": item_ids, **columns, "fallback": fallback}
-        return pl.DataFrame(table, schema_overrides={"item": pl.String, "fallback": pl.String})
+        profile = self.predictor_.profile(attributes, ratings)
+        found, fallbacks = self.predictor_.predict_for(profile, item_ids, interval)
+        return _table({"item": item_ids, **found, "fallback": fallbacks})
 
     def evaluate(self, data: RatingDataset) -> Scores:
         """RMSE and MAE over all ratings of `data`, matched by id.
@@ -192,19 +190,9 @@ class Recommender:
         """
         return score(self.predict_data(data), data.rating)
 
-    def predict_data(self, data: RatingDataset) -> NDArray[np.float32]:
+    def predict_data(self, data: RatingDataset) -> Floats:
         """Predictions (n,) for the pairs of a data set, clipped to the scale; new users by their attributes."""
-        fitted = self.fitted_
-        known = fitted.users.index(data.users.ids.ids)[data.user]
-        item = fitted.item_positions(data.items.ids.ids)[data.item]
-        predicted = np.empty(len(data), np.float32)
-        old, new = known >= 0, known < 0
-        predicted[old] = self._score(known[old], item[old])
-        if new.any():
-            sets = fitted.user_encoder.transform(data.users).to(self._device)
-            rows = sets.rows(torch.as_tensor(data.user[new], device=self._device))
-            predicted[new] = self._score(np.full(int(new.sum()), len(fitted.users)), item[new], rows)
-        return predicted
+        return self.predictor_.predict_data(data)
 
     def recommend(
         self,
@@ -236,14 +224,7 @@ class Recommender:
             DataError: a rating that is not a number on the scale.
             ConfigError: an interval is asked of a model that has none.
         """
-        position = int(self.fitted_.users.index([user])[0])
-        if position < 0:
-            raise UnknownIdError(
-                f"user {str(user)!r} is not in the training data; for a new user give attributes (recommend_for)"
-            )
-        train = self.fitted_.training.train
-        rated = train.item[train.user == position]
-        return self._best(position, None, n, ratings, by, interval, rated=None if seen else rated, unrated=unrated)
+        return self._list(user, ratings, ListOptions(n, by, interval, seen, unrated))
 
     def recommend_for(
         self,
@@ -265,9 +246,11 @@ class Recommender:
         Raises:
             SchemaError: an attribute or a value that the model does not know; the message lists those it knows.
         """
-        none = torch.zeros(0, dtype=torch.int64)
-        sets = self._new_user(attributes)
-        return self._best(len(self.fitted_.users), sets, n, ratings, by, interval, rated=none, unrated=unrated)
+        return self._list(attributes, ratings, ListOptions(n, by, interval, unrated=unrated))
+
+    def _list(self, user: User, ratings: NewRatings | None, options: ListOptions) -> pl.DataFrame:
+        (found,) = make_lists(self.predictor_, [self.predictor_.profile(user, ratings)], options)
+        return found.table()
 
     def recommend_all(self, n: int = 10, *, seen: bool = False, unrated: bool = False) -> Iterator[pl.DataFrame]:
         """The n best items of every user of the training data, in blocks of users: `user`, `item`, `rating`.
@@ -275,10 +258,10 @@ class Recommender:
         Args:
             n, seen, unrated: as for `recommend`.
         """
-        return top_items_of_all(self.fitted_, self.module_, n, seen=seen, unrated=unrated)
+        return make_all_lists(self.predictor_, ListOptions(n, seen=seen, unrated=unrated))
 
-    def explain(self, user: str | int | Mapping[str, object], item: str | int) -> pl.DataFrame:
-        """What the model looked at for one prediction.
+    def explain(self, user: User, item: str | int) -> pl.DataFrame:
+        """What one prediction rests on.
 
         Args:
             user: an id, or the attributes of a new user.
@@ -292,19 +275,11 @@ class Recommender:
         Raises:
             UnknownIdError: an id that the model has not seen.
         """
-        fitted = self.fitted_
-        position = int(fitted.items.index([item])[0])
-        if position < 0:
-            raise UnknownIdError(f"item {str(item)!r} is not in the training data")
-        if isinstance(user, Mapping):
-            u, sets = len(fitted.users), self._new_user(user)
-        else:
-            u = int(fitted.users.index([user])[0])
-            if u < 0:
-                raise UnknownIdError(f"user {str(user)!r} is not in the training data; give attributes in its place")
-            row = torch.tensor([u], device=self._device)
-            sets = fitted.training.users.to(self._device).rows(row)
-        return explain_pair(self.module_, fitted.user_encoder, u, position, sets)
+        return self.explain_rating(user, item).attributes
+
+    def explain_rating(self, user: User, item: str | int) -> Explanation:
+        """The predicted rating and what it rests on; see `explain`."""
+        return explain_pair(self.predictor_, self.predictor_.profile(user), item)
 
     def attention_map(self, data: RatingDataset, by: str = "genres") -> pl.DataFrame:
         """Mean attention on each user attribute, by the value of an item attribute, over the ratings of `data`.
@@ -318,18 +293,7 @@ class Recommender:
             ConfigError: the model has no attention.
             DataError: `by` is not a categorical or multi-valued attribute of the items.
         """
-        if data.items.attribute(by).kind not in (Kind.CATEGORICAL, Kind.MULTIVALUED):
-            raise DataError(
-                f"attention by {by!r}: a {data.items.attribute(by).kind} attribute has no values to group by"
-            )
-        fitted = self.fitted_
-        user = fitted.user_positions(data.users.ids.ids)[data.user]
-        item = fitted.item_positions(data.items.ids.ids)[data.item]
-        mean = mean_attention(self.module_, fitted.user_encoder, fitted.training.users, user, item)
-        names = fitted.user_encoder.names
-        table = pl.DataFrame({by: data.items.columns[by][data.item], **dict(zip(names, mean.T, strict=True))})
-        table = table.explode(by) if table[by].dtype.is_nested() else table
-        return table.drop_nulls(by).group_by(by).agg(*[pl.col(n).mean() for n in names], pl.len().alias("n")).sort(by)
+        return attention_map(self.predictor_, data, by)
 
     # ------------------------------------------------------------------ on disk
 
@@ -342,7 +306,7 @@ class Recommender:
         fitted = self.fitted_
         write_folder(
             path,
-            about={"model": self.spec.name, "aanmf": _version()},
+            about={"model": self.spec.name, "aanmf": library_version()},
             documents={"config": self.get_params(), **fitted.documents()},
             tensors={"weights": self.module_.state_dict(), "data": fitted.tensors()},
             files=fitted.files(),
@@ -360,8 +324,9 @@ class Recommender:
             raise ModelFolderError(
                 f"{path} holds a model of kind {manifest.get('model')!r}, not {cls.spec.name!r}; use load_model"
             )
-        needed = {"config", "users", "items", "encoders", "training", "weights", "data"}
-        if lacking := sorted(needed - set(documents) - set(tensors)):
+        needed = ("config", "data", "encoders", "items", "training", "users", "weights")
+        named = {Path(name).stem for name in cast("dict[str, str]", manifest["sha256"])}
+        if lacking := [name for name in needed if name not in named]:
             raise ModelFolderError(f"{path}: the manifest does not name {lacking[0]}; save the model again")
         model = cls(**documents["config"])
         model._fitted = Fitted.restored(documents, tensors["data"], Path(path))
@@ -372,111 +337,16 @@ class Recommender:
         except RuntimeError as error:
             made = manifest.get("aanmf", "an unknown version")
             raise ModelFolderError(
-                f"{path}: its weights do not fit {cls.spec.name!r} of aanmf {_version()}; the folder was written by "
-                f"{made}: train again, or use that version"
+                f"{path}: its weights do not fit {cls.spec.name!r} of aanmf {library_version()}; the folder was "
+                f"written by {made}: train again, or use that version"
             ) from error
         model._module = module.to(pick_device(device)).eval()
         return model
 
-    # ------------------------------------------------------------------ within
 
-    @property
-    def _device(self) -> torch.device:
-        return next(self.module_.parameters()).device
-
-    def _tensor(self, array: NDArray[np.int64]) -> Tensor:
-        return torch.as_tensor(array, device=self._device)
-
-    def _score(
-        self, user: NDArray[np.int64], item: NDArray[np.int64], sets: AttributeSet | None = None
-    ) -> NDArray[np.float32]:
-        """Clipped predictions of positions (unknown ones already replaced)."""
-        low, high = self.fitted_.training.scale
-        predicted = predict_pairs(self.module_, self._tensor(user), self._tensor(item), sets)
-        return predicted.clamp(low, high).cpu().numpy()
-
-    def _new_user(self, attributes: Mapping[str, object]) -> AttributeSet:
-        return self.fitted_.user_encoder.transform_one(attributes).to(self._device)
-
-    def _interval(
-        self, user: NDArray[np.int64], item: NDArray[np.int64], sets: AttributeSet | None, coverage: float
-    ) -> dict[str, NDArray[np.float32]]:
-        """`low` and `high` of pairs of positions."""
-        if not 0 < coverage < 1:
-            raise ConfigError(f"interval={coverage}: give a probability between 0 and 1, such as 0.9")
-        with torch.no_grad():
-            bounds = self.module_.interval(self._tensor(user), self._tensor(item), coverage, sets)
-        if bounds is None:
-            raise ConfigError(f"{self.spec.name} gives no intervals; aanmf++ does")
-        return {
-            name: bound.clamp(*self.fitted_.training.scale).cpu().numpy()
-            for name, bound in zip(("low", "high"), bounds, strict=True)
-        }
-
-    @torch.no_grad()
-    def _folded_in(self, user: int, sets: AttributeSet | None, ratings: NewRatings) -> Tensor:
-        """Scores (n_items,) for a user with new ratings."""
-        item, rating = self._new_ratings(ratings)
-        return self.module_.fold_in(user, sets, item, rating)
-
-    def _new_ratings(self, ratings: NewRatings) -> tuple[Tensor, Tensor]:
-        item = self.fitted_.items.index(list(ratings))
-        low, high = self.fitted_.training.scale
-        for (one, value), position in zip(ratings.items(), item, strict=True):
-            if position < 0:
-                raise UnknownIdError(f"ratings: item {str(one)!r} is not in the training data")
-            if not (isinstance(value, int | float) and low <= value <= high):
-                raise DataError(f"ratings: {value!r} for item {str(one)!r} is not a number from {low:g} to {high:g}")
-        return self._tensor(item), torch.tensor([float(each) for each in ratings.values()], device=self._device)
-
-    def _best(
-        self,
-        user: int,
-        sets: AttributeSet | None,
-        n: int,
-        ratings: NewRatings | None,
-        by: Literal["rating", "low"],
-        interval: float | None,
-        *,
-        rated: Tensor | None,
-        unrated: bool,
-    ) -> pl.DataFrame:
-        """The n best items of one user; those in `rated` (and in `ratings`) are left out unless it is None."""
-        if by not in ("rating", "low"):
-            raise ConfigError(f"by={by!r}: give 'rating' or 'low'")
-        coverage = 0.9 if by == "low" and interval is None else interval
-        shown = self._of_every_item(user, sets, ratings, coverage)
-        hidden = [] if rated is None else [rated, self._new_ratings(ratings or {})[0].cpu()]
-        return top_items(self.fitted_, shown, by, n, hidden, unrated)
-
-    @torch.no_grad()
-    def _of_every_item(
-        self, user: int, sets: AttributeSet | None, ratings: NewRatings | None, interval: float | None
-    ) -> dict[str, Tensor]:
-        """`rating` (n_items,) of one user, with an interval `low` and `high`.
-
-        Around a prediction that rests on new ratings the interval is as wide as without them: rather too wide.
-        """
-        scale = self.fitted_.training.scale
-        if ratings:
-            scores = self._folded_in(user, sets, ratings)
-        else:
-            (_, (scores,)), *_ = self.module_.catalogue(torch.tensor([user], device=self._device), sets)
-        rating = scores.clamp(*scale).cpu()
-        if interval is None:
-            return {"rating": rating}
-        alone = self._of_pairs(user, np.arange(len(self.fitted_.items)), sets, interval)
-        moved = {side: rating + torch.as_tensor(alone[side] - alone["rating"]) for side in ("low", "high")}
-        return {"rating": rating, **{side: bound.clamp(*scale) for side, bound in moved.items()}}
-
-    def _of_pairs(
-        self, user: int, item: NDArray[np.int64], sets: AttributeSet | None, interval: float | None
-    ) -> dict[str, NDArray[np.float32]]:
-        """`rating` (n,) of one user and n items, with an interval `low` and `high`."""
-        users = np.full(len(item), user)
-        same = None if sets is None else sets.rows(torch.zeros(len(item), dtype=torch.int64, device=self._device))
-        bounds = {} if interval is None else self._interval(users, item, same, interval)
-        return {"rating": self._score(users, item, same), **bounds}
+def _table(columns: Mapping[str, object]) -> pl.DataFrame:
+    """A table whose ids and words are text, also where it has no rows."""
+    return pl.DataFrame(columns, schema_overrides={name: pl.String for name in columns.keys() & _TEXT})
 
 
 def _pairs(users: Ids, items: Ids) -> tuple[list[str], list[str]]:
@@ -493,7 +363,8 @@ def _pairs(users: Ids, items: Ids) -> tuple[list[str], list[str]]:
     return left, right
 
 
-def _version() -> str:
+def library_version() -> str:
+    """The version of this library, or `unknown` where it is not installed."""
     try:
         return version("aanmf")
     except PackageNotFoundError:

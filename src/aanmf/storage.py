@@ -58,7 +58,7 @@ def write_folder(
     about: Json,
     documents: Mapping[str, Json],
     tensors: Mapping[str, Mapping[str, Tensor]],
-    files: Mapping[str, Path] | None = None,
+    files: Mapping[str, Path | bytes] | None = None,
 ) -> None:
     """Writes a model folder beside its target and renames it into place, replacing an older model there.
 
@@ -67,7 +67,7 @@ def write_folder(
         about: what goes into the manifest beside format and checksums.
         documents: JSON files by name, without suffix.
         tensors: safetensors files by name, without suffix.
-        files: files to copy, by their name in the folder; they are not read by `read_folder`, only checked.
+        files: other files by name: their content, or where to copy it from. `read_folder` only checks them.
 
     Raises:
         ModelFolderError: something that is not a model stands at `path`.
@@ -84,9 +84,14 @@ def write_folder(
         contents = {f"{name}.json": _json(document) for name, document in documents.items()}
         for name, group in tensors.items():
             contents[f"{name}.safetensors"] = save({key: t.detach().cpu().contiguous() for key, t in group.items()})
-        sums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+        copied: dict[str, Path] = {}
         for name, source in (files or {}).items():
-            sums[name] = _copy_through(source, new / name)
+            if isinstance(source, bytes):
+                contents[name] = source
+            else:
+                copied[name] = source
+        sums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+        sums |= {name: _copy_through(source, new / name) for name, source in copied.items()}
         contents[MANIFEST] = _json({"format": FORMAT, **about, "sha256": sums})
         for name, content in contents.items():
             _write_through(new / name, content)

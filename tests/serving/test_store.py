@@ -190,8 +190,8 @@ def test_training_data_with_stored_ratings(folder: Path) -> None:
     assert (added, len(data), len(data.users)) == (2, 601, 43)
     assert data.rating[0] == (1.0 if r > 2 else 5.0)
     assert data.users.ids.ids[data.user[-1]] == "newcomer"
-    slots = fitted.user_encoder.transform(data.users)
-    names = fitted.user_encoder.names
+    slots = fitted.users.encoder.transform(data.users)
+    names = fitted.users.encoder.names
     assert names == data.users.names
     for name in names:  # the same groups, labels and vectors as those the model has learned
         assert data.users.columns[name][-1] is None
@@ -217,7 +217,7 @@ def test_update(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert (found["updated"], found["new_ratings"], found["ratings"], found["users"]) == (True, 5, 605, 43)
     new, old = load_model(mine), load_model(folder)
     assert new.get_params() == old.get_params()
-    assert new.fitted_.item_labels == old.fitted_.item_labels
+    assert new.fitted_.items.labels == old.fitted_.items.labels
     assert not set(new.recommend("newcomer", n=21)["item"]) & {f"i{n}" for n in range(5)}
     assert main(["update", str(mine), "--from", url]) == 0  # all of them are learned
     assert "stays as it is" in " ".join(capsys.readouterr().out.split())

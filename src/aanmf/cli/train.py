@@ -191,8 +191,9 @@ def figures(model: Recommender, seconds: float) -> dict[str, Any]:
         "ratings": len(fitted.training.train),
         "users": fitted.training.n_users,
         "items": fitted.training.n_items,
-        "attributes": fitted.user_encoder.names,
+        "attributes": fitted.users.encoder.names,
         "epochs": history.best_epoch,
+        "chosen": model.chosen_,
         "train_rmse": math.sqrt(history.epochs[-1].train_mse),
         "validation_rmse": math.sqrt(min(valid)) if valid else None,
         "fit_seconds": seconds,
@@ -209,6 +210,11 @@ def _report(found: dict[str, Any], as_json: bool) -> None:
         ("learned from", f"{found['ratings']:,} ratings of {found['items']:,} items by {found['users']:,} users"),
         ("user attributes", ", ".join(found["attributes"]) or "none"),
         ("epochs", found["epochs"]),
+        *(
+            [("chosen by fit", ", ".join(f"{name} {value:g}" for name, value in found["chosen"].items()))]
+            if found["chosen"]
+            else []
+        ),
         ("RMSE, training", found["train_rmse"]),
         ("RMSE, validation", found["validation_rmse"]),
         *([("went on from", found["resumed_from"])] if found["resumed_from"] else []),

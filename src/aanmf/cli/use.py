@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -141,7 +142,7 @@ def explain(
     known = read_attributes(attributes) if attributes is not None else None
     if (user is None) == (known is None):
         raise ConfigError("explain needs either --user ID or --attributes NAME=VALUE,...")
-    found = explanation(load_model(folder), user if known is None else known, item)
+    found = explanation(load_model(folder), str(user) if known is None else known, item)
     if as_json:
         emit(found)
         return
@@ -150,15 +151,12 @@ def explain(
         notice(found["fallback"])
 
 
-def explanation(model: Recommender, user: str | Mapping[str, object] | None, item: str) -> dict[str, Any]:
-    """Prediction and explanation of one pair, as plain values; the user by id or by attributes."""
-    new = user if isinstance(user, Mapping) else None
-    attributes = model.explain(str(user) if new is None else new, item)
-    predicted = model.predict(str(user), item) if new is None else model.predict_for(new, item)
-    about = {"user": user if new is None else None, "given": new and dict(new), **predicted.row(0, named=True)}
-    labels = model.fitted_.item_labels
-    label = labels[int(model.fitted_.items.index([item])[0])] if labels else None
-    return {**about, "label": label, "attributes": attributes.to_dicts()}
+def explanation(model: Recommender, user: str | Mapping[str, object], item: str) -> dict[str, Any]:
+    """Prediction and explanation of one pair as JSON values; the user by id or by attributes."""
+    found = model.explain_rating(user, item)
+    new = isinstance(user, Mapping)
+    who = {"user": None if new else user, "given": dict(user) if new else None}
+    return {**who, **dataclasses.asdict(found), "attributes": found.attributes.to_dicts()}
 
 
 def explanation_table(found: dict[str, Any]) -> RenderableType:

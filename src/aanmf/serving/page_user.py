@@ -1,9 +1,9 @@
-"""Whom the page speaks of: a known user, or one described by attributes; and what if they were another."""
+"""The user that a page is about: one of the training data, or one described by attributes; and what-if changes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from pydantic import BaseModel
 
-from aanmf.data.attributes import AttributeSet, FittedAttribute
+from aanmf.data.attributes import AttributeEncoder, AttributeSet
 from aanmf.data.schema import Kind
-from aanmf.errors import SchemaError, UnknownIdError
-from aanmf.serving.schemas import allowed_labels
-from aanmf.serving.served import Row, ServedModel
+from aanmf.errors import SchemaError
+from aanmf.predictor import Predictor, Profile
+from aanmf.serving.model_cache import ModelCache
 
 if TYPE_CHECKING:
     from starlette.datastructures import QueryParams
@@ -25,73 +25,64 @@ PREFIX = "a."
 
 
 @dataclass(frozen=True)
-class Person:
+class PageUser:
     """A user of the training data by id, or a new one by attributes."""
 
-    user: str | None
+    id: str | None
     attributes: Mapping[str, object]
 
     @property
-    def who(self) -> str | Mapping[str, object]:
+    def asked(self) -> str | Mapping[str, object]:
         """As the model takes it."""
-        return self.attributes if self.user is None else self.user
+        return self.attributes if self.id is None else self.id
 
     @property
     def title(self) -> str:
         """As a person reads it."""
-        if self.user is not None:
-            return f"user {self.user}"
+        if self.id is not None:
+            return f"user {self.id}"
         parts = [f"{name} {_words(value)}" for name, value in self.attributes.items()]
         return f"a new user ({', '.join(parts)})" if parts else "a new user, of whom nothing is known"
 
     def address(self, path: str, **more: str) -> str:
-        """The address of a page about this person."""
+        """The address of a page about this user."""
         return f"{path}?{urlencode([*self.fields(), *more.items()])}"
 
     def fields(self) -> list[tuple[str, str]]:
         """Name and value of every field that says who it is, for links and forms."""
-        if self.user is not None:
-            return [("user", self.user)]
+        if self.id is not None:
+            return [("user", self.id)]
         pairs = [("new", "1")]
         for name, value in self.attributes.items():
             pairs += [(PREFIX + name, str(each)) for each in (value if isinstance(value, list) else [value])]
         return pairs
 
 
-def read_person(query: QueryParams, served: ServedModel, attribute_model: type[BaseModel]) -> Person | None:
-    """Whom an address speaks of; None if it says nothing.
+def read_user(query: QueryParams, cache: ModelCache, attribute_model: type[BaseModel]) -> PageUser | None:
+    """The user that an address is about; None if it names none.
 
     Raises:
         UnknownIdError: no such user.
         ValidationError: an attribute or value that the model does not know.
     """
     if user := (query.get("user") or "").strip():
-        if user not in served.users.position:
-            raise UnknownIdError(f"user {user!r} is not in the training data; describe a new one instead")
-        return Person(user, {})
+        cache.fitted.users.position(user)
+        return PageUser(user, {})
     if query.get("new") is None:
         return None
-    named = [key for key in query if key.startswith(PREFIX)]
-    kinds = {each.attribute.name: each.attribute.kind for each in served.model.fitted_.user_encoder.fitted}
+    kinds = {each.attribute.name: each.attribute.kind for each in cache.fitted.users.encoder.fitted}
     given: dict[str, object] = {}
-    for key in named:
+    for key in query:
         name, values = key.removeprefix(PREFIX), [value for value in query.getlist(key) if value.strip()]
-        if values:
+        if key.startswith(PREFIX) and values:
             given[name] = values if kinds.get(name) in (Kind.MULTIVALUED, Kind.VECTOR) else values[-1]
     checked = attribute_model.model_validate(given)
-    return Person(None, checked.model_dump(by_alias=True, exclude_none=True))
+    return PageUser(None, checked.model_dump(by_alias=True, exclude_none=True))
 
 
-def choices(each: FittedAttribute) -> list[str]:
-    """What a form offers for an attribute; empty for numbers."""
-    return allowed_labels(each) if each.attribute.kind in (Kind.CATEGORICAL, Kind.MULTIVALUED) else []
-
-
-def known_of(served: ServedModel, sets: AttributeSet) -> list[tuple[str, str]]:
+def describe(encoder: AttributeEncoder, sets: AttributeSet) -> list[tuple[str, str]]:
     """Attribute and value, as a person reads them, of one user's attribute set (1, J)."""
-    encoder = served.model.fitted_.user_encoder
-    owner = encoder.slot_attributes(sets)[0]
-    labels = encoder.value_labels
+    owner, labels = encoder.slot_attributes(sets)[0], encoder.value_labels
     rows: list[tuple[str, str]] = []
     for j, each in enumerate(encoder.fitted):
         places = np.flatnonzero(owner == j)
@@ -107,33 +98,24 @@ def known_of(served: ServedModel, sets: AttributeSet) -> list[tuple[str, str]]:
     return rows
 
 
-def changed(served: ServedModel, sets: AttributeSet, name: str, value: object) -> AttributeSet:
-    """The set (1, J') with another value of one attribute, the others as they are.
+def changed(predictor: Predictor, profile: Profile, name: str, value: object) -> Profile:
+    """The same user with another value of one attribute.
 
     Raises:
         SchemaError: an attribute or value that the model does not know.
     """
-    encoder = served.model.fitted_.user_encoder
-    slots = encoder.transform_one({name: value})
+    encoder, old = predictor.users.encoder, profile.attributes
+    new = encoder.transform_one({name: value}).to(predictor.device)
     j = encoder.names.index(name)
     if encoder.fitted[j].attribute.kind is Kind.VECTOR:
         raise SchemaError(f"attribute {name!r}: vectors cannot be changed here")
-    new = slots.to(served.device)
-    kept = torch.as_tensor(encoder.slot_attributes(sets)[0] != j, device=served.device)
-    fresh = torch.as_tensor(encoder.slot_attributes(slots)[0] == j, device=served.device)
+    kept = torch.as_tensor(encoder.slot_attributes(old)[0] != j, device=predictor.device)
+    fresh = torch.as_tensor(encoder.slot_attributes(new)[0] == j, device=predictor.device)
     value_, weight, mask = (
-        torch.cat([old[:, kept], one[:, fresh]], dim=1)
-        for old, one in zip(sets.tensors()[:3], new.tensors()[:3], strict=True)
+        torch.cat([mine[:, kept], other[:, fresh]], dim=1)
+        for mine, other in zip(old.tensors()[:3], new.tensors()[:3], strict=True)
     )
-    return AttributeSet(value_, weight, mask, sets.vectors, sets.n_values)
-
-
-@torch.inference_mode()
-def ranked(served: ServedModel, user: str | None, at: int, sets: AttributeSet, n: int) -> list[Row]:
-    """The n items for a user with these attributes; what a known user has rated is left out."""
-    (_, scores), *_ = served.model.module_.catalogue(torch.tensor([at], device=served.device), sets)
-    rated = None if user is None else served.rated_by(at)
-    return served.best(scores[0].clamp(*served.scale).cpu(), n, rated)
+    return replace(profile, attributes=replace(old, value=value_, weight=weight, mask=mask), as_trained=False)
 
 
 def _words(value: object) -> str:
