@@ -49,7 +49,7 @@ def explain_pair(predictor: Predictor, profile: Profile, item: str | int) -> Exp
     Raises:
         UnknownIdError: no such item in the training data.
     """
-    at, encoder, sets = predictor.items.position(item), predictor.users.encoder, profile.attributes
+    at, encoder, sets = predictor.items.position(item), predictor.users.encoder, predictor.attributes(profile)
     present = dict(attributes_of(encoder, sets))
     owner = torch.as_tensor(encoder.slot_attributes(sets)[0])  # (J,), -1 where empty
     places = [encoder.names.index(name) for name in present]
@@ -93,7 +93,7 @@ def attention_on(predictor: Predictor, profile: Profile, item: NDArray[np.int64]
     """Attention (n, A) of one user on each attribute for n items, summed over the values of an attribute."""
     lam = predictor.attention(profile, item).double().numpy()
     encoder = predictor.users.encoder
-    return _by_attribute(lam, encoder.slot_attributes(profile.attributes), len(encoder.names))
+    return _by_attribute(lam, encoder.slot_attributes(predictor.attributes(profile)), len(encoder.names))
 
 
 def _by_attribute(lam: NDArray[np.float64], owner: NDArray[np.int64], n: int) -> NDArray[np.float64]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -149,19 +148,17 @@ class Fitted:
         return ", ".join(words) or None
 
     @cached_property
-    def _items_by_user(self) -> tuple[Tensor, Tensor]:
+    def _items_by_user(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rated items ordered by user, and where each user's items start: (n ratings,), (n_users + 2,)."""
-        train = self.training.train
-        start = np.concatenate([[0], np.cumsum(self.users.n_ratings)])
-        return train.item[torch.argsort(train.user, stable=True)].long(), torch.from_numpy(start)
+        train, start = self.training.train, np.concatenate([[0], np.cumsum(self.users.n_ratings)])
+        return train.item.numpy()[np.argsort(train.user.numpy(), kind="stable")].astype(np.int64), start
 
-    def rated_by(self, users: Tensor) -> tuple[Tensor, Tensor]:
-        """The training pairs of users at positions (b,): which of them (m,), and the item (m,); on the CPU."""
+    def rated_by(self, users: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The training pairs of users at positions (b,): which of them (m,), and the item (m,)."""
         items, start = self._items_by_user
         count = start[users + 1] - start[users]
-        row = torch.repeat_interleave(torch.arange(len(users)), count)
-        before = count.cumsum(0) - count
-        return row, items[torch.arange(len(row)) + (start[users] - before)[row]]
+        row = np.repeat(np.arange(len(users)), count)
+        return row, items[np.arange(len(row)) + (start[users] - (count.cumsum() - count))[row]]
 
     def documents(self) -> dict[str, dict[str, Any]]:
         """What a model folder keeps as JSON."""

@@ -34,16 +34,14 @@ class Profile:
 
     Attributes:
         position: in the training data; that of the unknown user for a new one.
-        attributes: (1, J).
+        attributes: (1, J) instead of those in the training data; None: the latter.
         item, rating: (m,) ratings given since training.
-        as_trained: nothing differs from the training data, neither attributes nor ratings.
     """
 
     position: int
-    attributes: AttributeSet
+    attributes: AttributeSet | None
     item: Tensor
     rating: Tensor
-    as_trained: bool
 
 
 class Predictor:
@@ -137,14 +135,24 @@ class Predictor:
         item, rating = self._new_ratings(ratings or {})
         if isinstance(user, Mapping):
             attributes = self.users.encoder.transform_one(user).to(self.device)
-            return Profile(self.users.unknown, attributes, item, rating, as_trained=False)
-        position = self.users.position(user)
-        attributes = self._attributes.rows(torch.tensor([position], device=self.device))
-        return Profile(position, attributes, item, rating, as_trained=not len(item))
+            return Profile(self.users.unknown, attributes, item, rating)
+        return Profile(self.users.position(user), None, item, rating)
+
+    def attributes(self, profile: Profile) -> AttributeSet:
+        """(1, J) of a user."""
+        if profile.attributes is not None:
+            return profile.attributes
+        return self._attributes.rows(torch.tensor([profile.position], device=self.device))
 
     @cached_property
     def _attributes(self) -> AttributeSet:
+        """Of all users, on the device."""
         return self.users.attributes.to(self.device)
+
+    @cached_property
+    def unrated(self) -> Tensor:
+        """(n_items,) which items have no training rating, on the device."""
+        return torch.from_numpy(self.items.n_ratings[:-1] == 0).to(self.device)
 
     def _new_ratings(self, ratings: NewRatings) -> tuple[Tensor, Tensor]:
         """Positions and ratings (m,), checked."""
@@ -195,13 +203,16 @@ class Predictor:
     def _repeated(self, profile: Profile, n: int) -> tuple[NDArray[np.int64], AttributeSet]:
         """Position and attributes of a user, n times."""
         zeros = torch.zeros(n, dtype=torch.int64, device=self.device)
-        return np.full(n, profile.position), profile.attributes.rows(zeros)
+        return np.full(n, profile.position), self.attributes(profile).rows(zeros)
 
     # ------------------------------------------------------------------ all items
 
     @torch.no_grad()
     def scores(self, users: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Scores of all items, in blocks of users: places in `users` (b,) on the CPU, scores (b, n_items)."""
+        """Scores of all items, in blocks of users: places in `users` (b,) on the CPU, scores (b, n_items).
+
+        The scores belong to the caller, who may overwrite them.
+        """
         if self._stored is not None:
             yield torch.arange(len(users)), torch.from_numpy(self._stored[users.numpy()])
             return
@@ -211,18 +222,20 @@ class Predictor:
     @torch.no_grad()
     def scores_of(self, profiles: Sequence[Profile]) -> Iterator[tuple[list[int], Tensor]]:
         """The same for profiles: those as trained from one pass over the catalogue, the others one by one."""
-        trained = [row for row, profile in enumerate(profiles) if profile.as_trained]
-        if trained:
-            for part, scores in self.scores(torch.tensor([profiles[row].position for row in trained])):
-                yield [trained[place] for place in part.tolist()], scores
+        as_trained: list[int] = []
         for row, profile in enumerate(profiles):
             if len(profile.item):
                 scores = self.module.fold_in(profile.position, profile.attributes, profile.item, profile.rating)
                 yield [row], scores[None]
-            elif not profile.as_trained:
+            elif profile.attributes is not None:
                 user = torch.tensor([profile.position], device=self.device)
                 ((_, scores),) = self.module.catalogue(user, profile.attributes)
                 yield [row], scores
+            else:
+                as_trained.append(row)
+        if as_trained:
+            for part, scores in self.scores(torch.tensor([profiles[row].position for row in as_trained])):
+                yield [as_trained[place] for place in part.tolist()], scores
 
     def _tensor(self, array: NDArray[np.int64]) -> Tensor:
         return torch.as_tensor(array, device=self.device)

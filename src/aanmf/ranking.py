@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Literal
 
 import numpy as np
@@ -89,7 +90,8 @@ def make_lists(predictor: Predictor, profiles: Sequence[Profile], options: ListO
         predictor.check_interval(options.coverage)
     lists: dict[int, RankedList] = {}
     for rows, scores in predictor.scores_of(profiles):
-        lists |= {row: _one_list(predictor, profiles[row], own, options) for row, own in zip(rows, scores, strict=True)}
+        some = [profiles[row] for row in rows]
+        lists |= zip(rows, _some_lists(predictor, some, scores, options), strict=True)
     return [lists[row] for row in range(len(profiles))]
 
 
@@ -97,7 +99,7 @@ def make_all_lists(predictor: Predictor, options: ListOptions) -> Iterator[pl.Da
     """Lists by rating of all users of the training data, in blocks: `user`, `item`, `rating`, best first."""
     gathered: list[tuple[Tensor, Tensor, Tensor]] = []  # of a block of users: positions (b,), scores and items (b, n)
     for users, scores in predictor.scores(torch.arange(len(predictor.users))):
-        gathered.append((users, *_best(predictor, scores, users, options)))
+        gathered.append((users, *_best(predictor, scores, users.numpy(), options)))
         if sum(len(users) for users, *_ in gathered) >= TABLE_USERS:
             yield _table(predictor, gathered)
             gathered.clear()
@@ -105,32 +107,38 @@ def make_all_lists(predictor: Predictor, options: ListOptions) -> Iterator[pl.Da
         yield _table(predictor, gathered)
 
 
-def _one_list(predictor: Predictor, profile: Profile, scores: Tensor, options: ListOptions) -> RankedList:
-    """From the scores (n_items,) of one user; an interval is computed for the items that are listed."""
+def _some_lists(
+    predictor: Predictor, profiles: Sequence[Profile], scores: Tensor, options: ListOptions
+) -> Iterator[RankedList]:
+    """From the scores (b, n_items) of b users; an interval is computed for the items that are listed."""
     order, coverage = scores, options.coverage
     if coverage is not None and options.by == "low":
-        rating = scores.clamp(*predictor.scale).cpu().numpy()
-        order = torch.from_numpy(predictor.around(profile, np.arange(len(scores)), rating, coverage)["low"])
-    if not options.seen:
-        order = order.index_fill(0, profile.item.to(order.device), -torch.inf)
-    (best,), (items,) = _best(predictor, order[None], torch.tensor([profile.position]), options)
-    items = items[best > -torch.inf].cpu()
-    rating, item = scores.cpu()[items].clamp(*predictor.scale).numpy(), items.numpy()
-    interval = {} if coverage is None else predictor.around(profile, item, rating, coverage)
-    return RankedList(predictor.items, item, {"rating": rating, **interval})
+        every, rating = np.arange(scores.shape[1]), scores.clamp(*predictor.scale).cpu().numpy()
+        low = [predictor.around(*each, coverage)["low"] for each in zip(profiles, repeat(every), rating)]
+        order = torch.from_numpy(np.stack(low)).to(scores.device)
+    for row, profile in enumerate(profiles):
+        if len(profile.item) and not options.seen:
+            order[row, profile.item] = -torch.inf
+    best, items = _best(predictor, order, np.array([profile.position for profile in profiles]), options)
+    ratings = scores.gather(1, items).clamp(*predictor.scale).cpu().numpy()
+    left, items = (best > -torch.inf).sum(dim=1).tolist(), items.cpu().numpy()
+    for row, (profile, n) in enumerate(zip(profiles, left, strict=True)):
+        item, rating = items[row, :n], ratings[row, :n]
+        interval = {} if coverage is None else predictor.around(profile, item, rating, coverage)
+        yield RankedList(predictor.items, item, {"rating": rating, **interval})
 
 
-def _best(predictor: Predictor, order: Tensor, users: Tensor, options: ListOptions) -> tuple[Tensor, Tensor]:
+def _best(predictor: Predictor, order: Tensor, users: NDArray[np.int64], options: ListOptions) -> tuple[Tensor, Tensor]:
     """The n largest (b, n) of an order (b, n_items) of users at positions (b,), and their places; -inf: none is left.
 
-    Left out are, unless the options say otherwise, items that nobody has rated and those that the user has.
+    Left out are, unless the options say otherwise, items that nobody has rated and those that the user has: their
+    places in `order` are overwritten.
     """
-    order, device = order.clone(), order.device
     if not options.unrated:
-        order[:, torch.from_numpy(predictor.items.n_ratings[:-1] == 0).to(device)] = -torch.inf
+        order.masked_fill_(predictor.unrated.to(order.device), -torch.inf)
     if not options.seen:
-        row, item = predictor.fitted.rated_by(users)
-        order[row.to(device), item.to(device)] = -torch.inf
+        row, item = (torch.from_numpy(side).to(order.device) for side in predictor.fitted.rated_by(users))
+        order[row, item] = -torch.inf
     best = torch.topk(order, min(max(options.n, 0), order.shape[1]))
     return best.values, best.indices
 

@@ -138,7 +138,9 @@ def test_what_if_changes_one_attribute(model: Recommender) -> None:
     for name, value in (("gender", "M"), ("hobbies", "chess"), ("age", 50.0)):
         wanted = predictor.profile(described | {name: value})
         other = changed(predictor, profile, name, value)
-        assert sorted(describe(encoder, other.attributes)) == sorted(describe(encoder, wanted.attributes))
+        assert sorted(describe(encoder, predictor.attributes(other))) == sorted(
+            describe(encoder, predictor.attributes(wanted))
+        )
         expected = [row["rating"] for row in ranked(predictor, wanted, 21)]
         assert [row["rating"] for row in ranked(predictor, other, 21)] == pytest.approx(expected, abs=1e-4)
     same = changed(predictor, profile, "gender", "F")

@@ -211,7 +211,7 @@ def _report(found: dict[str, Any], as_json: bool) -> None:
         ("user attributes", ", ".join(found["attributes"]) or "none"),
         ("epochs", found["epochs"]),
         *(
-            [("chosen by fit", ", ".join(f"{name} {value:g}" for name, value in found["chosen"].items()))]
+            [("chosen by fit", ", ".join(f"{name}={value}" for name, value in found["chosen"].items()))]
             if found["chosen"]
             else []
         ),

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-import torch
 
 from aanmf.errors import AanmfError, ConfigError, UnknownIdError
 from aanmf.predictor import Profile
@@ -77,7 +76,7 @@ class ModelCache:
         self._lists: OrderedDict[tuple[object, ...], list[Row]] = OrderedDict()
         self.predictor.store_scores(SCORE_BYTES)
         self.predictor.ratings(np.array([self.fitted.users.unknown]), np.array([self.fitted.items.unknown]))
-        self.fitted.rated_by(torch.tensor([0]))
+        self.fitted.rated_by(np.array([0]))
 
     @classmethod
     def load(cls, path: str | Path, store: RatingStore | None = None) -> Self:

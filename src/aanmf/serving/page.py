@@ -121,7 +121,7 @@ class Site:
             then = changed(self.predictor, now, name, value)
             options = ListOptions(len(self.predictor.items))
             one, other = (found.rows() for found in make_lists(self.predictor, [now, then], options))
-            return one, other, dict(describe(self.encoder, now.attributes)).get(name, "unknown")
+            return one, other, dict(describe(self.encoder, self.predictor.attributes(now))).get(name, "unknown")
 
         now, then, now_value = await self.models.call(lists)
         return "what_if.html", {
@@ -178,7 +178,7 @@ class Site:
 
         def attended() -> tuple[list[tuple[str, str]], list[dict[str, float]] | None]:
             profile = self.predictor.profile(user.asked)
-            about = describe(self.encoder, profile.attributes)
+            about = describe(self.encoder, self.predictor.attributes(profile))
             if not self.predictor.spec.attention:
                 return about, None
             items = self.predictor.items.table.ids.index(row["item"] for row in answer.items)

@@ -104,7 +104,7 @@ def changed(predictor: Predictor, profile: Profile, name: str, value: object) ->
     Raises:
         SchemaError: an attribute or value that the model does not know.
     """
-    encoder, old = predictor.users.encoder, profile.attributes
+    encoder, old = predictor.users.encoder, predictor.attributes(profile)
     new = encoder.transform_one({name: value}).to(predictor.device)
     j = encoder.names.index(name)
     if encoder.fitted[j].attribute.kind is Kind.VECTOR:
@@ -115,7 +115,7 @@ def changed(predictor: Predictor, profile: Profile, name: str, value: object) ->
         torch.cat([mine[:, kept], other[:, fresh]], dim=1)
         for mine, other in zip(old.tensors()[:3], new.tensors()[:3], strict=True)
     )
-    return replace(profile, attributes=replace(old, value=value_, weight=weight, mask=mask), as_trained=False)
+    return replace(profile, attributes=replace(old, value=value_, weight=weight, mask=mask))
 
 
 def _words(value: object) -> str:
