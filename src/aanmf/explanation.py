@@ -28,7 +28,7 @@ class Explanation:
     Attributes:
         item, label: what is rated, by id and as a person reads it.
         rating: predicted, clipped to the scale.
-        fallback: null where both were trained, else what stood in for what; see `Recommender.predict`.
+        fallback: null where both were trained, else what was replaced by an average one; see `Recommender.predict`.
         attributes: a row per attribute of the user; see `Recommender.explain`.
     """
 

@@ -139,7 +139,7 @@ class Fitted:
         return cls(users, items, training, about)
 
     def fallback(self, user: int, item: int) -> str | None:
-        """What an average stands in for at a pair of positions: `unknown user, item without ratings`; None: nothing."""
+        """What is replaced by an average one at two positions: `unknown user, item without ratings`; None: nothing."""
         words = [
             f"unknown {side.name}" if position == side.unknown else f"{side.name} without ratings"
             for side, position in ((self.users, user), (self.items, item))

@@ -93,7 +93,7 @@ class Predictor:
     def ratings(
         self, user: NDArray[np.int64], item: NDArray[np.int64], attributes: AttributeSet | None = None
     ) -> Floats:
-        """Ratings (n,) of pairs of positions; `attributes` (n, J) in place of the users' own."""
+        """Ratings (n,) of pairs of positions; `attributes` (n, J) instead of the users' own."""
         if self._stored is not None and attributes is None and (item < self.items.unknown).all():
             return self._stored[user, item].clip(*self.scale)
         predicted = predict_pairs(self.module, self._tensor(user), self._tensor(item), attributes)

@@ -17,6 +17,7 @@ from aanmf.errors import ConfigError
 from aanmf.fitted import EntitySide
 from aanmf.predictor import Floats, Predictor, Profile
 
+RankBy = Literal["rating", "low"]
 TABLE_USERS = 1024
 """Users whose lists are put into one table, at least."""
 COVERAGE = 0.9
@@ -36,7 +37,7 @@ class ListOptions:
     """
 
     n: int = 10
-    by: Literal["rating", "low"] = "rating"
+    by: RankBy = "rating"
     interval: float | None = None
     seen: bool = False
     unrated: bool = False

@@ -5,27 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypeVar, cast
+from typing import Any, ClassVar, Self, TypeVar
 
 import polars as pl
 
-from aanmf.contract import ModelConfig, RatingModule, TrainingData
+from aanmf.contract import RatingModule
 from aanmf.data.dataset import RatingDataset
 from aanmf.data.stream import StreamedDataset
 from aanmf.errors import ConfigError, DataError, ModelFolderError, NotFittedError
 from aanmf.explanation import Explanation, attention_map, explain_pair
 from aanmf.fitted import Fitted
 from aanmf.metrics import Scores, score
+from aanmf.model_folder import read_model, write_model
 from aanmf.models.catalog import CATALOG, CLASSES, ModelSpec, load_object, spec_of, with_capability
 from aanmf.predictor import Floats, NewRatings, Predictor, User
-from aanmf.ranking import ListOptions, make_all_lists, make_lists
-from aanmf.storage import read_folder, read_manifest, write_folder
+from aanmf.ranking import ListOptions, RankBy, make_all_lists, make_lists
+from aanmf.storage import read_manifest
 from aanmf.training.checkpoint import Checkpoints
 from aanmf.training.distributed import Ranks
-from aanmf.training.log import OnEpoch, TrainingLog
-from aanmf.training.predict import pick_device
+from aanmf.training.log import OnEpoch
 
 Ids = str | int | Sequence[str | int]
 Part = TypeVar("Part", RatingModule, Fitted)
@@ -47,7 +46,7 @@ class Recommender:
     """The model's entry in the catalogue."""
 
     def __init__(self, **settings: Any) -> None:
-        """Settings by name; the fields of `config_type` tell which there are.
+        """Settings by name; they are the fields of the model's configuration class.
 
         Raises:
             ConfigError: an unknown setting, or a value out of range.
@@ -73,12 +72,12 @@ class Recommender:
     @property
     def module_(self) -> RatingModule:
         """The trained torch module."""
-        return self._learned(self._module)
+        return _learned(self, self._module)
 
     @property
     def fitted_(self) -> Fitted:
         """What `fit` learned besides the module."""
-        return self._learned(self._fitted)
+        return _learned(self, self._fitted)
 
     @property
     def predictor_(self) -> Predictor:
@@ -87,17 +86,10 @@ class Recommender:
             self._predictor = Predictor(self.spec, self.module_, self.fitted_)
         return self._predictor
 
-    def _learned(self, part: Part | None) -> Part:
-        if part is None:
-            raise NotFittedError(f"this {type(self).__name__} has learned nothing yet: call fit, or load a saved one")
-        return part
-
     @property
     def is_fitted(self) -> bool:
         """Whether it can predict."""
         return self._module is not None
-
-    # ---------------------------------------------------------------- learning
 
     def fit(
         self,
@@ -123,33 +115,15 @@ class Recommender:
             CheckpointError: a checkpoint cannot be written, or is of another training.
             KeyboardInterrupt: after Ctrl-C; the model then holds what was learned so far and can be saved.
         """
-        if isinstance(data, StreamedDataset) and not self.spec.streams:
-            raise ConfigError(f"{self.spec.name} cannot learn from streamed ratings; {_capable('streams')} can")
+        _check_training(self.spec, isinstance(data, StreamedDataset), checkpoints)
         fitted = Fitted.of(data)
         training = replace(fitted.training, links=self.config.read_links(data.users.ids))
-        module, training_log = self._train(training, on_epoch, checkpoints, spread_rows)
+        train = load_object(self.spec.trainer)
+        module, training_log = train(self.spec.module_type, training, self.config, on_epoch, checkpoints, spread_rows)
         self._module, self._fitted, self._predictor = module, replace(fitted, training_log=training_log), None
         if training_log.interrupted:
             raise KeyboardInterrupt
         return self
-
-    def _train(
-        self, training: TrainingData, on_epoch: OnEpoch | None, checkpoints: Checkpoints | None, spread_rows: int | None
-    ) -> tuple[RatingModule, TrainingLog]:
-        """Trains the module with the trainer of the catalogue."""
-        spec = self.spec
-        if not spec.processes and not Ranks.current().alone:
-            raise ConfigError(f"{spec.name} does not support torchrun; {_capable('processes')} do")
-        if checkpoints is not None and not spec.checkpoints:
-            raise ConfigError(
-                f"{spec.name} does not support checkpoints (--resume, --checkpoint-every): leave them out"
-            )
-        return load_object(spec.trainer)(self._build, training, self.config, on_epoch, checkpoints, spread_rows)
-
-    def _build(self, config: ModelConfig, training: TrainingData) -> RatingModule:
-        return self.spec.module_type(config, training)
-
-    # -------------------------------------------------------------- predicting
 
     def predict(self, users: Ids, items: Ids, interval: float | None = None) -> pl.DataFrame:
         """Predicts the ratings of pairs.
@@ -160,7 +134,7 @@ class Recommender:
 
         Returns:
             A table of n rows: `user`, `item`, `rating` (clipped to the scale), and `fallback`: null where both were
-            trained, else what stood in for what (`unknown user`: predicted for an average user).
+            trained, else what was replaced by an average one (`unknown user`: predicted for an average user).
 
         Raises:
             DataError: users and items differ in number.
@@ -196,11 +170,11 @@ class Recommender:
 
     def recommend(
         self,
-        user: str | int,
+        user: User,
         n: int = 10,
         *,
         ratings: NewRatings | None = None,
-        by: Literal["rating", "low"] = "rating",
+        by: RankBy = "rating",
         interval: float | None = None,
         seen: bool = False,
         unrated: bool = False,
@@ -208,7 +182,7 @@ class Recommender:
         """The items that the user is predicted to rate highest.
 
         Args:
-            user: id of a user of the training data.
+            user: id of a user of the training data, or attributes of a new one.
             n: how many.
             ratings: what the user rated since training, by item id; counts at once, without retraining.
             by: `low` ranks by the lower end of the interval (of 90 %, if none is given).
@@ -220,11 +194,14 @@ class Recommender:
             A table of at most n rows, best first: `item`, `label` (title, if known), `rating`, and the interval's ends.
 
         Raises:
-            UnknownIdError: no such user (`recommend_for` takes new users by their attributes), or item in `ratings`.
+            UnknownIdError: no such user in the training data, or no such item in `ratings`.
+            SchemaError: an attribute or a value that the model does not know; the message lists those it knows.
             DataError: a rating that is not a number on the scale.
             ConfigError: an interval is asked of a model that has none.
         """
-        return self._list(user, ratings, ListOptions(n, by, interval, seen, unrated))
+        options = ListOptions(n, by, interval, seen, unrated)
+        (found,) = make_lists(self.predictor_, [self.predictor_.profile(user, ratings)], options)
+        return found.table()
 
     def recommend_for(
         self,
@@ -232,40 +209,25 @@ class Recommender:
         n: int = 10,
         *,
         ratings: NewRatings | None = None,
-        by: Literal["rating", "low"] = "rating",
+        by: RankBy = "rating",
         interval: float | None = None,
         unrated: bool = False,
     ) -> pl.DataFrame:
-        """The items for a new user, known by attributes and, if there are, a few ratings; see `recommend`.
+        """The items for a new user, known by attributes and, optionally, a few ratings; see `recommend`.
 
         >>> from aanmf import MF, make_synthetic
         >>> model = MF(factors=8, epochs=5).fit(make_synthetic(n_users=200, n_items=50, n_ratings=4000, seed=0).data)
         >>> model.recommend_for({"gender": "F"}, n=3, ratings={"1": 5, "2": 1}).height
         3
-
-        Raises:
-            SchemaError: an attribute or a value that the model does not know; the message lists those it knows.
         """
-        return self._list(attributes, ratings, ListOptions(n, by, interval, unrated=unrated))
-
-    def _list(self, user: User, ratings: NewRatings | None, options: ListOptions) -> pl.DataFrame:
-        (found,) = make_lists(self.predictor_, [self.predictor_.profile(user, ratings)], options)
-        return found.table()
+        return self.recommend(attributes, n, ratings=ratings, by=by, interval=interval, unrated=unrated)
 
     def recommend_all(self, n: int = 10, *, seen: bool = False, unrated: bool = False) -> Iterator[pl.DataFrame]:
-        """The n best items of every user of the training data, in blocks of users: `user`, `item`, `rating`.
-
-        Args:
-            n, seen, unrated: as for `recommend`.
-        """
+        """The lists of all users of the training data, in blocks: `user`, `item`, `rating`; see `recommend`."""
         return make_all_lists(self.predictor_, ListOptions(n, seen=seen, unrated=unrated))
 
     def explain(self, user: User, item: str | int) -> pl.DataFrame:
-        """What one prediction rests on.
-
-        Args:
-            user: an id, or the attributes of a new user.
-            item: an id.
+        """What the rating of an item by a user, by id or new by attributes, rests on.
 
         Returns:
             A row per attribute of the user: `attribute`, `value`, `attention` (lambda, summed over the values of a
@@ -295,22 +257,13 @@ class Recommender:
         """
         return attention_map(self.predictor_, data, by)
 
-    # ------------------------------------------------------------------ on disk
-
     def save(self, path: str | Path) -> None:
         """Writes the model to a folder (replacing an older model there).
 
         Raises:
             ModelFolderError: something that is not a model stands there.
         """
-        fitted = self.fitted_
-        write_folder(
-            path,
-            about={"model": self.spec.name, "aanmf": library_version()},
-            documents={"config": self.get_params(), **fitted.documents()},
-            tensors={"weights": self.module_.state_dict(), "data": fitted.tensors()},
-            files=fitted.files(),
-        )
+        write_model(path, self.spec, self.get_params(), self.module_, self.fitted_)
 
     @classmethod
     def load(cls, path: str | Path, device: str = "auto") -> Self:
@@ -319,29 +272,16 @@ class Recommender:
         Raises:
             ModelFolderError: the folder is incomplete, was changed, is newer than this library, or holds another model.
         """
-        manifest, documents, tensors = read_folder(path)
-        if manifest.get("model") != cls.spec.name:
-            raise ModelFolderError(
-                f"{path} holds a model of kind {manifest.get('model')!r}, not {cls.spec.name!r}; use load_model"
-            )
-        needed = ("config", "data", "encoders", "items", "training", "users", "weights")
-        named = {Path(name).stem for name in cast("dict[str, str]", manifest["sha256"])}
-        if lacking := [name for name in needed if name not in named]:
-            raise ModelFolderError(f"{path}: the manifest does not name {lacking[0]}; save the model again")
-        model = cls(**documents["config"])
-        model._fitted = Fitted.restored(documents, tensors["data"], Path(path))
-        chosen = model.config.model_copy(update=model._fitted.training_log.chosen)
-        module = model._build(chosen, model._fitted.training)
-        try:
-            module.load_state_dict(tensors["weights"])
-        except RuntimeError as error:
-            made = manifest.get("aanmf", "an unknown version")
-            raise ModelFolderError(
-                f"{path}: its weights do not fit {cls.spec.name!r} of aanmf {library_version()}; the folder was "
-                f"written by {made}: train again, or use that version"
-            ) from error
-        model._module = module.to(pick_device(device)).eval()
+        settings, module, fitted = read_model(path, cls.spec, device)
+        model = cls(**settings)
+        model._module, model._fitted = module, fitted
         return model
+
+
+def _learned(model: Recommender, part: Part | None) -> Part:
+    if part is None:
+        raise NotFittedError(f"this {type(model).__name__} has learned nothing yet: call fit, or load a saved one")
+    return part
 
 
 def _table(columns: Mapping[str, object]) -> pl.DataFrame:
@@ -363,16 +303,16 @@ def _pairs(users: Ids, items: Ids) -> tuple[list[str], list[str]]:
     return left, right
 
 
-def library_version() -> str:
-    """The version of this library, or `unknown` where it is not installed."""
-    try:
-        return version("aanmf")
-    except PackageNotFoundError:
-        return "unknown"
-
-
-def _capable(capability: str) -> str:
-    return ", ".join(with_capability(capability))
+def _check_training(spec: ModelSpec, streamed: bool, checkpoints: Checkpoints | None) -> None:
+    """Raises ConfigError where a model cannot be trained in this way."""
+    if streamed and not spec.streams:
+        raise ConfigError(
+            f"{spec.name} cannot learn from streamed ratings; {', '.join(with_capability('streams'))} can"
+        )
+    if not spec.processes and not Ranks.current().alone:
+        raise ConfigError(f"{spec.name} does not support torchrun; {', '.join(with_capability('processes'))} do")
+    if checkpoints is not None and not spec.checkpoints:
+        raise ConfigError(f"{spec.name} does not support checkpoints (--resume, --checkpoint-every): leave them out")
 
 
 @cache

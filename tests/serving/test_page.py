@@ -73,7 +73,7 @@ def test_a_new_user(client: Any, model: Recommender) -> None:
         ("/what-if?user=u1&change=gender&value=", 422, "say which gender"),
         ("/what-if?user=u1&change=gender&value=X", 422, "allowed: &#39;F&#39;, &#39;M&#39;"),
         ("/what-if?user=u1&change=voice&value=1", 422, "voice"),
-        ("/map?by=shoe", 422, "there are genres"),
+        ("/map?by=shoe", 422, "Available: genres"),
         ("/?user=<script>alert(1)</script>", 404, "&lt;script&gt;"),
     ],
 )

@@ -42,7 +42,7 @@ def create_app(
     Args:
         model_dir: folder that `save` has written.
         token: what every request must show; None: nothing.
-        store: URL of the database of new ratings; None: the service takes none.
+        store: URL of the database of new ratings; None: the service stores none.
         limits: bounds of requests.
 
     Raises:
@@ -69,7 +69,7 @@ class Service:
         self._router = Router(lifespan=self._lifespan)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The start and end of the service; there are no web sockets."""
+        """The start and end of the service; web sockets are closed."""
         if scope["type"] == "lifespan":
             await self._router.lifespan(scope, receive, send)
         else:

@@ -66,7 +66,7 @@ class ModelCache:
 
         Args:
             model: a fitted one.
-            store: ratings given since training; None: there are none.
+            store: ratings given since training; None: without.
             version: tells this model from others; the checksum of the folder it was read from.
         """
         self.model, self.store, self.version = model, store, version

@@ -6,9 +6,9 @@ import math
 
 from aanmf.data.attributes import AttributeEncoder
 from aanmf.data.schema import Kind
-from aanmf.recommender import library_version
 from aanmf.serving.model_cache import ModelCache
 from aanmf.serving.schemas import SHOWN, allowed_labels
+from aanmf.versions import versions
 
 
 def model_summary(cache: ModelCache) -> dict[str, object]:
@@ -20,7 +20,7 @@ def model_summary(cache: ModelCache) -> dict[str, object]:
         "model": model.spec.name,
         "class": type(model).__name__,
         "version": cache.version,
-        "aanmf": library_version(),
+        "aanmf": versions()["aanmf"],
         "data": dict(fitted.data),
         "users": len(fitted.users),
         "items": len(fitted.items),

@@ -139,7 +139,7 @@ class Site:
         by = request.query_params.get("by")
         names = [each.by for each in self.maps]
         if by is not None and by not in names:
-            raise ConfigError(f"by={by!r}: there are {', '.join(map(str, names)) or 'no maps'}")
+            raise ConfigError(f"by={by!r}: no such map. Available: {', '.join(map(str, names)) or 'none'}")
         shown = next((each for each in self.maps if by in (None, each.by)), None)
         return "map.html", {"maps": self.maps, "shown": shown, "heat": _heat(shown) if shown else []}
 

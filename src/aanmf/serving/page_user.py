@@ -42,7 +42,7 @@ class PageUser:
         if self.id is not None:
             return f"user {self.id}"
         parts = [f"{name} {_words(value)}" for name, value in self.attributes.items()]
-        return f"a new user ({', '.join(parts)})" if parts else "a new user, of whom nothing is known"
+        return f"a new user ({', '.join(parts)})" if parts else "a new user without attributes"
 
     def address(self, path: str, **more: str) -> str:
         """The address of a page about this user."""

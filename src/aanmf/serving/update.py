@@ -24,7 +24,7 @@ def retrain(folder: Path, url: str, on_epoch: OnEpoch | None = None) -> tuple[Re
 
     Returns:
         The new model, not saved yet, and how many stored ratings its predecessor had not learned from; None and 0 if
-        there are none.
+        none.
 
     Raises:
         ModelFolderError: the model cannot be read, or its folder lacks the raw attributes.
