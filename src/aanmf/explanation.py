@@ -58,14 +58,13 @@ def explain_pair(predictor: Predictor, profile: Profile, item: str | int) -> Exp
     many = replace(many, weight=many.weight * ~without)
     users, items = (torch.full((len(without),), of, device=predictor.device) for of in (profile.position, at))
     score = predictor.module(users, items, many).cpu().double()
-    attention: list[float | None] = [None] * len(places)
+    weights: list[float | None] = [None] * len(places)
     if predictor.spec.attention:
-        (weights,) = attention_on(predictor, profile, np.array([at]))
-        attention = [float(weights[j]) for j in places]
+        weights = attention(predictor, users[:1].cpu().numpy(), np.array([at]), sets)[0, places].tolist()
     columns = {
         "attribute": list(present),
         "value": list(present.values()),
-        "attention": attention,
+        "attention": weights,
         "contribution": (score[0] - score[1:]).numpy(),
     }
     schema = {"attribute": pl.String, "value": pl.String, "attention": pl.Float64}
@@ -89,32 +88,26 @@ def attributes_of(encoder: AttributeEncoder, sets: AttributeSet) -> Iterator[tup
             yield name, "|".join(labels[v][1] if v < len(labels) else "vector" for v in mine)
 
 
-def attention_on(predictor: Predictor, profile: Profile, item: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Attention (n, A) of one user on each attribute for n items, summed over the values of an attribute."""
-    lam = predictor.attention(profile, item).double().numpy()
-    encoder = predictor.users.encoder
-    return _by_attribute(lam, encoder.slot_attributes(predictor.attributes(profile)), len(encoder.names))
-
-
-def _by_attribute(lam: NDArray[np.float64], owner: NDArray[np.int64], n: int) -> NDArray[np.float64]:
-    """Attention (B, n) of the n attributes from that of the slots (B, J) and the attributes they belong to (B, J)."""
-    result = np.zeros((len(lam), n))
-    for j in range(n):
-        result[:, j] = (lam * (owner == j)).sum(axis=1)
-    return result
-
-
 @torch.no_grad()
-def mean_attention(predictor: Predictor, user: NDArray[np.int64], item: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Attention (n, A) on each user attribute for n pairs of positions, summed over the values of an attribute."""
-    owner, n = predictor.users.encoder.slot_attributes(predictor.users.attributes), len(predictor.users.encoder.names)
-    result = np.zeros((len(user), n))
-    for start in range(0, len(user), BLOCK):
-        rows = slice(start, start + BLOCK)
-        users, items = (torch.as_tensor(side[rows], device=predictor.device) for side in (user, item))
-        lam = predictor.module.attention(users, items)
-        assert lam is not None  # spec.attention was asked
-        result[rows] = _by_attribute(lam.double().cpu().numpy(), owner[user[rows]], n)
+def attention(
+    predictor: Predictor, user: NDArray[np.int64], item: NDArray[np.int64], attributes: AttributeSet | None = None
+) -> NDArray[np.float64]:
+    """Attention (n, A) on each user attribute for n pairs of positions, summed over the values of an attribute.
+
+    With `attributes` (n, J), these instead of the users' own. Asked only where `spec.attention` says that there is one.
+    """
+    encoder = predictor.users.encoder
+    owner = encoder.slot_attributes(predictor.users.attributes if attributes is None else attributes)
+    result = np.zeros((len(user), len(encoder.names)))
+    for rows in np.array_split(np.arange(len(user)), len(user) // BLOCK + 1):
+        users, items, place = (
+            torch.as_tensor(each, device=predictor.device) for each in (user[rows], item[rows], rows)
+        )
+        lam = predictor.module.attention(users, items, None if attributes is None else attributes.rows(place))
+        assert lam is not None
+        weights, own = lam.double().cpu().numpy(), owner[user[rows] if attributes is None else rows]
+        for j in range(len(encoder.names)):
+            result[rows, j] = (weights * (own == j)).sum(axis=1)
     return result
 
 
@@ -129,7 +122,7 @@ def attention_map(predictor: Predictor, data: RatingDataset, by: str) -> pl.Data
     users, items = predictor.users, predictor.items
     user = users.table.ids.index(data.users.ids.ids, users.unknown)[data.user]
     item = items.table.ids.index(data.items.ids.ids, items.unknown)[data.item]
-    names, mean = users.encoder.names, mean_attention(predictor, user, item)
+    names, mean = users.encoder.names, attention(predictor, user, item)
     table = pl.DataFrame({by: data.items.columns[by][data.item], **dict(zip(names, mean.T, strict=True))})
     table = table.explode(by) if table[by].dtype.is_nested() else table
     return table.drop_nulls(by).group_by(by).agg(*[pl.col(n).mean() for n in names], pl.len().alias("n")).sort(by)

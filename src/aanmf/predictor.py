@@ -171,7 +171,7 @@ class Predictor:
         """The ratings of n items by one user, as `predict` gives them; new ratings count."""
         item = self.items.table.ids.index(items, self.items.unknown)
         fallbacks = ["unknown item" if at == self.items.unknown else None for at in item]
-        user, attributes = self._repeated(profile, len(item))
+        user, attributes = self.repeated(profile, len(item))
         if interval is not None and not len(profile.item):
             return self.bounds(user, item, interval, attributes), fallbacks
         rating = self.ratings(user, item, attributes)
@@ -187,20 +187,12 @@ class Predictor:
 
         Around a rating that rests on new ratings the interval is as wide as without them: rather too wide.
         """
-        user, attributes = self._repeated(profile, len(item))
+        user, attributes = self.repeated(profile, len(item))
         alone = self.bounds(user, item, coverage, attributes)
         moved = {side: rating + (alone[side] - alone["rating"]) for side in ("low", "high")}
         return {side: bound.clip(*self.scale) for side, bound in moved.items()}
 
-    def attention(self, profile: Profile, item: NDArray[np.int64]) -> Tensor:
-        """Lambda (n, J) of one user's attributes for n items, on the CPU."""
-        user, attributes = self._repeated(profile, len(item))
-        with torch.no_grad():
-            lam = self.module.attention(self._tensor(user), self._tensor(item), attributes)
-        assert lam is not None, f"{self.spec.name} has no attention: ask spec.attention first"
-        return lam.cpu()
-
-    def _repeated(self, profile: Profile, n: int) -> tuple[NDArray[np.int64], AttributeSet]:
+    def repeated(self, profile: Profile, n: int) -> tuple[NDArray[np.int64], AttributeSet]:
         """Position and attributes of a user, n times."""
         zeros = torch.zeros(n, dtype=torch.int64, device=self.device)
         return np.full(n, profile.position), self.attributes(profile).rows(zeros)

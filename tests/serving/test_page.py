@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from aanmf import MF
-from aanmf.explanation import attention_on
+from aanmf.explanation import attention
 from aanmf.predictor import Predictor, Profile
 from aanmf.ranking import ListOptions, make_lists
 from aanmf.recommender import Recommender, load_model
@@ -124,7 +124,9 @@ def test_a_model_without_attention_has_no_map(start: Start, tmp_path: Path) -> N
 
 
 def test_attention_on_items(model: Recommender) -> None:
-    weights = attention_on(model.predictor_, model.predictor_.profile("u0"), np.array([3, 7]))
+    user, attributes = model.predictor_.repeated(model.predictor_.profile("u0"), 2)
+    weights = attention(model.predictor_, user, np.array([3, 7]), attributes)
+    np.testing.assert_array_equal(attention(model.predictor_, user, np.array([3, 7])), weights)  # the user's own
     for row, item in zip(weights, ("i3", "i7"), strict=True):
         told = dict(model.explain("u0", item).select("attribute", "attention").iter_rows())
         assert dict(zip(["gender", "hobbies", "age", "voice"], row, strict=True)) == pytest.approx(told | {}, abs=1e-6)

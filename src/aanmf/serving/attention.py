@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aanmf.explanation import mean_attention
+from aanmf.explanation import attention
 from aanmf.predictor import Predictor
 
 SAMPLE = 40_000
@@ -40,7 +40,7 @@ def attention_maps(predictor: Predictor) -> list[AttentionMap]:
     n = len(train)
     chosen = np.arange(n) if n <= SAMPLE else np.random.default_rng(0).choice(n, SAMPLE, replace=False)
     user, item = train.user.cpu().numpy()[chosen], train.item.cpu().numpy()[chosen]
-    mean, sets, encoder = mean_attention(predictor, user, item), predictor.items.attributes, predictor.items.encoder
+    mean, sets, encoder = attention(predictor, user, item), predictor.items.attributes, predictor.items.encoder
     owner, labels = encoder.slot_attributes(sets), encoder.value_labels
     maps: list[AttentionMap] = []
     for j, each in enumerate(encoder.fitted):

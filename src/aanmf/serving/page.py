@@ -14,7 +14,7 @@ from starlette.staticfiles import StaticFiles
 
 from aanmf.data.schema import Kind
 from aanmf.errors import AanmfError, ConfigError, UnknownIdError
-from aanmf.explanation import attention_on
+from aanmf.explanation import attention
 from aanmf.ranking import ListOptions, make_lists
 from aanmf.serving.attention import AttentionMap, attention_maps
 from aanmf.serving.dispatch import Backend
@@ -182,7 +182,8 @@ class Site:
             if not self.predictor.spec.attention:
                 return about, None
             items = self.predictor.items.table.ids.index(row["item"] for row in answer.items)
-            weights = attention_on(self.predictor, profile, items).tolist()
+            position, attributes = self.predictor.repeated(profile, len(items))
+            weights = attention(self.predictor, position, items, attributes).tolist()
             return about, [dict(zip(self.encoder.names, row, strict=True)) for row in weights]
 
         about, weights = await self.models.call(attended)
