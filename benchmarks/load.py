@@ -76,8 +76,9 @@ def _train(folder: Path, name: str, ratings: int) -> None:
 
 def _loads(folder: Path) -> dict[str, Callable[[random.Random], bytes]]:
     """Bodies of the three loads, made anew for every request."""
-    users = json.loads((folder / "users.json").read_text())["ids"]
-    items = json.loads((folder / "items.json").read_text())["ids"]
+    import polars as pl
+
+    users, items = (pl.read_parquet(folder / f"{side}.parquet")["id"].to_list() for side in ("users", "items"))
 
     def pairs(n: int, rng: random.Random) -> bytes:
         chosen = zip(rng.choices(users, k=n), rng.choices(items, k=n), strict=True)

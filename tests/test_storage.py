@@ -22,7 +22,7 @@ def saved(tmp_path):
     return path
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "users.json", "data.safetensors"])
+@pytest.mark.parametrize("name", ["weights.safetensors", "users.parquet", "data.safetensors"])
 def test_a_missing_file_is_named(saved, name: str) -> None:
     (saved / name).unlink()
     with pytest.raises(ModelFolderError, match=f"{name} is missing"):
@@ -152,7 +152,7 @@ def test_a_manifest_that_lacks_a_file(saved, name: str) -> None:
 
 
 def test_files_are_json_and_safetensors_only_and_readable_by_others(saved) -> None:
-    assert {file.suffix for file in saved.iterdir()} == {".json", ".safetensors"}
+    assert {file.suffix for file in saved.iterdir()} == {".json", ".parquet", ".safetensors"}
     assert saved.stat().st_mode & 0o777 == 0o755
     for file in saved.glob("*.json"):
         json.loads(file.read_text(encoding="utf-8"))

@@ -214,9 +214,9 @@ class RatingModule(nn.Module):
 
     def interval(
         self, users: Tensor, items: Tensor, coverage: float, sets: AttributeSet | None = None
-    ) -> tuple[Tensor, Tensor] | None:
-        """Low and high (B,): the rating lies between them with probability `coverage`; None for models without."""
-        return None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The prediction, low and high (B,): the rating lies between the two with probability `coverage`."""
+        raise AssertionError(f"{type(self).__name__} has no intervals: ask its ModelSpec")
 
     def fold_in(self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor) -> Tensor:
         """Scores of all items (n_items,) for one user who gave new ratings, without retraining.

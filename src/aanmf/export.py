@@ -56,7 +56,7 @@ def export_onnx(model: Recommender, path: str | Path) -> OnnxFile:
 
     Inputs `user` and `item`: int64 (B,) positions, any B. Output `rating`: float32 (B,), clipped to the scale.
     The file's metadata holds JSON: `users` and `items` (the id at each position; the position behind the last is that
-    of an unknown one), `scale`, `model`, `settings` and `data`.
+    of an unknown one), `scale`, `model`, `settings` (asked for), `chosen` (by `fit`) and `data`.
 
     Raises:
         MissingExtraError: onnx, onnxruntime or onnxscript is not installed.
@@ -125,6 +125,7 @@ def _metadata(model: Recommender) -> dict[str, object]:
     return {
         "model": model.spec.name,
         "settings": model.get_params(),
+        "chosen": model.chosen_,
         "data": dict(fitted.data),
         "scale": fitted.training.scale,
         "users": fitted.users.ids,
@@ -174,7 +175,7 @@ def export_tables(model: Recommender, folder: str | Path) -> dict[str, Path]:
     written: dict[str, Path] = {}
     for name, ids, labels, side in (
         ("users", fitted.users.ids, None, users),
-        ("items", fitted.items.ids, fitted.item_labels, items),
+        ("items", fitted.items.ids, fitted.items.labels, items),
     ):
         written[name] = folder / f"{name}.parquet"
         part = folder / f".{name}.parquet.part"

@@ -3,41 +3,125 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from aanmf.contract import Ratings, TrainingData
 from aanmf.data.attributes import AttributeEncoder, AttributeSet
-from aanmf.data.dataset import RatingDataset, Vocabulary
+from aanmf.data.dataset import EntityTable, RatingDataset, Vocabulary
 from aanmf.data.stream import RATINGS, RatingFile, StreamedDataset
-from aanmf.errors import DataError
+from aanmf.errors import DataError, UnknownIdError
+from aanmf.training.log import TrainingLog
 from aanmf.training.streamed import StreamedRatings
-from aanmf.training.trainer import TrainingLog
+
+
+@dataclasses.dataclass(frozen=True)
+class EntitySide:
+    """The users, or the items, as a model knows them.
+
+    Attributes:
+        name: `user` or `item`, for messages.
+        table: ids, labels and raw attributes, as given to `fit`.
+        encoder: of the attributes; fitted on the users (items) with training ratings.
+        attributes: the encoded table and, in the last row, an unknown user (item) without attributes.
+        n_ratings: (n + 1,) training ratings of each row of `attributes`.
+    """
+
+    name: Literal["user", "item"]
+    table: EntityTable
+    encoder: AttributeEncoder
+    attributes: AttributeSet
+    n_ratings: NDArray[np.int64]
+
+    @classmethod
+    def fit(cls, name: Literal["user", "item"], table: EntityTable, train: Ratings) -> Self:
+        """Learns the encoder and counts ratings."""
+        n_ratings = _count(train, name, len(table))
+        encoder = AttributeEncoder.fit(table, np.flatnonzero(n_ratings))
+        return cls(name, table, encoder, encoder.transform(table).with_unknown(), n_ratings)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """All ids, by position."""
+        return self.table.ids.ids
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """What is shown instead of the ids (a film's title), by position."""
+        return self.table.labels
+
+    @cached_property
+    def unknown(self) -> int:
+        """The position that stands for an unknown user (item)."""
+        return len(self.table)
+
+    def position(self, label: str | int) -> int:
+        """The position of an id.
+
+        Raises:
+            UnknownIdError: it is not in the training data.
+        """
+        position = int(self.table.ids.index([label])[0])
+        if position < 0:
+            hint = "; for a new user give attributes" if self.name == "user" else ""
+            raise UnknownIdError(f"{self.name} {str(label)!r} is not in the training data{hint}")
+        return position
+
+    def label(self, position: int) -> str | None:
+        """The label at a position; None if there are no labels."""
+        return self.labels[position] if self.labels else None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The encoded attributes, for a tensor file."""
+        sets, of = self.attributes, f"{self.name}s"
+        vectors = {f"{of}.vectors.{m}": array for m, array in enumerate(sets.vectors)}
+        return {f"{of}.value": sets.value, f"{of}.weight": sets.weight, f"{of}.mask": sets.mask, **vectors}
+
+    @classmethod
+    def restored(
+        cls,
+        name: Literal["user", "item"],
+        documents: Mapping[str, Any],
+        tensors: Mapping[str, Tensor],
+        folder: Path,
+        train: Ratings,
+    ) -> Self:
+        """From a model folder; one of an early version has ids and labels, but no raw attributes."""
+        of = f"{name}s"
+        encoder = AttributeEncoder.model_validate(documents["encoders"][of])
+        if early := documents.get(of):
+            table = EntityTable(Vocabulary(early["ids"]), labels=tuple(early.get("labels") or ()) or None)
+        else:
+            table = EntityTable.from_parquet((folder / f"{of}.parquet").read_bytes())
+        value, weight, mask = (tensors[f"{of}.{part}"] for part in ("value", "weight", "mask"))
+        vectors = tuple(tensors[f"{of}.vectors.{m}"] for m in range(len(encoder.vector_sizes)))
+        sets = AttributeSet(value, weight, mask, vectors, encoder.n_values)
+        return cls(name, table, encoder, sets, _count(train, name, len(table)))
 
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
-    """Vocabularies, encoders, training ratings and training_log: all of it is saved with the model."""
+    """Users, items, training ratings and the course of training: all of it is saved with the model."""
 
-    users: Vocabulary
-    items: Vocabulary
-    item_labels: tuple[str, ...] | None
-    user_encoder: AttributeEncoder
-    item_encoder: AttributeEncoder
+    users: EntitySide
+    items: EntitySide
     training: TrainingData
     data: Mapping[str, object]
-    """Name, fingerprint and size of the training data, for the model's card."""
+    """Name, fingerprint and size of the training data."""
     training_log: TrainingLog = dataclasses.field(default_factory=TrainingLog)
 
     @classmethod
     def of(cls, data: RatingDataset | StreamedDataset) -> Self:
-        """Learns encoders from the users and items that are rated; the history is still empty.
+        """Learns the encoders from the users and items that are rated.
 
         Raises:
             DataError: there is no rating.
@@ -45,116 +129,81 @@ class Fitted:
         if len(data) == 0:
             raise DataError(f"{data.name}: no ratings to learn from")
         if isinstance(data, StreamedDataset):
-            rated_users, rated_items = data.rated()
-            spread, train = data.range(), StreamedRatings.over(data.file)
+            train, found = StreamedRatings.over(data.file), data.range()
         else:
-            rated_users, rated_items = np.unique(data.user), np.unique(data.item)
-            spread = float(data.rating.min()), float(data.rating.max())
             train = Ratings.of(data.user, data.item, data.rating)
-        user_encoder = AttributeEncoder.fit(data.users, rated_users)
-        item_encoder = AttributeEncoder.fit(data.items, rated_items)
-        return cls(
-            users=data.users.ids,
-            items=data.items.ids,
-            item_labels=data.items.labels,
-            user_encoder=user_encoder,
-            item_encoder=item_encoder,
-            training=TrainingData(
-                users=user_encoder.transform(data.users).with_unknown(),
-                items=item_encoder.transform(data.items).with_unknown(),
-                scale=data.scale or spread,
-                train=train,
-            ),
-            data={"name": data.name, "fingerprint": data.fingerprint, "ratings": len(data)},
-        )
+            found = float(data.rating.min()), float(data.rating.max())
+        users, items = EntitySide.fit("user", data.users, train), EntitySide.fit("item", data.items, train)
+        training = TrainingData(users.attributes, items.attributes, data.scale or found, train)
+        about = {"name": data.name, "fingerprint": data.fingerprint, "ratings": len(data)}
+        return cls(users, items, training, about)
+
+    def fallback(self, user: int, item: int) -> str | None:
+        """What is replaced by an average one at two positions: `unknown user, item without ratings`; None: nothing."""
+        words = [
+            f"unknown {side.name}" if position == side.unknown else f"{side.name} without ratings"
+            for side, position in ((self.users, user), (self.items, item))
+            if not side.n_ratings[position]
+        ]
+        return ", ".join(words) or None
+
+    @cached_property
+    def _items_by_user(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rated items ordered by user, and where each user's items start: (n ratings,), (n_users + 2,)."""
+        train, start = self.training.train, np.concatenate([[0], np.cumsum(self.users.n_ratings)])
+        return train.item.numpy()[np.argsort(train.user.numpy(), kind="stable")].astype(np.int64), start
+
+    def rated_by(self, users: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The training pairs of users at positions (b,): which of them (m,), and the item (m,)."""
+        items, start = self._items_by_user
+        count = start[users + 1] - start[users]
+        row = np.repeat(np.arange(len(users)), count)
+        return row, items[np.arange(len(row)) + (start[users] - (count.cumsum() - count))[row]]
 
     def documents(self) -> dict[str, dict[str, Any]]:
-        """The part that goes into JSON files."""
+        """What a model folder keeps as JSON."""
+        encoders = {f"{side.name}s": side.encoder.model_dump(mode="json") for side in (self.users, self.items)}
         return {
-            "users": {"ids": self.users.ids},
-            "items": {"ids": self.items.ids, "labels": self.item_labels},
-            "encoders": {
-                "users": self.user_encoder.model_dump(mode="json"),
-                "items": self.item_encoder.model_dump(mode="json"),
-                "scale": self.training.scale,
-            },
+            "encoders": {**encoders, "scale": self.training.scale},
             "training": {"data": self.data, **dataclasses.asdict(self.training_log)},
         }
 
     def tensors(self) -> dict[str, Tensor]:
-        """The part that goes into a tensor file: training ratings and attribute sets."""
-        train, arrays = self.training.train, {}
-        if not isinstance(train, StreamedRatings):
-            arrays = {"train.rating": train.rating, "train.user": train.user.int(), "train.item": train.item.int()}
-        for side, sets in (("users", self.training.users), ("items", self.training.items)):
-            arrays |= {f"{side}.value": sets.value, f"{side}.weight": sets.weight, f"{side}.mask": sets.mask}
-            arrays |= {f"{side}.vectors.{m}": vectors for m, vectors in enumerate(sets.vectors)}
-        return arrays
+        """What a model folder keeps as tensors: encoded attributes, and training ratings unless they are streamed."""
+        train, sets = self.training.train, self.users.tensors() | self.items.tensors()
+        if isinstance(train, StreamedRatings):
+            return sets
+        return {**sets, "train.rating": train.rating, "train.user": train.user.int(), "train.item": train.item.int()}
 
-    def files(self) -> dict[str, Path]:
-        """The part that is a file already: training ratings that were streamed."""
+    def files(self) -> dict[str, Path | bytes]:
+        """What a model folder keeps as other files: raw tables, and training ratings that are streamed."""
+        files: dict[str, Path | bytes] = {
+            f"{side.name}s.parquet": side.table.to_parquet() for side in (self.users, self.items)
+        }
         train = self.training.train
-        return {RATINGS: train.file.path} if isinstance(train, StreamedRatings) else {}
+        return files | ({RATINGS: train.file.path} if isinstance(train, StreamedRatings) else {})
 
     @classmethod
-    def restored(cls, documents: Mapping[str, Any], arrays: Mapping[str, Tensor], folder: Path) -> Self:
+    def restored(cls, documents: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: Path) -> Self:
         """From what `documents`, `tensors` and `files` gave, the latter in `folder`."""
-        if "train.user" in arrays:
-            train = Ratings(arrays["train.user"].long(), arrays["train.item"].long(), arrays["train.rating"])
+        if "train.user" in tensors:
+            train = Ratings(tensors["train.user"].long(), tensors["train.item"].long(), tensors["train.rating"])
         else:
             train = StreamedRatings.over(RatingFile(folder / RATINGS))
-        encoders = documents["encoders"]
-        user_encoder = AttributeEncoder.model_validate(encoders["users"])
-        item_encoder = AttributeEncoder.model_validate(encoders["items"])
-        low, high = encoders["scale"]
-        training = dict(documents["training"])
-        data = training.pop("data")
-        labels = documents["items"]["labels"]
-        return cls(
-            users=Vocabulary(documents["users"]["ids"]),
-            items=Vocabulary(documents["items"]["ids"]),
-            item_labels=tuple(labels) if labels else None,
-            user_encoder=user_encoder,
-            item_encoder=item_encoder,
-            training=TrainingData(
-                users=_attribute_set(arrays, "users", user_encoder),
-                items=_attribute_set(arrays, "items", item_encoder),
-                scale=(low, high),
-                train=train,
-            ),
-            data=data,
-            training_log=TrainingLog.of(training),
-        )
-
-    def user_positions(self, ids: Sequence[str]) -> NDArray[np.int64]:
-        """Positions of users; that of the unknown user for those not known."""
-        return _or_unknown(self.users.index(ids), self.users)
-
-    def item_positions(self, ids: Sequence[str]) -> NDArray[np.int64]:
-        """Positions of items; that of the unknown item for those not known."""
-        return _or_unknown(self.items.index(ids), self.items)
-
-    def fallbacks(self, users: list[str], items: list[str]) -> list[str | None]:
-        """Per pair: null, or what was replaced by an average."""
-        train = self.training.train
-        kinds = (
-            (self.users.index(users), torch.bincount(train.user, minlength=len(self.users)).numpy(), "user"),
-            (self.items.index(items), torch.bincount(train.item, minlength=len(self.items)).numpy(), "item"),
-        )
-        sides: list[NDArray[np.object_]] = []
-        for position, count, side in kinds:
-            unrated = count[np.maximum(position, 0)] == 0
-            words = np.where(position < 0, f"unknown {side}", np.where(unrated, f"{side} without ratings", ""))
-            sides.append(words)
-        return [", ".join(filter(None, pair)) or None for pair in zip(*sides, strict=True)]
+        users = EntitySide.restored("user", documents, tensors, folder, train)
+        items = EntitySide.restored("item", documents, tensors, folder, train)
+        low, high = documents["encoders"]["scale"]
+        log = dict(documents["training"])
+        about = log.pop("data")
+        training = TrainingData(users.attributes, items.attributes, (low, high), train)
+        return cls(users, items, training, about, TrainingLog.of(log))
 
 
-def _or_unknown(position: NDArray[np.int64], vocabulary: Vocabulary) -> NDArray[np.int64]:
-    """The last row stands for the unknown."""
-    return np.where(position < 0, len(vocabulary), position)
-
-
-def _attribute_set(arrays: Mapping[str, Tensor], side: str, encoder: AttributeEncoder) -> AttributeSet:
-    value, weight, mask = (arrays[f"{side}.{part}"] for part in ("value", "weight", "mask"))
-    vectors = tuple(arrays[f"{side}.vectors.{m}"] for m in range(len(encoder.vector_sizes)))
-    return AttributeSet(value, weight, mask, vectors, encoder.n_values)
+def _count(train: Ratings, side: Literal["user", "item"], n: int) -> NDArray[np.int64]:
+    """(n + 1,) training ratings of every user (item); 0 in the last place, which stands for an unknown one."""
+    if not isinstance(train, StreamedRatings):
+        return np.bincount(getattr(train, side).numpy(), minlength=n + 1)
+    counts = np.zeros(n + 1, np.int64)
+    for _, rows in train.file.blocks():
+        counts += np.bincount(rows[side], minlength=n + 1)
+    return counts

@@ -1,91 +1,157 @@
-"""From scores to lists: the best items of one user, and of everyone."""
+"""From scores to lists: which items may be listed for a user, and which of them are best."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Literal
 
+import numpy as np
 import polars as pl
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from aanmf.contract import RatingModule
-from aanmf.fitted import Fitted
+from aanmf.errors import ConfigError
+from aanmf.fitted import EntitySide
+from aanmf.predictor import Floats, Predictor, Profile
 
+RankBy = Literal["rating", "low"]
 TABLE_USERS = 1024
-"""So many users are put into a table of lists at once."""
+"""Users whose lists are put into one table, at least."""
+COVERAGE = 0.9
+"""Of the interval whose lower end ranks, where none is given."""
 
 
-def top_items(
-    fitted: Fitted, shown: Mapping[str, Tensor], by: str, n: int, hidden: Sequence[Tensor], unrated: bool
-) -> pl.DataFrame:
-    """The n best items of one user.
+@dataclass(frozen=True)
+class ListOptions:
+    """What a list holds.
 
-    Args:
-        fitted: whose items.
-        shown: columns of figures (n_items,), on the scale of the ratings.
-        by: the column to rank by.
-        n: how many rows at most.
-        hidden: positions of items to leave out.
-        unrated: also items without a training rating.
-
-    Returns:
-        `item`, `label` (if items have one) and the columns of `shown`, best first.
+    Attributes:
+        n: items at most.
+        by: `rating`, or `low` to rank by the lower end of the interval (of 90 %, if none is given).
+        interval: for instance .9: adds `low` and `high`, between which the rating lies with this probability.
+        seen: also items that the user has rated.
+        unrated: also items without any training rating (whose score is that of an average item).
     """
-    order = shown[by].clone()
-    if not unrated:
-        order[~rated_items(fitted)] = -torch.inf
-    for items in hidden:
-        order[items] = -torch.inf
-    top = torch.topk(order, min(max(n, 0), int((order > -torch.inf).sum()))).indices
-    table = pl.DataFrame({"item": [fitted.items.ids[row] for row in top.tolist()]}, schema={"item": pl.String})
-    if fitted.item_labels:
-        labels = [fitted.item_labels[row] for row in top.tolist()]
-        table = table.with_columns(pl.Series("label", labels, dtype=pl.String))
-    return table.with_columns(pl.Series(name, values[top].numpy()) for name, values in shown.items())
+
+    n: int = 10
+    by: RankBy = "rating"
+    interval: float | None = None
+    seen: bool = False
+    unrated: bool = False
+
+    def __post_init__(self) -> None:
+        if self.by not in ("rating", "low"):
+            raise ConfigError(f"by={self.by!r}: give 'rating' or 'low'")
+
+    @property
+    def coverage(self) -> float | None:
+        """Of the interval to compute; None: no interval."""
+        return COVERAGE if self.by == "low" and self.interval is None else self.interval
 
 
-@torch.no_grad()
-def top_items_of_all(
-    fitted: Fitted, module: RatingModule, n: int, *, seen: bool = False, unrated: bool = False
-) -> Iterator[pl.DataFrame]:
-    """The n best items of every user, a block of users at a time: `user`, `item`, `rating`, best first."""
-    train, device = fitted.training.train, next(module.parameters()).device
-    order = torch.argsort(train.user)
-    item_of = train.item[order].to(device)
-    start = torch.searchsorted(train.user[order], torch.arange(len(fitted.users) + 1)).to(device)
-    barred = torch.zeros(len(fitted.items), device=device)
-    if not unrated:
-        barred[~rated_items(fitted).to(device)] = -torch.inf
-    best: list[tuple[Tensor, Tensor, Tensor]] = []  # blocks of users: positions (b,), ratings and items (b, n)
-    for part, scores in module.catalogue(torch.arange(len(fitted.users), device=device)):
-        scores = scores + barred
-        if not seen:
-            count = start[part + 1] - start[part]
-            row = torch.repeat_interleave(torch.arange(len(part), device=device), count)
-            entry = torch.arange(len(row), device=device) + (start[part] - count.cumsum(0) + count)[row]
-            scores[row, item_of[entry]] = -torch.inf
-        top = torch.topk(scores, min(max(n, 0), scores.shape[1]))
-        best.append((part, top.values, top.indices))
-        if sum(len(block) for block, *_ in best) >= TABLE_USERS:
-            yield _table(fitted, best)
-            best.clear()
-    if best:
-        yield _table(fitted, best)
+@dataclass(frozen=True)
+class RankedList:
+    """The best items of one user, best first.
+
+    Attributes:
+        side: all items.
+        item: (n,) positions.
+        columns: `rating` (n,) and, with an interval, `low` and `high`.
+    """
+
+    side: EntitySide
+    item: NDArray[np.int64]
+    columns: dict[str, Floats]
+
+    def table(self) -> pl.DataFrame:
+        """`item`, `label` (if items have one) and the columns."""
+        labels = {} if self.side.labels is None else {"label": [self.side.labels[at] for at in self.item]}
+        names = {"item": [self.side.ids[at] for at in self.item], **labels}
+        return pl.DataFrame({**names, **self.columns}, schema_overrides=dict.fromkeys(names, pl.String))
+
+    def rows(self) -> list[dict[str, object]]:
+        """The same as a dictionary per item; numbers to four digits, `label` always."""
+        numbers = {name: column.astype(np.float64).round(4).tolist() for name, column in self.columns.items()}
+        return [
+            {"item": self.side.ids[at], "label": self.side.label(at), **{name: numbers[name][row] for name in numbers}}
+            for row, at in enumerate(self.item)
+        ]
 
 
-def _table(fitted: Fitted, best: list[tuple[Tensor, Tensor, Tensor]]) -> pl.DataFrame:
+def make_lists(predictor: Predictor, profiles: Sequence[Profile], options: ListOptions) -> list[RankedList]:
+    """A list for each of several users, in their order.
+
+    Raises:
+        ConfigError: an interval is asked of a model that has none.
+    """
+    if options.coverage is not None:
+        predictor.check_interval(options.coverage)
+    lists: dict[int, RankedList] = {}
+    for rows, scores in predictor.scores_of(profiles):
+        some = [profiles[row] for row in rows]
+        lists |= zip(rows, _some_lists(predictor, some, scores, options), strict=True)
+    return [lists[row] for row in range(len(profiles))]
+
+
+def make_all_lists(predictor: Predictor, options: ListOptions) -> Iterator[pl.DataFrame]:
+    """Lists by rating of all users of the training data, in blocks: `user`, `item`, `rating`, best first."""
+    gathered: list[tuple[Tensor, Tensor, Tensor]] = []  # of a block of users: positions (b,), scores and items (b, n)
+    for users, scores in predictor.scores(torch.arange(len(predictor.users))):
+        gathered.append((users, *_best(predictor, scores, users.numpy(), options)))
+        if sum(len(users) for users, *_ in gathered) >= TABLE_USERS:
+            yield _table(predictor, gathered)
+            gathered.clear()
+    if gathered:
+        yield _table(predictor, gathered)
+
+
+def _some_lists(
+    predictor: Predictor, profiles: Sequence[Profile], scores: Tensor, options: ListOptions
+) -> Iterator[RankedList]:
+    """From the scores (b, n_items) of b users; an interval is computed for the items that are listed."""
+    order, coverage = scores, options.coverage
+    if coverage is not None and options.by == "low":
+        every, rating = np.arange(scores.shape[1]), scores.clamp(*predictor.scale).cpu().numpy()
+        low = [predictor.around(*each, coverage)["low"] for each in zip(profiles, repeat(every), rating)]
+        order = torch.from_numpy(np.stack(low)).to(scores.device)
+    for row, profile in enumerate(profiles):
+        if len(profile.item) and not options.seen:
+            order[row, profile.item] = -torch.inf
+    best, items = _best(predictor, order, np.array([profile.position for profile in profiles]), options)
+    ratings = scores.gather(1, items).clamp(*predictor.scale).cpu().numpy()
+    left, items = (best > -torch.inf).sum(dim=1).tolist(), items.cpu().numpy()
+    for row, (profile, n) in enumerate(zip(profiles, left, strict=True)):
+        item, rating = items[row, :n], ratings[row, :n]
+        interval = {} if coverage is None else predictor.around(profile, item, rating, coverage)
+        yield RankedList(predictor.items, item, {"rating": rating, **interval})
+
+
+def _best(predictor: Predictor, order: Tensor, users: NDArray[np.int64], options: ListOptions) -> tuple[Tensor, Tensor]:
+    """The n largest (b, n) of an order (b, n_items) of users at positions (b,), and their places; -inf: none is left.
+
+    Left out are, unless the options say otherwise, items that nobody has rated and those that the user has: their
+    places in `order` are overwritten.
+    """
+    if not options.unrated:
+        order.masked_fill_(predictor.unrated.to(order.device), -torch.inf)
+    if not options.seen:
+        row, item = (torch.from_numpy(side).to(order.device) for side in predictor.fitted.rated_by(users))
+        order[row, item] = -torch.inf
+    best = torch.topk(order, min(max(options.n, 0), order.shape[1]))
+    return best.values, best.indices
+
+
+def _table(predictor: Predictor, gathered: list[tuple[Tensor, Tensor, Tensor]]) -> pl.DataFrame:
     """`user`, `item`, `rating` of some blocks of users."""
-    user, rating, item = (torch.cat(parts).cpu() for parts in zip(*best, strict=True))
-    there = rating > -torch.inf
+    user, score, item = (torch.cat(parts).cpu() for parts in zip(*gathered, strict=True))
+    left = score > -torch.inf
     return pl.DataFrame(
         {
-            "user": pl.Series(fitted.users.ids, dtype=pl.String).gather(user[:, None].expand_as(there)[there].numpy()),
-            "item": pl.Series(fitted.items.ids, dtype=pl.String).gather(item[there].numpy()),
-            "rating": rating.clamp(*fitted.training.scale)[there].numpy(),
+            "user": pl.Series(predictor.users.ids, dtype=pl.String).gather(user[:, None].expand_as(left)[left].numpy()),
+            "item": pl.Series(predictor.items.ids, dtype=pl.String).gather(item[left].numpy()),
+            "rating": score.clamp(*predictor.scale)[left].numpy(),
         }
     )
-
-
-def rated_items(fitted: Fitted) -> Tensor:
-    """(n_items,) whether an item has a training rating."""
-    return torch.bincount(fitted.training.train.item, minlength=len(fitted.items)) > 0

@@ -80,7 +80,7 @@ def write_folder(
     about: Json,
     documents: Mapping[str, Json],
     tensors: Mapping[str, Mapping[str, Tensor]],
-    files: Mapping[str, Path] | None = None,
+    files: Mapping[str, Path | bytes] | None = None,
 ) -> None:
     """Writes a model folder beside its target and renames it into place, replacing an older model there.
 
@@ -89,7 +89,7 @@ def write_folder(
         about: what goes into the manifest beside format and checksums.
         documents: JSON files by name, without suffix.
         tensors: safetensors files by name, without suffix.
-        files: files to copy, by their name in the folder; they are not read by `read_folder`, only checked.
+        files: other files by name: their content, or where to copy it from. `read_folder` only checks them.
 
     Raises:
         ModelFolderError: something that is not a model stands at `path`.

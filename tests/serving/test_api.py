@@ -37,7 +37,7 @@ def test_predict(client: Any, model: Recommender) -> None:
 def test_a_model_too_large_for_a_matrix_says_the_same(
     start: Start, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aanmf.serving.served.MATRIX_BYTES", 0)
+    monkeypatch.setattr("aanmf.serving.model_cache.SCORE_BYTES", 0)
     other = start()
     pairs = [[f"u{n % 43}", f"i{n % 22}"] for n in range(100)]  # u42 and i21 are not known
     both = [each.post("/v1/predict", json={"pairs": pairs}).json() for each in (client, other)]

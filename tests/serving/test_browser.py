@@ -122,7 +122,7 @@ def test_what_if(page: Any) -> None:
 def test_heat_map_and_card(page: Any) -> None:
     page.goto("/")
     page.get_by_role("link", name="Attention map").click()
-    page.get_by_role("heading", name="What the model looks at").wait_for()
+    page.get_by_role("heading", name="What the model attends to").wait_for()
     heads = page.locator("table.heat thead th").all_inner_texts()
     assert heads == ["genres", "gender", "hobbies", "age", "voice", "ratings"]
     assert page.locator("table.heat tbody th").all_inner_texts() == ["drama", "war"]

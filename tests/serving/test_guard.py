@@ -135,20 +135,20 @@ def test_a_slow_body_is_not_waited_for(start: Start) -> None:
 
 
 def test_a_late_answer_is_given_up(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    from aanmf.serving.served import ServedModel
+    from aanmf.serving.model_cache import ModelCache
 
     client = start(limits=Limits(seconds=0.2))
-    monkeypatch.setattr(ServedModel, "explain", lambda *_: time.sleep(0.6))
+    monkeypatch.setattr(ModelCache, "explain", lambda *_: time.sleep(0.6))
     assert "no answer within 0.2 s" in told(client.post("/v1/explain", json={"user": "u1", "item": "i1"}), 503)
 
 
 def test_too_many_waiting(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    from aanmf.serving.served import ServedModel
+    from aanmf.serving.model_cache import ModelCache
 
     client = start(limits=Limits(waiting=1))
-    monkeypatch.setattr(ServedModel, "explain", lambda *_: time.sleep(0.5) or {})
+    monkeypatch.setattr(ModelCache, "explain", lambda *_: time.sleep(0.5) or {})
     with ThreadPoolExecutor(3) as pool:
         asked = [pool.submit(client.post, "/v1/explain", json={"user": "u1", "item": "i1"}) for _ in range(3)]
         codes = sorted(each.result().status_code for each in asked)
@@ -157,10 +157,10 @@ def test_too_many_waiting(start: Start, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_fault_of_ours_is_no_traceback(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    from aanmf.serving.served import ServedModel
+    from aanmf.serving.model_cache import ModelCache
 
     client = start()
-    monkeypatch.setattr(ServedModel, "explain", lambda *_: 1 / 0)
+    monkeypatch.setattr(ModelCache, "explain", lambda *_: 1 / 0)
     response = client.post("/v1/explain", json={"user": "u1", "item": "i1"})
     assert response.status_code == 500
     assert "ZeroDivision" not in response.text

@@ -11,16 +11,23 @@ import pytest
 import torch
 
 from aanmf import MF
-from aanmf.serving.attention import attention_maps, attention_on
-from aanmf.serving.people import changed, ranked
-from aanmf.serving.served import ServedModel
+from aanmf.explanation import attention
+from aanmf.predictor import Predictor, Profile
+from aanmf.ranking import ListOptions, make_lists
+from aanmf.recommender import Recommender, load_model
+from aanmf.serving.attention import attention_maps
+from aanmf.serving.page_user import changed, describe
 from tests.conftest import small_dataset
 from tests.serving.conftest import Start
 
 
 @pytest.fixture(scope="module")
-def served(folder: Path) -> ServedModel:
-    return ServedModel.load(folder)
+def model(folder: Path) -> Recommender:
+    return load_model(folder)
+
+
+def ranked(predictor: Predictor, profile: Profile, n: int) -> list[dict[str, object]]:
+    return make_lists(predictor, [profile], ListOptions(n))[0].rows()
 
 
 def text_of(response: Any) -> str:
@@ -28,11 +35,11 @@ def text_of(response: Any) -> str:
     return " ".join(re.sub(r"<[^>]*>", " ", response.text).split())
 
 
-def test_a_known_user(client: Any, served: ServedModel) -> None:
+def test_a_known_user(client: Any, model: Recommender) -> None:
     page = client.get("/", params={"user": "u0"})
     text = text_of(page)
     assert "Recommended to user u0" in text
-    for row in served.model.recommend("u0", n=10).to_dicts():
+    for row in model.recommend("u0", n=10).to_dicts():
         assert f"{row['label']}" in page.text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
         assert f"{row['rating']:.2f}" in text
     assert "gender F" in text
@@ -44,11 +51,11 @@ def test_titles_are_text(client: Any) -> None:
     assert "<b>&amp;" not in page
 
 
-def test_a_new_user(client: Any, served: ServedModel) -> None:
+def test_a_new_user(client: Any, model: Recommender) -> None:
     asked = {"new": "1", "a.gender": "F", "a.hobbies": ["chess", "go"], "a.age": "31", "a.voice": ""}
     page = client.get("/", params=asked)
     assert "a new user (gender F, hobbies chess and go, age 31)" in text_of(page)
-    best = served.model.recommend_for({"gender": "F", "hobbies": ["chess", "go"], "age": 31.0}, n=1)["label"][0]
+    best = model.recommend_for({"gender": "F", "hobbies": ["chess", "go"], "age": 31.0}, n=1)["label"][0]
     assert text_of(page).index(best) < 600
     assert "<option selected>F</option>" in page.text
 
@@ -61,12 +68,12 @@ def test_a_new_user(client: Any, served: ServedModel) -> None:
         ("/?new=1&a.shoe=42", 422, "shoe"),
         ("/?new=1&a.age=nan", 422, "finite number"),
         ("/why?user=u1", 404, "item &#39;&#39; is not in the training data"),
-        ("/why?item=i1", 422, "say whom"),
+        ("/why?item=i1", 422, "name a user"),
         ("/what-if?user=u1&change=shoe&value=1", 422, "choose one of gender, hobbies, age, voice"),
         ("/what-if?user=u1&change=gender&value=", 422, "say which gender"),
         ("/what-if?user=u1&change=gender&value=X", 422, "allowed: &#39;F&#39;, &#39;M&#39;"),
         ("/what-if?user=u1&change=voice&value=1", 422, "voice"),
-        ("/map?by=shoe", 422, "there are genres"),
+        ("/map?by=shoe", 422, "Available: genres"),
         ("/?user=<script>alert(1)</script>", 404, "&lt;script&gt;"),
     ],
 )
@@ -96,10 +103,10 @@ def test_stored_ratings_count_on_the_page(start: Start, tmp_path: Path) -> None:
     assert "1 rating given since training counts too" in text_of(client.get("/?user=u2"))
 
 
-def test_heat_map_is_the_mean_of_the_attention(served: ServedModel, client: Any) -> None:
+def test_heat_map_is_the_mean_of_the_attention(model: Recommender, client: Any) -> None:
     """Against the library's own map, which is made from the raw columns."""
-    (found,) = attention_maps(served)
-    expected = served.model.attention_map(small_dataset(), by="genres")
+    (found,) = attention_maps(model.predictor_)
+    expected = model.attention_map(small_dataset(), by="genres")
     assert [row[0] for row in found.rows] == expected["genres"].to_list() == ["drama", "war"]
     assert [row[2] for row in found.rows] == expected["n"].to_list()
     for (_, weights, _), row in zip(found.rows, expected.rows(named=True), strict=True):
@@ -116,39 +123,43 @@ def test_a_model_without_attention_has_no_map(start: Start, tmp_path: Path) -> N
     assert client.get("/why?user=u1&item=i1").status_code == 200
 
 
-def test_attention_on_items(served: ServedModel) -> None:
-    at, sets = served.sets_of("u0")
-    weights = attention_on(served, at, sets, ["i3", "i7"])
-    assert weights is not None
+def test_attention_on_items(model: Recommender) -> None:
+    user, attributes = model.predictor_.repeated(model.predictor_.profile("u0"), 2)
+    weights = attention(model.predictor_, user, np.array([3, 7]), attributes)
+    np.testing.assert_array_equal(attention(model.predictor_, user, np.array([3, 7])), weights)  # the user's own
     for row, item in zip(weights, ("i3", "i7"), strict=True):
-        told = dict(served.model.explain("u0", item).select("attribute", "attention").iter_rows())
+        told = dict(model.explain("u0", item).select("attribute", "attention").iter_rows())
         assert dict(zip(["gender", "hobbies", "age", "voice"], row, strict=True)) == pytest.approx(told | {}, abs=1e-6)
 
 
-def test_what_if_changes_one_attribute(served: ServedModel) -> None:
+def test_what_if_changes_one_attribute(model: Recommender) -> None:
     """A new user described with the other value is the same as one described, then changed."""
     described = {"gender": "F", "hobbies": ["go"], "age": 31.0, "voice": [1.0, 1.0, 0.3]}
-    encoder = served.model.fitted_.user_encoder
-    at, sets = served.sets_of(described)
+    predictor = model.predictor_
+    profile, encoder = predictor.profile(described), predictor.users.encoder
     for name, value in (("gender", "M"), ("hobbies", "chess"), ("age", 50.0)):
-        _, wanted = served.sets_of(described | {name: value})
-        other = changed(served, sets, name, value)
-        assert sorted(encoder.describe(other)) == sorted(encoder.describe(wanted))
-        expected = [row["rating"] for row in ranked(served, None, at, wanted, 21)]
-        assert [row["rating"] for row in ranked(served, None, at, other, 21)] == pytest.approx(expected, abs=1e-4)
-    same = changed(served, sets, "gender", "F")
-    assert [r["item"] for r in ranked(served, None, at, same, 5)] == [
-        r["item"] for r in ranked(served, None, at, sets, 5)
-    ]
+        wanted = predictor.profile(described | {name: value})
+        other = changed(predictor, profile, name, value)
+        assert sorted(describe(encoder, predictor.attributes(other))) == sorted(
+            describe(encoder, predictor.attributes(wanted))
+        )
+        expected = [row["rating"] for row in ranked(predictor, wanted, 21)]
+        assert [row["rating"] for row in ranked(predictor, other, 21)] == pytest.approx(expected, abs=1e-4)
+    same = changed(predictor, profile, "gender", "F")
+    assert [r["item"] for r in ranked(predictor, same, 5)] == [r["item"] for r in ranked(predictor, profile, 5)]
 
 
-def test_what_if_keeps_who_the_user_is(served: ServedModel) -> None:
-    at, sets = served.sets_of("u0")
-    same = [row["item"] for row in ranked(served, "u0", at, changed(served, sets, "gender", "F"), 21)]
-    assert same == served.model.recommend("u0", n=21)["item"].to_list()
-    rated = set(np.array(served.items.ids)[served.rated_by(at)])
+def test_what_if_keeps_who_the_user_is(model: Recommender) -> None:
+    predictor = model.predictor_
+    profile = predictor.profile("u0")
+    same = [row["item"] for row in ranked(predictor, changed(predictor, profile, "gender", "F"), 21)]
+    assert same == model.recommend("u0", n=21)["item"].to_list()
+    data = small_dataset()
+    rated = {f"i{i}" for i in data.item[data.user == 0]}
+    assert rated
     assert not rated & set(same)
+    other = changed(predictor, profile, "gender", "M").attributes
     with torch.inference_mode():
-        one = served.model.module_(torch.tensor([at]), torch.tensor([3]), changed(served, sets, "gender", "M"))
-        own = served.model.module_(torch.tensor([at]), torch.tensor([3]))
+        one = model.module_(torch.tensor([0]), torch.tensor([3]), other)
+        own = model.module_(torch.tensor([0]), torch.tensor([3]))
     assert one.item() != own.item()

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -21,10 +22,11 @@ from typing import Any
 import pytest
 
 from aanmf.cli import main
-from aanmf.errors import ConfigError
+from aanmf.errors import ConfigError, ModelFolderError
 from aanmf.recommender import load_model
 from aanmf.serving.store import RatingStore, StoredRating, StoreError
-from aanmf.serving.update import with_stored
+from aanmf.serving.update import retrain, with_stored
+from tests.conftest import small_dataset
 from tests.postgres import postgres_url
 from tests.serving.conftest import Start
 
@@ -190,8 +192,8 @@ def test_training_data_with_stored_ratings(folder: Path) -> None:
     assert (added, len(data), len(data.users)) == (2, 601, 43)
     assert data.rating[0] == (1.0 if r > 2 else 5.0)
     assert data.users.ids.ids[data.user[-1]] == "newcomer"
-    slots = fitted.user_encoder.transform(data.users)
-    names = fitted.user_encoder.names
+    slots = fitted.users.encoder.transform(data.users)
+    names = fitted.users.encoder.names
     assert names == data.users.names
     for name in names:  # the same groups, labels and vectors as those the model has learned
         assert data.users.columns[name][-1] is None
@@ -217,10 +219,25 @@ def test_update(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert (found["updated"], found["new_ratings"], found["ratings"], found["users"]) == (True, 5, 605, 43)
     new, old = load_model(mine), load_model(folder)
     assert new.get_params() == old.get_params()
-    assert new.fitted_.item_labels == old.fitted_.item_labels
+    assert new.fitted_.items.labels == old.fitted_.items.labels
     assert not set(new.recommend("newcomer", n=21)["item"]) & {f"i{n}" for n in range(5)}
     assert main(["update", str(mine), "--from", url]) == 0  # all of them are learned
     assert "stays as it is" in " ".join(capsys.readouterr().out.split())
+
+
+def test_update_keeps_numbers_as_they_were_given(folder: Path) -> None:
+    """Not the groups they were cut into: those may be cut anew."""
+    data, _ = with_stored(load_model(folder), [StoredRating("u41", "i20", 4.0)])
+    assert data.users.columns.equals(small_dataset().users.columns)
+    assert data.items.columns.equals(small_dataset().items.columns)
+    assert data.users.attributes == small_dataset().users.attributes
+
+
+def test_update_of_a_folder_without_raw_attributes(tmp_path: Path) -> None:
+    with zipfile.ZipFile(Path(__file__).parents[1] / "fixtures" / "format1" / "aanmf.zip") as pack:
+        pack.extractall(tmp_path / "model")
+    with pytest.raises(ModelFolderError, match="early version.* train the model again"):
+        retrain(tmp_path / "model", "sqlite://")
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def export(
 ) -> None:
     """Write a model as ONNX, or what it learned of users and items as Parquet tables.
 
-    The ONNX file is compared with the model's own predictions before it is put in place.
+    The ONNX file is compared with the model's own predictions before it is kept.
     """
     from aanmf.export import BATCHES, export_onnx, export_tables
     from aanmf.recommender import load_model

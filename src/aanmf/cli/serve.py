@@ -1,4 +1,4 @@
-"""`aanmf serve` and `aanmf update`: a model for others to use, and what they say about it."""
+"""`aanmf serve` and `aanmf update`: a model over HTTP, and training again with the ratings it received."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ StoreUrl = Annotated[
     typer.Option(
         "--store",
         metavar="URL",
-        help="Database of new ratings: sqlite:///FILE or postgresql://USER@HOST/NAME; `none` takes none. "
+        help="Database of new ratings: sqlite:///FILE or postgresql://USER@HOST/NAME; `none` disables rating storage. "
         "[default: MODEL-ratings.sqlite beside the model]",
     ),
 ]
@@ -47,7 +47,8 @@ def serve(
 ) -> None:
     """Serve a model over HTTP: predictions, recommendations, new ratings, and a page to look at.
 
-    A new model in the folder (aanmf update, or train --out) is taken up at once. SIGTERM ends it when all is answered.
+    A new model in the folder (from aanmf update or train --out) is loaded at once. On SIGTERM, the service finishes
+    open requests, then exits.
     """
     from aanmf.data.sql import without_password
     from aanmf.serving.limits import Limits
@@ -57,7 +58,7 @@ def serve(
     open_to_all = host not in LOOPBACK
     rate = (100.0 if open_to_all else 0.0) if rate is None else rate
     if open_to_all and token_file is None:
-        notice(f"{host}: whoever reaches this address may use the service; --token-file asks for a token")
+        notice(f"{host}: anyone who reaches this address may use the service; --token-file requires a token")
     options = Options(
         model_dir=folder,
         host=host,
@@ -70,16 +71,10 @@ def serve(
     )
     where = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     if as_json:
-        emit(
-            {
-                "url": where,
-                "model": str(folder),
-                "store": options.store and without_password(options.store),
-                "workers": workers,
-            }
-        )
+        database = options.store and without_password(options.store)
+        emit({"url": where, "model": str(folder), "store": database, "workers": workers})
     else:
-        out().print(f"Serving {folder} at [bold]{where}/[/] (routes: {where}/docs). Ctrl-C ends it.")
+        out().print(f"Serving {folder} at [bold]{where}/[/] (routes: {where}/docs). Press Ctrl-C to stop.")
     run(options)
 
 
@@ -91,9 +86,9 @@ def update(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train again with the ratings given since, and put the new model in the place of the old one.
+    """Train again with the ratings given since, and replace the old model with the new one.
 
-    Same model, same settings, same attributes; a running service takes the new model up at once.
+    Same model, same settings, same attributes; a running service loads the new model at once.
     """
     from aanmf.cli.train import figures
     from aanmf.data.sql import without_password
@@ -104,16 +99,10 @@ def update(
     start = time.perf_counter()
     with epochs(folder.name) as on_epoch:
         model, added = retrain(folder, url, on_epoch)
-    if model is None:
-        found: dict[str, Any] = {"updated": False, "new_ratings": 0, "out": str(folder)}
-    else:
+    found: dict[str, Any] = {"updated": model is not None, "new_ratings": added, "out": str(folder)}
+    if model is not None:
         model.save(folder)
-        found = {
-            "updated": True,
-            "new_ratings": added,
-            **figures(model, time.perf_counter() - start),
-            "out": str(folder),
-        }
+        found |= figures(model, time.perf_counter() - start)
     if as_json:
         emit(found)
     elif model is None:
@@ -132,11 +121,7 @@ def update(
 
 
 def check_log_level(level: str) -> None:
-    """Refuses what is no level.
-
-    Raises:
-        ConfigError: naming those there are.
-    """
+    """Raises ConfigError for anything but a log level."""
     from aanmf.errors import ConfigError
 
     levels = ("debug", "info", "warning", "error")

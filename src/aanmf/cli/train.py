@@ -160,8 +160,8 @@ def figures(model: Recommender, seconds: float) -> dict[str, Any]:
         "ratings": len(fitted.training.train),
         "users": fitted.training.n_users,
         "items": fitted.training.n_items,
-        "attributes": fitted.user_encoder.names,
-        "chosen": log.chosen,
+        "attributes": fitted.users.encoder.names,
+        "chosen": model.chosen_,
         "epochs": log.best_epoch,
         "train_rmse": math.sqrt(log.epochs[-1].train_mse),
         "validation_rmse": math.sqrt(min(valid)) if valid else None,
@@ -181,6 +181,11 @@ def _report(found: dict[str, Any], as_json: bool) -> None:
         ("learned from", f"{found['ratings']:,} ratings of {found['items']:,} items by {found['users']:,} users"),
         ("user attributes", ", ".join(found["attributes"]) or "none"),
         ("epochs", found["epochs"]),
+        *(
+            [("chosen by fit", ", ".join(f"{name}={value}" for name, value in found["chosen"].items()))]
+            if found["chosen"]
+            else []
+        ),
         ("RMSE, training", found["train_rmse"]),
         ("RMSE, validation", found["validation_rmse"]),
         *([("resumed from", found["resumed_from"])] if found["resumed_from"] else []),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
     import polars as pl
     from rich.console import RenderableType
 
+    from aanmf.predictor import User
     from aanmf.recommender import Recommender
 
-User = Annotated[str | None, typer.Option("--user", metavar="ID", help="A user of the training data.")]
+UserId = Annotated[str | None, typer.Option("--user", metavar="ID", help="A user of the training data.")]
 Attributes = Annotated[
     str | None,
     typer.Option(
@@ -36,7 +38,7 @@ Interval = Annotated[
 
 def predict(
     folder: ModelFolder,
-    user: User = None,
+    user: UserId = None,
     item: Annotated[str | None, typer.Option("--item", metavar="ID", help="An item of the training data.")] = None,
     pairs: Annotated[
         Path | None,
@@ -83,7 +85,7 @@ def _asked_pairs(user: str | None, item: str | None, pairs: Path | None) -> tupl
 
 def recommend(
     folder: ModelFolder,
-    user: User = None,
+    user: UserId = None,
     attributes: Attributes = None,
     n: Annotated[int, typer.Option("-n", min=1, help="How many items.")] = 10,
     rated: Annotated[
@@ -115,33 +117,30 @@ def recommend(
         else:
             out().print(f"{rows:,} recommendations written to {out_file}")
         return
-    known = read_attributes(attributes) if attributes is not None else None
-    ratings, by = read_ratings(rated or []), "low" if by_low else "rating"
-    if known is None:
-        found = model.recommend(str(user), n=n, ratings=ratings, by=by, interval=interval)
-    else:
-        found = model.recommend_for(known, n=n, ratings=ratings, by=by, interval=interval)
+    asked = str(user) if attributes is None else read_attributes(attributes)
+    ratings = read_ratings(rated or [])
+    found = model.recommend(asked, n, ratings=ratings, by="low" if by_low else "rating", interval=interval)
     if as_json:
+        known = None if attributes is None else asked
         emit({"user": user, "attributes": known, "ratings": ratings, "items": found.to_dicts()})
         return
-    who = f"user {user}" if known is None else f"a new user ({_listed(known)})"
-    out().print(recommendation_table(f"For {who}", found))
+    out().print(recommendation_table(f"For {_described(asked)}", found))
 
 
 def explain(
     folder: ModelFolder,
     item: Annotated[str, typer.Option("--item", metavar="ID", help="An item of the training data.")],
-    user: User = None,
+    user: UserId = None,
     attributes: Attributes = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a prediction looked at: attention on each attribute, and what each added to the rating."""
+    """Explain a prediction: attention on each attribute, and what each added to the rating."""
     from aanmf.recommender import load_model
 
-    known = read_attributes(attributes) if attributes is not None else None
-    if (user is None) == (known is None):
+    if (user is None) == (attributes is None):
         raise ConfigError("explain needs either --user ID or --attributes NAME=VALUE,...")
-    found = explanation(load_model(folder), user if known is None else known, item)
+    asked = str(user) if attributes is None else read_attributes(attributes)
+    found = explanation(load_model(folder), asked, item)
     if as_json:
         emit(found)
         return
@@ -150,22 +149,18 @@ def explain(
         notice(found["fallback"])
 
 
-def explanation(model: Recommender, user: str | Mapping[str, object] | None, item: str) -> dict[str, Any]:
-    """Prediction and explanation of one pair, as plain values; the user by id or by attributes."""
-    new = user if isinstance(user, Mapping) else None
-    attributes = model.explain(str(user) if new is None else new, item)
-    predicted = model.predict(str(user), item) if new is None else model.predict_for(new, item)
-    about = {"user": user if new is None else None, "given": new and dict(new), **predicted.row(0, named=True)}
-    labels = model.fitted_.item_labels
-    label = labels[int(model.fitted_.items.index([item])[0])] if labels else None
-    return {**about, "label": label, "attributes": attributes.to_dicts()}
+def explanation(model: Recommender, user: User, item: str) -> dict[str, Any]:
+    """Prediction and explanation of one pair as JSON values; the user by id or by attributes."""
+    found = model.explain_rating(user, item)
+    who = {"user": None, "given": dict(user)} if isinstance(user, Mapping) else {"user": user, "given": None}
+    return {**who, **dataclasses.asdict(found), "attributes": found.attributes.to_dicts()}
 
 
 def explanation_table(found: dict[str, Any]) -> RenderableType:
     """An explanation to read."""
     what = f"{found['item']}, {found['label']}" if found["label"] else found["item"]
-    who = f"User {found['user']}" if found["given"] is None else f"A new user ({_listed(found['given'])})"
-    title = f"{who} and item {what}: predicted rating {found['rating']:.2f}"
+    who = _described(found["user"] if found["given"] is None else found["given"])
+    title = f"{who[0].upper()}{who[1:]} and item {what}: predicted rating {found['rating']:.2f}"
     rows = [
         (
             each["attribute"],
@@ -180,8 +175,11 @@ def explanation_table(found: dict[str, Any]) -> RenderableType:
     return table(title, ("attribute", "value", "attention", "adds to the rating"), rows)
 
 
-def _listed(attributes: Mapping[str, object]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in attributes.items())
+def _described(user: User) -> str:
+    """A user as a person reads it."""
+    if not isinstance(user, Mapping):
+        return f"user {user}"
+    return f"a new user ({', '.join(f'{name} {value}' for name, value in user.items())})"
 
 
 def recommendation_table(title: str, found: pl.DataFrame) -> RenderableType:
@@ -224,8 +222,6 @@ def write_table(frame: pl.DataFrame, path: Path) -> None:
 def write_tables(frames: Iterator[pl.DataFrame], path: Path) -> int:
     """Writes tables below each other as CSV (or Parquet, by the name's ending), one in memory at a time.
 
-    The file is written beside the target and renamed into place.
-
     Returns:
         How many rows.
 
@@ -234,6 +230,8 @@ def write_tables(frames: Iterator[pl.DataFrame], path: Path) -> int:
     """
     import polars as pl
     from polars.io.plugins import register_io_source
+
+    from aanmf.storage import replace_file
 
     first = next(frames)
     rows = 0
@@ -244,16 +242,11 @@ def write_tables(frames: Iterator[pl.DataFrame], path: Path) -> int:
             rows += len(frame)
             yield frame
 
-    part = path.with_name(f".{path.name}.part")
+    lazy = register_io_source(each, schema=first.schema)
     try:
-        lazy = register_io_source(each, schema=first.schema)
-        if path.suffix.lower() in (".parquet", ".pq"):
-            lazy.sink_parquet(part)
-        else:
-            lazy.sink_csv(part)
-        part.replace(path)
+        with replace_file(path) as file:
+            (lazy.sink_parquet if path.suffix.lower() in (".parquet", ".pq") else lazy.sink_csv)(file.name)
     except (OSError, pl.exceptions.ComputeError) as error:
-        part.unlink(missing_ok=True)
         raise AanmfError(f"--out {path}: cannot be written ({error})") from None
     return rows
 

@@ -53,10 +53,10 @@ class Vocabulary:
     def __repr__(self) -> str:
         return f"Vocabulary({len(self)} ids)"
 
-    def index(self, labels: Iterable[object]) -> Rows:
-        """Positions of `labels`; -1 where an id is not in the vocabulary."""
+    def index(self, labels: Iterable[object], unknown: int = -1) -> Rows:
+        """Positions of `labels`; `unknown` where an id is not in the vocabulary."""
         get = self._position.get
-        return np.fromiter((get(str(label), -1) for label in labels), dtype=np.int64)
+        return np.fromiter((get(str(label), unknown) for label in labels), dtype=np.int64)
 
 
 @dataclass(frozen=True)

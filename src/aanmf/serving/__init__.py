@@ -1,5 +1,6 @@
 """The HTTP service: predictions, recommendations, explanations and new ratings; and the page that shows them.
 
-A request's way: `guard` (limits, token, log, metrics) -> `api` or `page` (routes of one model) -> `batcher` (one thread
-that all requests share) -> `served` (one model, ready to answer). `app` holds them together and takes up new models.
+The way of a request: `admission` (limits, token, log, metrics) -> `api` or `page` (routes of one model) -> `dispatch`
+(a thread that answers all waiting requests together) -> `model_cache` (one model and the lists it made). `app` holds
+them together and loads a new model when the folder holds one.
 """

@@ -15,22 +15,22 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
 from aanmf.errors import AanmfError, ConfigError, DataError, UnknownIdError
-from aanmf.serving.batcher import OverloadedError
-from aanmf.serving.card import model_card
-from aanmf.serving.desk import Desk
-from aanmf.serving.limits import Limits
+from aanmf.ranking import ListOptions
+from aanmf.serving.dispatch import Backend, OverloadedError
+from aanmf.serving.model_cache import ListRequest, ModelCache, PredictRequest
+from aanmf.serving.model_summary import model_summary
 from aanmf.serving.schemas import (
     ErrorAnswer,
     Explanation,
     Found,
     Predictions,
     Recommendations,
+    Requests,
     Stored,
     fault_of,
     request_models,
 )
-from aanmf.serving.served import ServedModel, Wish, known_items
-from aanmf.serving.store import StoredRating, StoreError
+from aanmf.serving.store import RatingStore, StoredRating, StoreError
 
 STATUS: list[tuple[type[Exception], int]] = [
     (UnknownIdError, 404),
@@ -69,13 +69,13 @@ class JsonRoute(APIRoute):
             kind = request.headers.get("content-type", "")
             if kind.partition(";")[0].strip().lower() != "application/json":
                 raise HTTPException(415, "send the body as application/json")
-            answer = await endpoint(body=check(await request.body()))
+            answer = await endpoint(body=check(request.scope["aanmf.body"]))
             return Response(to_json(answer), media_type="application/json")
 
         return handle
 
 
-def make_api(served: ServedModel, desk: Desk, limits: Limits) -> FastAPI:
+def make_api(cache: ModelCache, backend: Backend) -> FastAPI:
     """The routes for one model."""
     api = FastAPI(
         title="aanmf",
@@ -87,79 +87,88 @@ def make_api(served: ServedModel, desk: Desk, limits: Limits) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},  # asked for on every request otherwise
     )
     api.router.route_class = JsonRoute
-    _handle_faults(api, served.model.fitted_.user_encoder.names)
-    _model_routes(api, served, desk, limits)
-    _search_routes(api, served, limits)
-    if desk.store is not None:
-        _rating_routes(api, served, desk, limits)
-    _own_routes(api, served, desk)
+    _handle_faults(api, cache.fitted.users.encoder.names)
+    bodies = request_models(cache.fitted.users.encoder, cache.fitted.training.scale, backend.limits)
+    _model_routes(api, cache, backend, bodies)
+    _search_routes(api, cache, backend)
+    if backend.store is not None:
+        _rating_routes(api, cache, backend, backend.store, bodies)
+    _service_routes(api, cache, backend)
     return api
 
 
-def _model_routes(api: FastAPI, served: ServedModel, desk: Desk, limits: Limits) -> None:
-    known = request_models(served.model.fitted_.user_encoder, served.scale, limits)
-
+def _model_routes(api: FastAPI, cache: ModelCache, backend: Backend, bodies: Requests) -> None:
     @api.post("/v1/predict", response_model=Predictions, tags=["model"])
-    async def predict(body: known.predict) -> object:
+    async def predict(body: bodies.predict) -> object:
         """Predicted ratings of pairs; unknown users and items count as average ones, and are marked."""
-        return await desk.predict(served, body.pairs, body.interval)
+        if body.interval is not None:
+            cache.predictor.check_interval(body.interval)
+        answer = await backend.models.ask(cache.predict, PredictRequest(body.pairs, body.interval))
+        backend.metrics.predictions.inc(len(body.pairs))
+        return answer
 
     @api.post("/v1/recommend", response_model=Recommendations, tags=["model"])
-    async def recommend(body: known.recommend) -> object:
+    async def recommend(body: bodies.recommend) -> object:
         """The items that a user is predicted to rate highest; what the user has rated is left out.
 
-        A known user by id; a new one by `attributes`, `ratings` or both. Ratings stored under the id count at once.
+        A new user is known by attributes, by ratings, or both. Ratings stored under the id count at once.
         """
         if body.user is None and body.attributes is None and not body.ratings:
             raise ConfigError("give a user's id, or the attributes or ratings of a new one")
-        known_items(served, body.ratings)
-        wish = Wish(body.user, _plain(body.attributes), body.ratings, body.n, body.interval)
-        listed = await desk.recommend(served, wish)
-        return {"items": listed.items, "new_ratings": listed.new_ratings}
+        for item in body.ratings:
+            cache.fitted.items.position(item)
+        if body.interval is not None:
+            cache.predictor.check_interval(body.interval)
+        options = ListOptions(body.n, interval=body.interval)
+        attributes = None if body.attributes is None else _given(body.attributes)
+        asked = ListRequest(body.user, attributes, body.ratings, options)
+        answer = await backend.models.ask(cache.make_lists, asked)
+        return {"items": answer.items, "new_ratings": answer.new_ratings}
 
     @api.post("/v1/explain", response_model=Explanation, tags=["model"])
-    async def explain(body: known.explain) -> object:
-        """What one prediction looked at: attention on each attribute, and what each added to the rating."""
+    async def explain(body: bodies.explain) -> object:
+        """What one prediction rests on: attention on each attribute, and what each added to the rating."""
         if (body.user is None) == (body.attributes is None):
             raise ConfigError("give either a user's id or the attributes of a new one")
-        user = body.user if body.attributes is None else _plain(body.attributes)
-        return await desk.call(lambda: served.explain(user or {}, body.item))
+        user = body.user if body.attributes is None else _given(body.attributes)
+        return await backend.models.call(lambda: cache.explain(user, body.item))
 
     @api.get("/v1/model", tags=["model"])
     async def model() -> dict[str, object]:
         """The model card: data, splits, figures, settings, attributes with their values."""
-        return model_card(served)
+        return model_summary(cache)
 
 
-def _search_routes(api: FastAPI, served: ServedModel, limits: Limits) -> None:
+def _search_routes(api: FastAPI, cache: ModelCache, backend: Backend) -> None:
     Text = Annotated[str, Query(max_length=200, description="Part of an id or title; empty: any.")]
-    Many = Annotated[int, Query(ge=1, le=limits.found)]
+    Many = Annotated[int, Query(ge=1, le=backend.limits.found)]
 
     @api.get("/v1/users", response_model=Found, tags=["search"])
     async def users(query: Text = "", n: Many = 20) -> dict[str, object]:
-        """Users whose id holds the query."""
-        found, more = await asyncio.to_thread(served.users.search, query, n)
+        """Users whose id contains the query."""
+        found, more = await asyncio.to_thread(cache.users.search, query, n)
         return {"found": found, "more": more}
 
     @api.get("/v1/items", response_model=Found, tags=["search"])
     async def items(query: Text = "", n: Many = 20) -> dict[str, object]:
-        """Items whose id or title holds the query."""
-        found, more = await asyncio.to_thread(served.items.search, query, n)
+        """Items whose id or title contains the query."""
+        found, more = await asyncio.to_thread(cache.items.search, query, n)
         return {"found": found, "more": more}
 
 
-def _rating_routes(api: FastAPI, served: ServedModel, desk: Desk, limits: Limits) -> None:
-    known = request_models(served.model.fitted_.user_encoder, served.scale, limits)
-
+def _rating_routes(api: FastAPI, cache: ModelCache, backend: Backend, store: RatingStore, bodies: Requests) -> None:
     @api.post("/v1/ratings", response_model=Stored, tags=["ratings"])
-    async def ratings(body: known.ratings) -> object:
-        """Keeps ratings: when this has answered they are on disk, and count in the user's next recommendation."""
-        known_items(served, [each.item for each in body.ratings])
+    async def ratings(body: bodies.ratings) -> object:
+        """Stores ratings: when this has answered they are on disk, and count in the user's next recommendation."""
+        for each in body.ratings:
+            cache.fitted.items.position(each.item)
         rows = [StoredRating(each.user, each.item, each.rating) for each in body.ratings]
-        return {"stored": await desk.store_ratings(rows)}
+        stored = await backend.writes.ask(store.add_all, rows)
+        backend.metrics.stored.inc(stored)
+        return {"stored": stored}
 
 
-def _own_routes(api: FastAPI, served: ServedModel, desk: Desk) -> None:
+def _service_routes(api: FastAPI, cache: ModelCache, backend: Backend) -> None:
     @api.get("/healthz", tags=["service"])
     async def healthz() -> dict[str, str]:
         """The process answers."""
@@ -168,20 +177,20 @@ def _own_routes(api: FastAPI, served: ServedModel, desk: Desk) -> None:
     @api.get("/readyz", tags=["service"])
     async def readyz() -> dict[str, str]:
         """The model and the ratings' database answer."""
-        if desk.store is not None:
-            await asyncio.to_thread(desk.store.check)
-        await desk.call(lambda: None)
-        return {"status": "ready", "version": served.version}
+        if backend.store is not None:
+            await asyncio.to_thread(backend.store.check)
+        await backend.models.call(lambda: None)
+        return {"status": "ready", "version": cache.version}
 
     @api.get("/metrics", tags=["service"], response_class=Response)
     async def metrics() -> Response:
         """For Prometheus."""
-        return Response(desk.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(backend.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def _plain(attributes: BaseModel | None) -> dict[str, object] | None:
+def _given(attributes: BaseModel) -> dict[str, object]:
     """Attributes that were given, by their own names."""
-    return None if attributes is None else attributes.model_dump(by_alias=True, exclude_none=True)
+    return attributes.model_dump(by_alias=True, exclude_none=True)
 
 
 def _handle_faults(api: FastAPI, names: list[str]) -> None:

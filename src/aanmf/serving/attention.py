@@ -1,20 +1,18 @@
-"""What a served model attends to: per item for one user, and on average per value of an item attribute."""
+"""Attention maps of a model: mean attention on each user attribute, by the values of an item attribute."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from aanmf.data.attributes import AttributeSet
-from aanmf.explanation import mean_attention
-from aanmf.serving.served import ServedModel
+from aanmf.explanation import attention
+from aanmf.predictor import Predictor
 
 SAMPLE = 40_000
 """Training pairs that an attention map is averaged over."""
+VALUES = 60
+"""Most values of an item attribute that a map shows: the ones with most ratings."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,7 @@ class AttentionMap:
         by: name of the item attribute; None: over all items.
         attributes: of users, the columns.
         rows: value, mean attention per column, and the number of ratings averaged.
-        sampled: how many training pairs were looked at.
+        sampled: how many training pairs it rests on.
     """
 
     by: str | None
@@ -34,54 +32,26 @@ class AttentionMap:
     sampled: int
 
 
-def attention_maps(served: ServedModel, most_values: int = 60) -> list[AttentionMap]:
-    """One map per categorical or multi-valued item attribute; none for a model without attention."""
-    fitted, module = served.model.fitted_, served.model.module_
-    names, train = tuple(fitted.user_encoder.names), fitted.training.train
-    one = torch.zeros(1, dtype=torch.int64, device=served.device)
-    with torch.inference_mode():
-        if not names or module.attention(one, one) is None:
-            return []
-    rng = np.random.default_rng(0)
-    chosen = np.arange(len(train)) if len(train) <= SAMPLE else rng.choice(len(train), SAMPLE, replace=False)
+def attention_maps(predictor: Predictor) -> list[AttentionMap]:
+    """One map per item attribute that has values; none for a model without attention or user attributes."""
+    names, train = tuple(predictor.users.encoder.names), predictor.fitted.training.train
+    if not names or not predictor.spec.attention:
+        return []
+    n = len(train)
+    chosen = np.arange(n) if n <= SAMPLE else np.random.default_rng(0).choice(n, SAMPLE, replace=False)
     user, item = train.user.cpu().numpy()[chosen], train.item.cpu().numpy()[chosen]
-    mean = mean_attention(module, fitted.user_encoder, fitted.training.users, user, item)
-    slots, encoder = fitted.training.items, fitted.item_encoder
-    owner, labels = encoder.slot_attributes(slots), encoder.value_labels
+    mean, sets, encoder = attention(predictor, user, item), predictor.items.attributes, predictor.items.encoder
+    owner, labels = encoder.slot_attributes(sets), encoder.value_labels
     maps: list[AttentionMap] = []
     for j, each in enumerate(encoder.fitted):
         if each.n_values == 0:
             continue
         row, place = np.nonzero(owner[item] == j)
-        value = slots.value[item[row], place]
+        value = sets.value.numpy()[item[row], place]
         count = np.bincount(value, minlength=len(labels))
-        total = np.stack([np.bincount(value, mean[row, a], minlength=len(labels)) for a in range(len(names))], axis=1)
-        common = [v for v in np.argsort(-count, kind="stable")[:most_values] if count[v]]
+        total = np.stack([np.bincount(value, column[row], minlength=len(labels)) for column in mean.T], axis=1)
+        common = [v for v in np.argsort(-count, kind="stable")[:VALUES] if count[v]]
         rows = [(labels[v][1], tuple((total[v] / count[v]).tolist()), int(count[v])) for v in sorted(common)]
         maps.append(AttentionMap(each.attribute.name, names, tuple(rows), len(chosen)))
-    if not maps:
-        maps.append(
-            AttentionMap(None, names, (("all items", tuple(mean.mean(axis=0).tolist()), len(item)),), len(item))
-        )
-    return maps
-
-
-@torch.inference_mode()
-def attention_on(served: ServedModel, at: int, sets: AttributeSet, items: Sequence[str]) -> NDArray[np.float64] | None:
-    """Attention (n, A) of one user on each attribute, for n items; None for a model without.
-
-    Args:
-        served: the model.
-        at: the user's position.
-        sets: (1, J) the user's attributes.
-        items: ids.
-    """
-    encoder = served.model.fitted_.user_encoder
-    positions = torch.tensor([served.items.position[item] for item in items], dtype=torch.int64, device=served.device)
-    many = sets.rows(torch.zeros_like(positions))
-    lam = served.model.module_.attention(torch.full_like(positions, at), positions, many)
-    if lam is None:
-        return None
-    owner = encoder.slot_attributes(sets)[0]
-    weights = lam.double().cpu().numpy()
-    return np.stack([weights[:, owner == j].sum(axis=1) for j in range(len(encoder.names))], axis=1)
+    everything = ("all items", tuple(mean.mean(axis=0).tolist()), len(chosen))
+    return maps or [AttentionMap(None, names, (everything,), len(chosen))]

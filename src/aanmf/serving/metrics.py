@@ -21,10 +21,10 @@ class Metrics:
         self.seconds = Histogram("aanmf_request_seconds", "Time to answer.", ["route"], buckets=SECONDS, **given)
         self.predictions = Counter("aanmf_predictions", "Ratings predicted by /v1/predict.", **given)
         self.stored = Counter("aanmf_ratings_stored", "Ratings stored.", **given)
-        self.loads = Counter("aanmf_model_loads", "Model folders taken up.", ["outcome"], **given)
+        self.loads = Counter("aanmf_model_loads", "Model folders loaded.", ["outcome"], **given)
         self.batch = Histogram("aanmf_batch_requests", "Requests per batch.", buckets=(1, 2, 4, 8, 16, 32, 64), **given)
         self.loaded = Gauge(
-            "aanmf_model_loaded_seconds", "When the model was taken up.", multiprocess_mode="max", **given
+            "aanmf_model_loaded_seconds", "When the model was loaded.", multiprocess_mode="max", **given
         )
 
     def text(self) -> bytes:

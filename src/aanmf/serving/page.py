@@ -13,24 +13,27 @@ from starlette.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
 from aanmf.errors import AanmfError, ConfigError, UnknownIdError
-from aanmf.serving.attention import AttentionMap, attention_maps, attention_on
-from aanmf.serving.card import model_card
-from aanmf.serving.desk import Desk
-from aanmf.serving.people import Person, changed, ranked, read_person
+from aanmf.explanation import attention
+from aanmf.ranking import ListOptions, make_lists
+from aanmf.serving.attention import AttentionMap, attention_maps
+from aanmf.serving.dispatch import Backend
+from aanmf.serving.model_cache import ListRequest, ModelCache, Row
+from aanmf.serving.model_summary import model_summary
+from aanmf.serving.page_user import PREFIX, PageUser, changed, read_user
 from aanmf.serving.schemas import attribute_model, fault_of
-from aanmf.serving.served import Row, ServedModel, Wish
 
 HERE = Path(__file__).parent
-SHARE = 0.9
-"""Of ratings that shall lie within the interval shown."""
+COVERAGE = 0.9
+"""Of the intervals shown."""
 SHOWN = 10
 """Items of a list."""
-Page = Callable[[Request], Coroutine[Any, Any, tuple[str, dict[str, object]]]]
+Shows = dict[str, object]
+Page = Callable[[Request], Coroutine[Any, Any, tuple[str, Shows]]]
 
 
-def add_page(api: FastAPI, served: ServedModel, desk: Desk) -> None:
+def add_page(api: FastAPI, cache: ModelCache, backend: Backend) -> None:
     """Adds the pages for one model to its routes."""
-    site = Site(api, served, desk)
+    site = Site(api, cache, backend)
     api.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     pages: list[tuple[str, Page]] = [
         ("/", site.home),
@@ -48,19 +51,17 @@ def add_page(api: FastAPI, served: ServedModel, desk: Desk) -> None:
 class Site:
     """The pages of one model: each returns the name of a template and what it shows."""
 
-    def __init__(self, api: FastAPI, served: ServedModel, desk: Desk) -> None:
-        self.api, self.served, self.desk = api, served, desk
-        self.encoder = served.model.fitted_.user_encoder
+    def __init__(self, api: FastAPI, cache: ModelCache, backend: Backend) -> None:
+        self.api, self.cache, self.models = api, cache, backend.models
+        self.predictor, self.encoder = cache.predictor, cache.fitted.users.encoder
         self.attributes = attribute_model(self.encoder)
-        self.maps = attention_maps(served)
+        self.maps = attention_maps(self.predictor)
+        loader = FileSystemLoader(HERE / "templates")
         self.templates = Environment(
-            loader=FileSystemLoader(HERE / "templates"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
+            loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
-        self.templates.globals |= {"model": served.model, "scale": served.scale, "prefix": "a."}
+        scale = cache.fitted.training.scale
+        self.templates.globals |= {"model": cache.model, "scale": scale, "prefix": PREFIX}
 
     def shown(self, page: Page) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """A handler that renders a page, or what was wrong with the request."""
@@ -81,85 +82,83 @@ class Site:
 
     # -------------------------------------------------------------- pages
 
-    async def home(self, request: Request) -> tuple[str, dict[str, object]]:
+    async def home(self, request: Request) -> tuple[str, Shows]:
         """Choose or describe a user; and what is recommended to them."""
-        person = read_person(request.query_params, self.served, self.attributes)
-        shows: dict[str, object] = {
-            "person": person,
+        user = read_user(request.query_params, self.cache, self.attributes)
+        shows: Shows = {
+            "user": user,
             "fields": self._fields(),
-            "known": dict(person.attributes) if person else {},
-            "suggested": self.served.users.search("", 50)[0],
+            "known": dict(user.attributes) if user else {},
+            "suggested": self.cache.users.search("", 50)[0],
         }
-        if person is not None:
-            shows |= await self._recommended(person)
-        return "home.html", shows
+        return "home.html", shows if user is None else shows | await self._recommended(user)
 
-    async def users(self, request: Request) -> tuple[str, dict[str, object]]:
-        """Users whose id holds what is being typed."""
+    async def users(self, request: Request) -> tuple[str, Shows]:
+        """Users whose id contains what is being typed."""
         query = request.query_params.get("user", "")[:200]
-        return "users.html", {"suggested": self.served.users.search(query, 50)[0]}
+        return "users.html", {"suggested": self.cache.users.search(query, 50)[0]}
 
-    async def why(self, request: Request) -> tuple[str, dict[str, object]]:
-        """What one prediction looked at."""
-        person, item = self._person(request), request.query_params.get("item", "")
-        found = await self.desk.call(lambda: self.served.explain(person.who, item))
-        rows = sorted(found["attributes"], key=lambda each: -abs(each["contribution"]))  # type: ignore[call-overload]
+    async def why(self, request: Request) -> tuple[str, Shows]:
+        """What one prediction rests on."""
+        user, item = self._user(request), request.query_params.get("item", "")
+        found = await self.models.call(lambda: self.cache.model.explain_rating(user.asked, item))
+        rows = sorted(found.attributes.to_dicts(), key=lambda each: -abs(each["contribution"]))
         widest = max([0.05, *(abs(each["contribution"]) for each in rows)])  # next to nothing shall look like it
-        return "why.html", {"person": person, "found": found, "rows": rows, "widest": widest}
+        return "why.html", {"user": user, "found": found, "rows": rows, "widest": widest}
 
-    async def what_if(self, request: Request) -> tuple[str, dict[str, object]]:
+    async def what_if(self, request: Request) -> tuple[str, Shows]:
         """Two lists side by side: the user as is, and with another value of one attribute."""
-        person, query = self._person(request), request.query_params
+        user, query = self._user(request), request.query_params
         name, value = query.get("change", ""), query.get("value", "").strip()
         if name not in self.encoder.names:
             raise ConfigError(f"change={name!r}: choose one of {', '.join(self.encoder.names)}")
         if not value:
             raise ConfigError(f"say which {name} to compare with")
 
-        def lists() -> tuple[list[Row], list[Row], list[tuple[str, str]]]:
-            at, sets = self.served.sets_of(person.who)
-            other = changed(self.served, sets, name, value)
-            n = len(self.served.items)
-            many = [ranked(self.served, person.user, at, each, n) for each in (sets, other)]
-            return many[0], many[1], self.encoder.describe(sets)
+        def lists() -> tuple[list[Row], list[Row], str]:
+            now = self.predictor.profile(user.asked)
+            then = changed(self.predictor, now, name, value)
+            options = ListOptions(len(self.predictor.items))
+            one, other = (found.rows() for found in make_lists(self.predictor, [now, then], options))
+            return one, other, dict(self.encoder.describe(self.predictor.attributes(now))).get(name, "unknown")
 
-        now, then, known = await self.desk.call(lists)
+        now, then, now_value = await self.models.call(lists)
         return "what_if.html", {
-            "person": person,
+            "user": user,
             "name": name,
             "value": value,
-            "now_value": dict(known).get(name, "unknown"),
+            "now_value": now_value,
             "now": _moved(now, then),
             "then": _moved(then, now),
             "choosable": self._fields(),
         }
 
-    async def map(self, request: Request) -> tuple[str, dict[str, object]]:
+    async def map(self, request: Request) -> tuple[str, Shows]:
         """The heat map: item attribute x user attribute."""
         by = request.query_params.get("by")
         names = [each.by for each in self.maps]
         if by is not None and by not in names:
-            raise ConfigError(f"by={by!r}: there are {', '.join(map(str, names)) or 'no maps'}")
+            raise ConfigError(f"by={by!r}: no such map. Available: {', '.join(map(str, names)) or 'none'}")
         shown = next((each for each in self.maps if by in (None, each.by)), None)
         return "map.html", {"maps": self.maps, "shown": shown, "heat": _heat(shown) if shown else []}
 
-    async def card(self, request: Request) -> tuple[str, dict[str, object]]:
+    async def card(self, request: Request) -> tuple[str, Shows]:
         """The model card."""
-        return "card.html", {"card": model_card(self.served)}
+        return "card.html", {"card": model_summary(self.cache)}
 
-    async def docs(self, request: Request) -> tuple[str, dict[str, object]]:
+    async def docs(self, request: Request) -> tuple[str, Shows]:
         """The routes, from the OpenAPI document."""
         return "docs.html", {"document": self.api.openapi()}
 
     # -------------------------------------------------------------- what they show
 
-    def _person(self, request: Request) -> Person:
-        person = read_person(request.query_params, self.served, self.attributes)
-        if person is None:
-            raise ConfigError("say whom: a user's id, or the attributes of a new one")
-        return person
+    def _user(self, request: Request) -> PageUser:
+        user = read_user(request.query_params, self.cache, self.attributes)
+        if user is None:
+            raise ConfigError("name a user: by id, or a new one by attributes")
+        return user
 
-    def _fields(self) -> list[dict[str, object]]:
+    def _fields(self) -> list[Shows]:
         """What the form asks of a new user; vectors cannot be typed."""
         return [
             {"name": each.name, "many": each.is_list, "choices": each.choices}
@@ -167,31 +166,29 @@ class Site:
             if each.size is None
         ]
 
-    async def _recommended(self, person: Person) -> dict[str, object]:
-        interval = SHARE if self.served.has_interval else None
-        attributes = None if person.user is not None else person.attributes
-        listed = await self.desk.recommend(self.served, Wish(person.user, attributes, {}, SHOWN, interval))
+    async def _recommended(self, user: PageUser) -> Shows:
+        options = ListOptions(SHOWN, interval=COVERAGE if self.predictor.spec.intervals else None)
+        asked = ListRequest(user.id, None if user.id is not None else user.attributes, {}, options)
+        answer = await self.models.ask(self.cache.make_lists, asked)
 
-        def looked_at() -> tuple[list[tuple[str, str]], object]:
-            at, sets = self.served.sets_of(person.who)
-            weights = attention_on(self.served, at, sets, [str(row["item"]) for row in listed.items])
-            return self.encoder.describe(sets), None if weights is None else weights.tolist()
+        def attended() -> tuple[list[tuple[str, str]], list[dict[str, float]] | None]:
+            profile = self.predictor.profile(user.asked)
+            about = self.encoder.describe(self.predictor.attributes(profile))
+            if not self.predictor.spec.attention:
+                return about, None
+            items = self.predictor.items.table.ids.index(row["item"] for row in answer.items)
+            position, attributes = self.predictor.repeated(profile, len(items))
+            weights = attention(self.predictor, position, items, attributes).tolist()
+            return about, [dict(zip(self.encoder.names, row, strict=True)) for row in weights]
 
-        known, weights = await self.desk.call(looked_at)
-        names = [name for name, _ in known]
-        rows: list[dict[str, object]] = []
-        for place, row in enumerate(listed.items):
-            bars = None
-            if weights is not None:
-                by_name = dict(zip(self.encoder.names, weights[place], strict=True))  # type: ignore[index]
-                bars = [(name, by_name[name]) for name in names]
-            rows.append({**row, "attention": bars})
+        about, weights = await self.models.call(attended)
+        bars = [weights and [(name, weights[place][name]) for name, _ in about] for place in range(len(answer.items))]
         return {
-            "items": rows,
-            "about": known,
-            "new_ratings": listed.new_ratings,
+            "items": [{**row, "attention": own} for row, own in zip(answer.items, bars, strict=True)],
+            "about": about,
+            "new_ratings": answer.new_ratings,
             "choosable": self._fields(),
-            "share": SHARE,
+            "share": COVERAGE,
         }
 
 

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
@@ -18,7 +18,7 @@ from aanmf.errors import ConfigError, MissingExtraError
 from aanmf.serving.limits import Limits
 
 if TYPE_CHECKING:
-    pass
+    from starlette.types import ASGIApp
 
 VARIABLE = "AANMF_SERVE"
 """Environment variable that hands the options to worker processes; the token itself is not in it."""
@@ -62,7 +62,7 @@ def read_token(path: Path | None) -> str | None:
 
 
 def run(options: Options) -> None:
-    """Serves until SIGTERM or Ctrl-C; requests that have begun are answered before it returns.
+    """Serves until SIGTERM or Ctrl-C; finishes open requests before it returns.
 
     Raises:
         ConfigError, ModelFolderError, StoreError: the service could not have started.
@@ -72,7 +72,7 @@ def run(options: Options) -> None:
         import uvicorn
     except ModuleNotFoundError:
         raise MissingExtraError("the service needs uvicorn: pip install 'aanmf[serve]'") from None
-    common = {
+    common: dict[str, Any] = {
         "host": options.host,
         "port": options.port,
         "log_config": None,
@@ -83,17 +83,17 @@ def run(options: Options) -> None:
         "timeout_graceful_shutdown": DRAIN_SECONDS,
     }
     if options.workers == 1:
-        uvicorn.run(build(options), **common)  # type: ignore[arg-type]
+        uvicorn.run(build(options), **common)
         return
     from aanmf.serving.app import create_app
 
     create_app(options.model_dir, token=read_token(options.token_file), store=options.store)  # faults show here, once
     with _shared_metrics():
         os.environ[VARIABLE] = options.model_dump_json()
-        uvicorn.run("aanmf.serving.run:worker", factory=True, workers=options.workers, **common)  # type: ignore[arg-type]
+        uvicorn.run("aanmf.serving.run:worker", factory=True, workers=options.workers, **common)
 
 
-def build(options: Options):
+def build(options: Options) -> ASGIApp:
     """The application, with this process set up for it."""
     import torch
 
@@ -106,11 +106,11 @@ def build(options: Options):
     app = create_app(options.model_dir, token=token, store=options.store, limits=options.limits)
     log_to_stderr(options.log_level)
     gc.collect()
-    gc.freeze()  # the model is not looked through again
+    gc.freeze()  # or every collection would go through the model
     return app
 
 
-def worker():
+def worker() -> ASGIApp:
     """One of several processes; called by uvicorn."""
     return build(Options.model_validate(json.loads(os.environ[VARIABLE])))
 

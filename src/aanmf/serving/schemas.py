@@ -39,7 +39,7 @@ class Predictions(BaseModel):
 
     ratings: list[float]
     fallbacks: list[str | None]
-    """Null where user and item were trained, else what an average one stood in for."""
+    """Null where user and item were trained, else what was replaced by an average one."""
     low: list[float] | None = None
     high: list[float] | None = None
 
@@ -74,7 +74,7 @@ class Contribution(BaseModel):
 
 
 class Explanation(BaseModel):
-    """What the model looked at."""
+    """A predicted rating and what it rests on."""
 
     item: str
     label: str | None
@@ -87,7 +87,7 @@ class Found(BaseModel):
 
     found: list[dict[str, str | None]]
     more: bool
-    """Whether there are further ones."""
+    """Whether more were found."""
 
 
 class Stored(BaseModel):
@@ -124,7 +124,7 @@ def request_models(users: AttributeEncoder, scale: tuple[float, float], limits: 
         ),
         recommend=_request(
             "RecommendRequest",
-            "A user by id, or a new one by attributes; `ratings` (item id: rating) beside those stored.",
+            "A user by id, or a new one by attributes; `ratings` (item id: rating) in addition to those stored.",
             user=(Id | None, None),
             attributes=attributes,
             ratings=(given, Field(default_factory=dict)),

@@ -78,6 +78,11 @@ class RatingStore:
         with self._faults(), self._engine.begin() as connection:
             connection.execute(new.on_conflict_do_update(index_elements=["user", "item"], set_=newer), rows)
 
+    def add_all(self, many: Sequence[Sequence[StoredRating]]) -> list[int]:
+        """Stores the ratings of several requests in one transaction, and returns how many each of them had."""
+        self.add([rating for ratings in many for rating in ratings])
+        return [len(ratings) for ratings in many]
+
     def of_users(self, users: Collection[str]) -> dict[str, dict[str, float]]:
         """Item id -> rating of each of these users who has any."""
         table = self._table.c

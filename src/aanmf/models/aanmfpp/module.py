@@ -334,14 +334,14 @@ class AANMFppModule(RatingModule):
 
     def interval(
         self, users: Tensor, items: Tensor, coverage: float, sets: AttributeSet | None = None
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """See `RatingModule.interval`."""
         each, new = self.each(users, items, sets), self.is_new(users, items)
         model = self.mean_of([self.expected(member, f) for member, f in each], new)
         variance = self.mean_of([self.variance(member, f) for member, f in each], new)
         rating = self.blend(model, self.means(users, items))
         width = self.errors.width(coverage) * self.errors.spread(variance, *self.counts(users, items))
-        return (rating - width) / self.scale, (rating + width) / self.scale
+        return rating / self.scale, (rating - width) / self.scale, (rating + width) / self.scale
 
     def counts(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
         """Training ratings of users and of items, (B,) each."""

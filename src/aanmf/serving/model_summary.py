@@ -3,44 +3,44 @@
 from __future__ import annotations
 
 import math
-from importlib.metadata import PackageNotFoundError, version
 
 from aanmf.data.attribute_kind import SHOWN
 from aanmf.data.attributes import AttributeEncoder
-from aanmf.serving.served import ServedModel
+from aanmf.serving.model_cache import ModelCache
+from aanmf.versions import versions
 
 
-def model_card(served: ServedModel) -> dict[str, object]:
-    """Everything that can be said of a model, as plain values."""
-    model, fitted = served.model, served.model.fitted_
-    history, training = fitted.training_log, fitted.training
-    valid = [epoch.valid_mse for epoch in history.epochs if epoch.valid_mse is not None]
-    settings = model.get_params()
+def model_summary(cache: ModelCache) -> dict[str, object]:
+    """Everything that can be said of a model, as JSON values."""
+    model, fitted = cache.model, cache.fitted
+    log, settings = fitted.training_log, model.get_params()
+    valid = [epoch.valid_mse for epoch in log.epochs if epoch.valid_mse is not None]
     return {
         "model": model.spec.name,
         "class": type(model).__name__,
-        "version": served.version,
-        "aanmf": _aanmf_version(),
+        "version": cache.version,
+        "aanmf": versions()["aanmf"],
         "data": dict(fitted.data),
-        "users": len(served.users),
-        "items": len(served.items),
-        "ratings": len(training.train),
-        "mean_rating": round(training.mean, 4),
-        "scale": list(served.scale),
+        "users": len(fitted.users),
+        "items": len(fitted.items),
+        "ratings": len(fitted.training.train),
+        "mean_rating": round(fitted.training.mean, 4),
+        "scale": list(fitted.training.scale),
         "split": {
             "validation": settings.get("validation"),
             "meaning": "share of the training ratings that the number of epochs was chosen on; "
             "test figures come from `aanmf evaluate`, on ratings that this model has not seen",
         },
         "figures": {
-            "epochs": history.best_epoch,
-            "train_rmse": _root(history.epochs[-1].train_mse) if history.epochs else None,
+            "epochs": log.best_epoch,
+            "train_rmse": _root(log.epochs[-1].train_mse) if log.epochs else None,
             "validation_rmse": _root(min(valid)) if valid else None,
             "parameters": sum(each.numel() for each in model.module_.parameters()),
         },
-        "has_interval": served.has_interval,
+        "has_interval": model.spec.intervals,
         "settings": settings,
-        "attributes": {"users": _attributes(fitted.user_encoder), "items": _attributes(fitted.item_encoder)},
+        "chosen": model.chosen_,
+        "attributes": {"users": _attributes(fitted.users.encoder), "items": _attributes(fitted.items.encoder)},
     }
 
 
@@ -61,10 +61,3 @@ def _attributes(encoder: AttributeEncoder) -> list[dict[str, object]]:
 
 def _root(mse: float) -> float:
     return round(math.sqrt(mse), 4)
-
-
-def _aanmf_version() -> str:
-    try:
-        return version("aanmf")
-    except PackageNotFoundError:
-        return "unknown"

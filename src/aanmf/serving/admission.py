@@ -1,4 +1,4 @@
-"""What stands in front of every route: who may ask, how much, how long; and what is noted of it."""
+"""What every request passes first: who may ask, how much, how long; and what is logged about it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import hmac
 import itertools
 import secrets
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pydantic_core import to_json
 
@@ -30,6 +30,7 @@ HEADERS = [
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
 ]
+CLOSE = [(b"connection", b"close")]
 
 
 class RefusedError(Exception):
@@ -40,11 +41,28 @@ class RefusedError(Exception):
         self.status, self.message, self.headers = status, message, headers or []
 
 
-class Guard:
-    """ASGI middleware: rate, token, size and time limits; security headers; one log line and metrics per request."""
+class Service(Protocol):
+    """What is admitted to: `current` answers HTTP requests, the service itself all else."""
 
-    def __init__(self, app: ASGIApp, limits: Limits, token: str | None, metrics: Metrics) -> None:
-        self.app, self.limits, self.metrics = app, limits, metrics
+    @property
+    def current(self) -> ASGIApp:
+        """The routes of the current model."""
+        ...
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers what is not HTTP."""
+        ...
+
+
+class Admission:
+    """ASGI middleware: rate, token, size and time limits; security headers; one log line and metrics per request.
+
+    The body of a request is read before it is passed on, so that no route waits for a slow client or holds more than
+    allowed: `scope["aanmf.body"]`.
+    """
+
+    def __init__(self, service: Service, limits: Limits, token: str | None, metrics: Metrics) -> None:
+        self.service, self.limits, self.metrics = service, limits, metrics
         self._token = token.encode() if token else None
         self._run, self._number = secrets.token_hex(4).encode(), itertools.count(1)
         self._rate = RateLimit(limits.rate) if limits.rate else None
@@ -52,12 +70,11 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         if scope["type"] != "http":
-            if scope["type"] == "websocket":
-                await send({"type": "websocket.close", "code": 1008})
+            await self.service(scope, receive, send)
             return
         start, request, status = time.perf_counter(), b"%s-%x" % (self._run, next(self._number)), 0
 
-        async def sending(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -65,92 +82,68 @@ class Guard:
             await send(message)
 
         try:
-            self._admit(scope)
-            body = await self._body(scope, receive)
+            if self._rate or self._token:
+                self._admit(scope)
+            if scope["method"] not in ("GET", "HEAD"):
+                scope["aanmf.body"] = await self._read_body(receive)
             async with asyncio.timeout(self.limits.seconds):
-                await self.app(scope, body, sending)
+                await self.service.current(scope, receive, send_with_headers)
         except RefusedError as refused:
-            await _refuse(sending, refused)
+            await _refuse(send_with_headers, refused)
         except TimeoutError:
             if not status:
                 late = f"no answer within {self.limits.seconds:g} s; ask for less, or again later"
-                await _refuse(sending, RefusedError(503, late, [(b"retry-after", b"5")]))
+                await _refuse(send_with_headers, RefusedError(503, late, [(b"retry-after", b"5")]))
         except Exception:
             logger.exception("fault", extra={"fields": {"request": request.decode()}})
             if not status:
-                await _refuse(sending, RefusedError(500, "this is a fault of the service; its log says more"))
+                fault = RefusedError(500, "this is a fault of the service; its log says more")
+                await _refuse(send_with_headers, fault)
         finally:
-            self._note(scope, status, time.perf_counter() - start, request)
+            seconds, route = time.perf_counter() - start, getattr(scope.get("route"), "path", "other")
+            method = scope["method"] if scope["method"] in ("GET", "HEAD", "POST") else "other"
+            self.metrics.requests.labels(method, route, status).inc()
+            self.metrics.seconds.labels(route).observe(seconds)
+            fields = {"request": request.decode(), "method": method, "route": route, "status": status}
+            logger.info("request", extra={"fields": fields | {"ms": round(1000 * seconds, 2)}})
 
     def _admit(self, scope: Scope) -> None:
+        """Refuses a client that asks too often, or without the token."""
         if scope["path"].startswith(OPEN):
             return
         if self._rate and (wait := self._rate.wait(scope["client"][0] if scope.get("client") else "")):
             seconds = str(int(wait) + 1).encode()
             raise RefusedError(429, f"more than {self._rate.rate:g} requests per second", [(b"retry-after", seconds)])
         if self._token and not hmac.compare_digest(_given_token(scope), self._token):
-            ask = (
-                b'Bearer realm="aanmf"' if scope["path"].startswith("/v1/") else b'Basic realm="aanmf", charset="UTF-8"'
-            )
-            raise RefusedError(
-                401,
-                "give the service's token: Authorization: Bearer TOKEN (a browser: any name, the token as password)",
-                [(b"www-authenticate", ask)],
-            )
+            program = scope["path"].startswith("/v1/")
+            scheme = b'Bearer realm="aanmf"' if program else b'Basic realm="aanmf", charset="UTF-8"'
+            how = "give the service's token: Authorization: Bearer TOKEN (a browser: any name, the token as password)"
+            raise RefusedError(401, how, [(b"www-authenticate", scheme)])
 
-    async def _body(self, scope: Scope, receive: Receive) -> Receive:
-        """Reads the body, so that no route waits for a slow client or holds more than allowed."""
-        if scope["method"] in ("GET", "HEAD"):
-            return receive
+    async def _read_body(self, receive: Receive) -> bytes:
+        """The whole body. One that is too large is read on and dropped, within reason: so the client sees the answer.
+
+        Raises:
+            RefusedError: it is too large, or does not arrive in time.
+        """
+        parts: list[bytes] = []
+        size, more, most = 0, True, self.limits.body
         try:
             async with asyncio.timeout(self.limits.body_seconds):
-                body = await _read(receive, self.limits.body)
+                while more and size <= 32 * most:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise RefusedError(400, "the client has gone")
+                    more, part = message.get("more_body", False), message.get("body", b"")
+                    size += len(part)
+                    if size <= most:
+                        parts.append(part)
         except TimeoutError:
             late = f"the body did not arrive within {self.limits.body_seconds:g} s"
-            raise RefusedError(408, late, [(b"connection", b"close")]) from None
-        pending = True
-
-        async def replay() -> Message:
-            nonlocal pending
-            if pending:
-                pending = False
-                return {"type": "http.request", "body": body, "more_body": False}
-            return await receive()
-
-        return replay
-
-    def _note(self, scope: Scope, status: int, seconds: float, request: bytes) -> None:
-        route = getattr(scope.get("route"), "path", "other")
-        method = scope["method"] if scope["method"] in ("GET", "HEAD", "POST") else "other"
-        self.metrics.requests.labels(method, route, status).inc()
-        self.metrics.seconds.labels(route).observe(seconds)
-        fields = {"request": request.decode(), "method": method, "route": route, "status": status}
-        logger.info("request", extra={"fields": fields | {"ms": round(1000 * seconds, 2)}})
-
-
-async def _read(receive: Receive, most: int) -> bytes:
-    """The whole body.
-
-    Raises:
-        RefusedError: it is too large. What follows is read and dropped, within reason, so that the client sees why.
-    """
-    parts: list[bytes] = []
-    size, more = 0, True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise RefusedError(400, "the client has gone")
-        more, part = message.get("more_body", False), message.get("body", b"")
-        size += len(part)
-        if size <= most:
-            parts.append(part)
-        elif size > 32 * most:
-            break
-    if size > most:
-        raise RefusedError(
-            413, f"the body is larger than {most:,} bytes: send less at once", [(b"connection", b"close")]
-        )
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+            raise RefusedError(408, late, CLOSE) from None
+        if size > most:
+            raise RefusedError(413, f"the body is larger than {most:,} bytes: send less at once", CLOSE)
+        return b"".join(parts)
 
 
 def _given_token(scope: Scope) -> bytes:

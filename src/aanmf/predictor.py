@@ -1,0 +1,233 @@
+"""From users and items to numbers: looks ids up, encodes new users, and asks the module for ratings and intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from aanmf.contract import RatingModule
+from aanmf.data.attributes import AttributeSet
+from aanmf.data.dataset import RatingDataset
+from aanmf.errors import ConfigError, DataError, UnknownIdError
+from aanmf.fitted import Fitted
+from aanmf.models.catalog import ModelSpec, with_capability
+from aanmf.training.predict import predict_pairs
+
+User = str | int | Mapping[str, object]
+"""A user of the training data by id, or a new user by attributes."""
+NewRatings = Mapping[str, float] | Mapping[int, float]
+"""Ratings given since training, by item id."""
+Floats = NDArray[np.float32]
+SCORE_BLOCK = 256
+"""Users whose scores are stored at once."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A user to predict for.
+
+    Attributes:
+        position: in the training data; that of the unknown user for a new one.
+        attributes: (1, J) instead of those in the training data; None: the latter.
+        item, rating: (m,) ratings given since training.
+    """
+
+    position: int
+    attributes: AttributeSet | None
+    item: Tensor
+    rating: Tensor
+
+
+class Predictor:
+    """Predictions of one fitted model. Ratings are clipped to the scale, scores are not."""
+
+    def __init__(self, spec: ModelSpec, module: RatingModule, fitted: Fitted) -> None:
+        self.spec, self.module, self.fitted = spec, module.eval(), fitted
+        self.users, self.items, self.scale = fitted.users, fitted.items, fitted.training.scale
+        self.device = next(module.parameters()).device
+        self._stored: NDArray[np.float32] | None = None
+
+    @torch.no_grad()
+    def store_scores(self, most_bytes: int) -> None:
+        """Computes the scores of all users for all items now, if they fit into so many bytes, to answer faster."""
+        n_users, n_items = len(self.users) + 1, len(self.items)
+        if 4 * n_users * n_items > most_bytes:
+            return
+        stored = np.empty((n_users, n_items), np.float32)
+        for users in torch.arange(n_users).split(SCORE_BLOCK):
+            for part, scores in self.scores(users):
+                stored[users[part].numpy()] = scores.cpu().numpy()
+        self._stored = stored
+
+    # ------------------------------------------------------------------ pairs
+
+    def predict(
+        self, users: Sequence[str], items: Sequence[str], interval: float | None = None
+    ) -> tuple[dict[str, Floats], list[str | None]]:
+        """`rating` of n pairs of ids, with an interval `low` and `high`; and per pair what stands for an unknown id."""
+        user = self.users.table.ids.index(users, self.users.unknown)
+        item = self.items.table.ids.index(items, self.items.unknown)
+        found = {"rating": self.ratings(user, item)} if interval is None else self.bounds(user, item, interval)
+        fallbacks: list[str | None] = [None] * len(user)
+        for row in np.flatnonzero((self.users.n_ratings[user] == 0) | (self.items.n_ratings[item] == 0)):
+            fallbacks[row] = self.fitted.fallback(user[row], item[row])
+        return found, fallbacks
+
+    def predict_data(self, data: RatingDataset) -> Floats:
+        """Ratings (n,) of the pairs of a data set; users who are not known by id are new, with their attributes."""
+        user = self.users.table.ids.index(data.users.ids.ids, self.users.unknown)[data.user]
+        item = self.items.table.ids.index(data.items.ids.ids, self.items.unknown)[data.item]
+        predicted, new = np.empty(len(data), np.float32), user == self.users.unknown
+        predicted[~new] = self.ratings(user[~new], item[~new])
+        if new.any():
+            attributes = self.users.encoder.transform(data.users).to(self.device).rows(self._tensor(data.user[new]))
+            predicted[new] = self.ratings(user[new], item[new], attributes)
+        return predicted
+
+    def ratings(
+        self, user: NDArray[np.int64], item: NDArray[np.int64], attributes: AttributeSet | None = None
+    ) -> Floats:
+        """Ratings (n,) of pairs of positions; `attributes` (n, J) instead of the users' own."""
+        if self._stored is not None and attributes is None and (item < self.items.unknown).all():
+            return self._stored[user, item].clip(*self.scale)
+        predicted = predict_pairs(self.module, self._tensor(user), self._tensor(item), attributes)
+        return predicted.clamp(*self.scale).cpu().numpy()
+
+    @torch.no_grad()
+    def bounds(
+        self, user: NDArray[np.int64], item: NDArray[np.int64], coverage: float, attributes: AttributeSet | None = None
+    ) -> dict[str, Floats]:
+        """`rating`, `low` and `high` of pairs of positions (n,).
+
+        Raises:
+            ConfigError: the model has no intervals, or `coverage` is not between 0 and 1.
+        """
+        self.check_interval(coverage)
+        found = self.module.interval(self._tensor(user), self._tensor(item), coverage, attributes)
+        columns = (each.clamp(*self.scale).cpu().numpy() for each in found)
+        return dict(zip(("rating", "low", "high"), columns, strict=True))
+
+    def check_interval(self, coverage: float) -> None:
+        """Raises ConfigError where the model has no intervals, or `coverage` is not between 0 and 1."""
+        if not self.spec.intervals:
+            raise ConfigError(
+                f"{self.spec.name} gives no prediction intervals. Available: {', '.join(with_capability('intervals'))}"
+            )
+        if not 0 < coverage < 1:
+            raise ConfigError(f"interval={coverage}: give a probability between 0 and 1, such as 0.9")
+
+    # ------------------------------------------------------------------ one user
+
+    def profile(self, user: User, ratings: NewRatings | None = None) -> Profile:
+        """Looks up a user of the training data, or encodes a new one, and checks new ratings.
+
+        Raises:
+            UnknownIdError: a user or an item in `ratings` is not in the training data.
+            SchemaError: an attribute or a value that the model does not know.
+            DataError: a rating that is not a number on the scale.
+        """
+        item, rating = self._new_ratings(ratings or {})
+        if isinstance(user, Mapping):
+            attributes = self.users.encoder.transform_one(user).to(self.device)
+            return Profile(self.users.unknown, attributes, item, rating)
+        return Profile(self.users.position(user), None, item, rating)
+
+    def attributes(self, profile: Profile) -> AttributeSet:
+        """(1, J) of a user."""
+        if profile.attributes is not None:
+            return profile.attributes
+        return self._attributes.rows(torch.tensor([profile.position], device=self.device))
+
+    @cached_property
+    def _attributes(self) -> AttributeSet:
+        """Of all users, on the device."""
+        return self.users.attributes.to(self.device)
+
+    @cached_property
+    def unrated(self) -> Tensor:
+        """(n_items,) which items have no training rating, on the device."""
+        return torch.from_numpy(self.items.n_ratings[:-1] == 0).to(self.device)
+
+    def _new_ratings(self, ratings: NewRatings) -> tuple[Tensor, Tensor]:
+        """Positions and ratings (m,), checked."""
+        low, high = self.scale
+        position = self.items.table.ids.index(ratings)
+        for (label, value), at in zip(ratings.items(), position, strict=True):
+            if at < 0:
+                raise UnknownIdError(f"ratings: item {str(label)!r} is not in the training data")
+            if not (isinstance(value, int | float) and low <= value <= high):
+                raise DataError(f"ratings: {value!r} for item {str(label)!r} is not a number from {low:g} to {high:g}")
+        return self._tensor(position), torch.tensor([float(value) for value in ratings.values()], device=self.device)
+
+    def predict_for(
+        self, profile: Profile, items: Sequence[str], interval: float | None = None
+    ) -> tuple[dict[str, Floats], list[str | None]]:
+        """The ratings of n items by one user, as `predict` gives them; new ratings count."""
+        item = self.items.table.ids.index(items, self.items.unknown)
+        fallbacks = ["unknown item" if at == self.items.unknown else None for at in item]
+        user, attributes = self.repeated(profile, len(item))
+        if interval is not None and not len(profile.item):
+            return self.bounds(user, item, interval, attributes), fallbacks
+        rating = self.ratings(user, item, attributes)
+        if len(profile.item):
+            known = item < self.items.unknown
+            ((_, (scores,)),) = self.scores_of([profile])
+            rating[known] = scores.clamp(*self.scale).cpu().numpy()[item[known]]
+        found = {"rating": rating}
+        return found if interval is None else found | self.around(profile, item, rating, interval), fallbacks
+
+    def around(self, profile: Profile, item: NDArray[np.int64], rating: Floats, coverage: float) -> dict[str, Floats]:
+        """`low` and `high` of one user's ratings (n,) of items.
+
+        Around a rating that rests on new ratings the interval is as wide as without them: rather too wide.
+        """
+        user, attributes = self.repeated(profile, len(item))
+        alone = self.bounds(user, item, coverage, attributes)
+        moved = {side: rating + (alone[side] - alone["rating"]) for side in ("low", "high")}
+        return {side: bound.clip(*self.scale) for side, bound in moved.items()}
+
+    def repeated(self, profile: Profile, n: int) -> tuple[NDArray[np.int64], AttributeSet]:
+        """Position and attributes of a user, n times."""
+        zeros = torch.zeros(n, dtype=torch.int64, device=self.device)
+        return np.full(n, profile.position), self.attributes(profile).rows(zeros)
+
+    # ------------------------------------------------------------------ all items
+
+    @torch.no_grad()
+    def scores(self, users: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Scores of all items, in blocks of users: places in `users` (b,) on the CPU, scores (b, n_items).
+
+        The scores belong to the caller, who may overwrite them.
+        """
+        if self._stored is not None:
+            yield torch.arange(len(users)), torch.from_numpy(self._stored[users.numpy()])
+            return
+        for part, scores in self.module.catalogue(users.to(self.device)):
+            yield part.cpu(), scores
+
+    @torch.no_grad()
+    def scores_of(self, profiles: Sequence[Profile]) -> Iterator[tuple[list[int], Tensor]]:
+        """The same for profiles: those as trained from one pass over the catalogue, the others one by one."""
+        as_trained: list[int] = []
+        for row, profile in enumerate(profiles):
+            if len(profile.item):
+                scores = self.module.fold_in(profile.position, profile.attributes, profile.item, profile.rating)
+                yield [row], scores[None]
+            elif profile.attributes is not None:
+                user = torch.tensor([profile.position], device=self.device)
+                ((_, scores),) = self.module.catalogue(user, profile.attributes)
+                yield [row], scores
+            else:
+                as_trained.append(row)
+        if as_trained:
+            for part, scores in self.scores(torch.tensor([profiles[row].position for row in as_trained])):
+                yield [as_trained[place] for place in part.tolist()], scores
+
+    def _tensor(self, array: NDArray[np.int64]) -> Tensor:
+        return torch.as_tensor(array, device=self.device)
