@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from aanmf.errors import AanmfError, ConfigError, MissingExtraError
-from aanmf.models.plain import Plain, Side, plain
+from aanmf.contract import Side
 from aanmf.recommender import Recommender
 from aanmf.training.trainer import predict_pairs
 

@@ -14,6 +14,7 @@ SciPy's sparse SVD: nothing random, nothing sampled.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -68,17 +69,16 @@ class AESRModule(AutoEncoder):
     def __init__(self, config: AESRConfig, training: TrainingData) -> None:
         super().__init__(config, training, of_users=True, activation="relu")
         self.config, self.data = config, training
-        self.near: SparseMatrix | None = None  # mean over S(u), built when training asks for the penalty
 
     def penalty(self, users: Tensor, items: Tensor) -> Tensor:
         """The pull, of all users at once; their codes are those of their whole training ratings."""
-        if self.near is None:
-            self.near = self._semantic_neighbours().to(self.v.device)
         h = self.activation(self.ratings.product(self.v) + self.b)
         apart = (h - self.near.product(h))[self.near.count > 0]
         return self.config.pull / len(self.data.train) * apart.square().sum()
 
-    def _semantic_neighbours(self) -> SparseMatrix:
+    @cached_property
+    def near(self) -> SparseMatrix:
+        """The mean over S(u), for the penalty; prediction does without."""
         n, config, trust = self.data.n_users + 1, self.config, self.data.links
         if trust is None:
             graph = co_rating_graph(self.data.train, n, config.links)
@@ -86,7 +86,7 @@ class AESRModule(AutoEncoder):
             graph = undirected(trust[:, 0], trust[:, 1], np.ones(len(trust)), n)
         user, near = nearest(node_embeddings(graph, config.walk, config.node_factors), config.neighbours)
         share = 1.0 / np.bincount(user, minlength=n)[user]
-        return SparseMatrix(torch.as_tensor(user), torch.as_tensor(near), torch.as_tensor(share), (n, n))
+        return SparseMatrix(*map(torch.as_tensor, (user, near, share)), (n, n)).to(self.v.device)
 
 
 def co_rating_graph(train: Ratings, n_users: int, links: int) -> sparse.csr_array:

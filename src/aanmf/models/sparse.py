@@ -89,9 +89,9 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
         matrix, value, value_t, transposed = ctx.given
-        return _sums(grad.contiguous(), matrix, value, value_t, not transposed), None, None, None, None
+        return _sums(grads[0].contiguous(), matrix, value, value_t, not transposed), None, None, None, None
 
 
 def _sums(table: Tensor, matrix: SparseMatrix, value: Tensor, value_t: Tensor, transposed: bool) -> Tensor:

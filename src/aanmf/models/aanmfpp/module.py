@@ -26,7 +26,8 @@ from aanmf.data.attributes import AttributeSet
 from aanmf.models.aanmfpp.history import RatingHistory, Seen, shrinkage
 from aanmf.models.aanmfpp.interval import Interval
 from aanmf.models.aanmfpp.ridge import KernelRidge
-from aanmf.models.layers import AttentionCell, AttributeEmbedding, DotRows, masked_softmax, weighted_sum
+from aanmf.models.kernels import masked_softmax, weighted_sum
+from aanmf.models.layers import AttentionCell, AttributeEmbedding
 
 SPREAD = 1.1
 """Inside the model ratings are scaled to this standard deviation, so that one setting suits all scales."""
@@ -234,7 +235,7 @@ class AANMFppModule(RatingModule):
         self, member: Member, encoded: Encoded, users: Tensor, items: Tensor, sets: AttributeSet, features: Tensor
     ) -> Tensor:
         """f (B,), in the scaled ratings' units; `features` (B, F) of the ridge."""
-        taste = DotRows.apply(encoded.x, users, encoded.z, items)
+        taste = (encoded.x.index_select(0, users) * encoded.z.index_select(0, items)).sum(-1)
         bias = encoded.b_u.index_select(0, users) + encoded.b_i.index_select(0, items)
         f = bias + taste + features @ member.t
         if not self.attend:
