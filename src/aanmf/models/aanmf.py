@@ -95,8 +95,9 @@ class AANMFModule(RatingModule):
     def l2_groups(self) -> Iterable[tuple[float, list[nn.Parameter]]]:
         """Embedding tables, and weights (not biases) of dense layers and attention cell."""
         yield self.config.l2, [self.p, self.q, *self.a.parameters()]
-        layers = [self.first, *self.upper, self.from_q, self.cell.value, self.cell.item, self.cell.out]
-        yield self.config.l2_dense, [layer.weight for layer in layers if isinstance(layer, nn.Linear)]
+        layers = [self.first, *self.upper, self.from_q, self.cell]
+        dense = [each for layer in layers if layer is not None for each in layer.named_parameters()]
+        yield self.config.l2_dense, [weight for name, weight in dense if name.endswith("weight")]
 
     def user_tables(self) -> list[Tensor]:
         """The table p."""

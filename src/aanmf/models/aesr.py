@@ -86,7 +86,8 @@ class AESRModule(AutoEncoder):
             graph = undirected(trust[:, 0], trust[:, 1], np.ones(len(trust)), n)
         user, near = nearest(node_embeddings(graph, config.walk, config.node_factors), config.neighbours)
         share = 1.0 / np.bincount(user, minlength=n)[user]
-        return SparseMatrix(*map(torch.as_tensor, (user, near, share)), (n, n)).to(self.v.device)
+        row, col, value = (torch.as_tensor(each) for each in (user, near, share))
+        return SparseMatrix(row, col, value, (n, n)).to(self.v.device)
 
 
 def co_rating_graph(train: Ratings, n_users: int, links: int) -> sparse.csr_array:

@@ -7,7 +7,8 @@ measures what each fast form wins. One that wins less than a twentieth of its mo
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -21,6 +22,32 @@ CACHE = 2**18
 DENSE_VALUES = 128
 """Up to so many attribute values, a sum over attributes is a matrix product with all of them."""
 
+P = ParamSpec("P")
+R = TypeVar("R")
+Backward = TypeVar("Backward", bound=Callable[..., Any])
+
+
+def fast_form_of(reference: Callable[P, R]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Marks a fast form of `reference`, which takes its place while a model is exported.
+
+    An exported graph must fit batches of every size and consist of operations that other runtimes have.
+    """
+
+    def mark(fast: Callable[P, R]) -> Callable[P, R]:
+        @wraps(fast)
+        def either(*args: P.args, **kwargs: P.kwargs) -> R:
+            return (reference if torch.compiler.is_exporting() else fast)(*args, **kwargs)
+
+        return either
+
+    return mark
+
+
+def differentiable_once(backward: Backward) -> Backward:
+    """torch's `once_differentiable`, which refuses second derivatives, without its change of the type."""
+    return cast(Backward, once_differentiable(backward))
+
+
 # ---------------------------------------------------------------- attention scores (Algorithm 1)
 
 
@@ -29,6 +56,7 @@ def tanh_scores_reference(a: Tensor, index: Tensor, q: Tensor, w: Tensor) -> Ten
     return torch.tanh(a[index] + q[:, None]) @ w
 
 
+@fast_form_of(tanh_scores_reference)
 def tanh_scores(a: Tensor, index: Tensor, q: Tensor, w: Tensor) -> Tensor:
     """See `tanh_scores_reference`; with as few passes over (B, J, K) numbers as possible.
 
@@ -51,7 +79,7 @@ class _TanhScores(torch.autograd.Function):
         return (w.sum() - torch.stack([each @ (2 * w) for each in r])).T
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, Tensor, Tensor]:
         """d tanh(a + q) = 4 (r - r^2)."""
         (grad,), (slots, w, *r) = grads, ctx.saved_tensors
@@ -70,6 +98,7 @@ def tanh_table_reference(a: Tensor, q: Tensor, w: Tensor) -> Tensor:
     return torch.tanh(a + q[:, None]) @ w
 
 
+@fast_form_of(tanh_table_reference)
 def tanh_table(a: Tensor, q: Tensor, w: Tensor) -> Tensor:
     """See `tanh_table_reference`; computed as `tanh_scores` is, in blocks of items.
 
@@ -91,7 +120,7 @@ class _TanhTable(torch.autograd.Function):
         return scores.add_(w.sum())
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         (grad,), (of_value, of_item, w) = grads, ctx.saved_tensors
         grad_a, grad_q, grad_w = torch.zeros_like(of_value), torch.empty_like(of_item), grad.sum().repeat(len(w))
@@ -116,10 +145,7 @@ def _blocks(q: Tensor, n_values: int) -> list[slice]:
 
 
 def table_pays(sets: AttributeSet, n_values: int, n_items: int) -> bool:
-    """Whether a table (n_items, n_values) has fewer cells than the sets (B, J) have slots.
-
-    Never while a model is exported: the exported graph must fit batches of every size.
-    """
+    """Whether a table (n_items, n_values) has fewer cells than the sets (B, J) have slots; never while exporting."""
     return not (torch.compiler.is_exporting() or sets.vectors) and sets.value.numel() > n_values * n_items
 
 
@@ -137,6 +163,7 @@ def weighted_sum_reference(values: Tensor, index: Tensor, weight: Tensor) -> Ten
     return (weight[..., None] * F.embedding(index, values)).sum(1)
 
 
+@fast_form_of(weighted_sum_reference)
 def weighted_sum(values: Tensor, index: Tensor, weight: Tensor) -> Tensor:
     """See `weighted_sum_reference`; where values are few, as a (B, V) times (V, K) matrix product."""
     weight = weight.to(values.dtype)
@@ -150,11 +177,10 @@ def lookup_reference(function: Callable[[Tensor], Tensor], table: Tensor, rows: 
     return function(table.index_select(0, rows))
 
 
+@fast_form_of(lookup_reference)
 def lookup(function: Callable[[Tensor], Tensor], table: Tensor, rows: Tensor) -> Tensor:
     """See `lookup_reference`; the function is applied to the table first where the batch is larger."""
-    if not torch.compiler.is_exporting() and len(rows) > len(table):
-        return function(table).index_select(0, rows)
-    return lookup_reference(function, table, rows)
+    return function(table).index_select(0, rows) if len(rows) > len(table) else lookup_reference(function, table, rows)
 
 
 def dropout_reference(x: Tensor, p: float) -> Tensor:
@@ -162,6 +188,7 @@ def dropout_reference(x: Tensor, p: float) -> Tensor:
     return F.dropout(x, p)
 
 
+@fast_form_of(dropout_reference)
 def dropout(x: Tensor, p: float) -> Tensor:
     """See `dropout_reference`, with p rounded to 256ths (but never to 0 or 1).
 
@@ -181,6 +208,7 @@ def masked_softmax_reference(scores: Tensor, mask: Tensor) -> Tensor:
     return torch.softmax(scores.masked_fill(~mask, torch.finfo(scores.dtype).min), dim=-1) * mask
 
 
+@fast_form_of(masked_softmax_reference)
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
     """See `masked_softmax_reference`; along the first dimension, which is faster where slots are few."""
     filled = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
@@ -190,13 +218,17 @@ def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
 # ---------------------------------------------------------------- scores of a whole catalogue
 
 
-def affine_layer_reference(p: Tensor, scale: Tensor, shift: Tensor, weight: Tensor) -> Tensor:
-    """W (p_u * scale_i) + shift_i of every user and item: (b, K), (M, K), (M, H), (H, K) -> (b, M, H)."""
-    return (p[:, None] * scale) @ weight.T + shift
+def affine_layer_reference(p: Tensor, scale: Tensor | None, shift: Tensor, weight: Tensor) -> Tensor:
+    """W (p_u * scale_i) + shift_i of every user and item: (b, K), (M, K), (M, H), (H, K) -> (b, M, H).
+
+    A scale of None is 1 everywhere.
+    """
+    return (p[:, None] * (torch.ones_like(p[:1]) if scale is None else scale)) @ weight.T + shift
 
 
+@fast_form_of(affine_layer_reference)
 def affine_layer(p: Tensor, scale: Tensor | None, shift: Tensor, weight: Tensor) -> Tensor:
-    """See `affine_layer_reference`, without an array (b, M, K) in between; a scale of None is 1 everywhere."""
+    """See `affine_layer_reference`; without an array (b, M, K) in between."""
     if scale is None:
         return (p @ weight.T)[:, None] + shift
     return torch.baddbmm(shift, scale.expand(len(p), -1, -1), (p[:, None] * weight).mT)

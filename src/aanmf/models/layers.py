@@ -13,7 +13,16 @@ from torch.nn import functional as F
 
 from aanmf.contract import embedding
 from aanmf.data.attributes import AttributeSet
-from aanmf.models.kernels import cells, dropout, lookup, masked_softmax, table_pays, tanh_scores, tanh_table, weighted_sum
+from aanmf.models.kernels import (
+    cells,
+    dropout,
+    lookup,
+    masked_softmax,
+    table_pays,
+    tanh_scores,
+    tanh_table,
+    weighted_sum,
+)
 
 
 class AttributeEmbedding(nn.Module):
