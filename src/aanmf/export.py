@@ -67,14 +67,7 @@ def export_onnx(model: Recommender, path: str | Path) -> OnnxFile:
     if lacking := [name for name in ("onnx", "onnxruntime", "onnxscript") if find_spec(name) is None]:
         raise MissingExtraError(f"ONNX needs {lacking[0]}: pip install 'aanmf[export]'")
     path = Path(path)
-    form = _module_of(model).export_form()
-    size = sum(each.nbytes for each in (*form.buffers(), *form.parameters()))
-    if size > LIMIT:
-        raise ConfigError(
-            f"the tables of this model take {size / 1e9:.1f} GB and an ONNX file holds {LIMIT / 1e9:.0f} GB: train "
-            "with fewer factors, or (AANMF++) with ridge=false; Parquet tables (--tables) have no such limit"
-        )
-    graph = _graph(Clipped(form, *model.fitted_.training.scale))
+    graph = _graph(Clipped(_module_of(model).export_form(), *model.fitted_.training.scale))
     for key, value in _metadata(model).items():
         graph.metadata_props.add(key=key, value=json.dumps(value, ensure_ascii=False))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -167,21 +160,20 @@ def _module_of(model: Recommender) -> RatingModule:
 
 
 def _graph(module: nn.Module) -> ModelProto:
-    two = torch.zeros(2, dtype=torch.int64)
-    shape = {0: torch.export.Dim("batch")}
+    two, shape = torch.zeros(2, dtype=torch.int64), {0: torch.export.Dim("batch")}
     with _quiet():
-        program = torch.onnx.export(
-            module.eval(),
-            (two, two.clone()),
-            input_names=["user", "item"],
-            output_names=["rating"],
-            dynamic_shapes=(shape, shape),
-            dynamo=True,
-            external_data=False,
-            verbose=False,
+        program = torch.export.export(module.eval(), (two, two.clone()), dynamic_shapes=(shape, shape), strict=False)
+        tables = [*program.state_dict.values(), *program.constants.values()]
+        if (size := sum(each.nbytes for each in tables if isinstance(each, Tensor))) > LIMIT:
+            raise ConfigError(
+                f"the tables of this model take {size / 1e9:.1f} GB, but an ONNX file holds at most {LIMIT / 1e9:.0f} "
+                "GB. Train with fewer factors or, for AANMF++, with ridge=false; or write Parquet tables (--tables)"
+            )
+        exported = torch.onnx.export(
+            program, input_names=["user", "item"], output_names=["rating"], external_data=False, verbose=False
         )
-    assert program is not None
-    return program.model_proto
+    assert exported is not None
+    return exported.model_proto
 
 
 def _metadata(model: Recommender) -> dict[str, object]:

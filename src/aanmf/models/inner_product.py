@@ -45,6 +45,7 @@ class InnerProductModule(RatingModule):
         every = (torch.arange(len(table), device=table.device) for table in (user_table, item_table))
         return self.user_side(next(every)), self.item_side(next(every))
 
+    @torch.no_grad()
     def export_form(self) -> nn.Module:
         """See `RatingModule.export_form`."""
         return InnerProductForm(*self.sides())
@@ -53,19 +54,13 @@ class InnerProductModule(RatingModule):
 class InnerProductForm(nn.Module):
     """The tables of all users and items, and `inner_product` on top."""
 
-    b_u: Tensor
-    x: Tensor
-    b_i: Tensor
-    z: Tensor
-
     def __init__(self, users: Side, items: Side) -> None:
         super().__init__()
-        for name, table in zip(("b_u", "x", "b_i", "z"), (*users, *items), strict=True):
-            self.register_buffer(name, table.detach().clone())
+        self.users, self.items = users, items
 
     def forward(self, users: Tensor, items: Tensor) -> Tensor:
         """(B,), (B,) -> (B,)."""
-        return inner_product(Side(self.b_u[users], self.x[users]), Side(self.b_i[items], self.z[items]))
+        return inner_product(Side(*(t[users] for t in self.users)), Side(*(t[items] for t in self.items)))
 
 
 def inner_product(user: Side, item: Side) -> Tensor:

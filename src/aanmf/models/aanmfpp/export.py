@@ -62,7 +62,7 @@ class EnsembleTables(NamedTuple):
 
 
 class AANMFppForm(nn.Module):
-    """All members side by side: their tables stand along dimension 1, so that latent scores are (B, E).
+    """All members side by side: their tables are stacked along dimension 1, so that latent scores are (B, E).
 
     Args:
         members: all of them; with `newcomer`, the last one rates new users and items.
@@ -73,26 +73,6 @@ class AANMFppForm(nn.Module):
         ordinal: whether the head is ordinal.
         newcomer: whether there is a member for new users and items.
     """
-
-    b_u: Tensor
-    x: Tensor
-    b_i: Tensor
-    z: Tensor
-    a: Tensor
-    beta: Tensor
-    w1_a: Tensor
-    w1_z: Tensor
-    w2: Tensor
-    t: Tensor
-    theta: Tensor
-    sigma: Tensor
-    levels: Tensor
-    trust: Tensor
-    scale: Tensor
-    mean_u: Tensor
-    mean_i: Tensor
-    new_u: Tensor
-    new_i: Tensor
 
     def __init__(
         self,
@@ -105,34 +85,34 @@ class AANMFppForm(nn.Module):
         newcomer: bool,
     ) -> None:
         super().__init__()
-        for name, tables in zip(MemberTables._fields, zip(*members, strict=True), strict=True):
-            self.register_buffer(name, torch.stack(tables, dim=1).detach())
-        for name, table in shared._asdict().items():
-            self.register_buffer(name, table.detach())
-        self.sets, self.attention, self.ordinal, self.newcomer = sets, attention, ordinal, newcomer
+        self.members = MemberTables(*(torch.stack(tables, dim=1) for tables in zip(*members, strict=True)))
+        self.shared, self.sets = shared, sets
+        self.attention, self.ordinal, self.newcomer = attention, ordinal, newcomer
         self.ridge = RidgeForm(ridge) if ridge else None
 
     def forward(self, users: Tensor, items: Tensor) -> Tensor:
         """(B,), (B,) -> (B,)."""
-        f = self.b_u[users] + self.b_i[items] + (self.x[users] * self.z[items]).sum(-1)  # (B, E)
+        of, shared = self.members, self.shared
+        f = of.b_u[users] + of.b_i[items] + (of.x[users] * of.z[items]).sum(-1)  # (B, E)
         if self.ridge is not None:
-            f = f + self.ridge(users, items) @ self.t
+            f = f + self.ridge(users, items) @ of.t
         if self.sets is not None:
             f = f + self._attributes(self.sets.rows(users), items)
         each = self._expected(f)
         model = each.mean(1)
         if self.newcomer:
-            model = torch.where(self.new_u[users] | self.new_i[items], each[:, -1], each[:, :-1].mean(1))
-        means = self.mean_u[users] + self.mean_i[items]
-        return (means + self.trust * (model - means)) / self.scale
+            model = torch.where(shared.new_u[users] | shared.new_i[items], each[:, -1], each[:, :-1].mean(1))
+        means = shared.mean_u[users] + shared.mean_i[items]
+        return (means + shared.trust * (model - means)) / shared.scale
 
     def _attributes(self, sets: AttributeSet, items: Tensor) -> Tensor:
         """sum_j lambda_j(i) weight_j (a_j . z_i + beta_j), (B, E)."""
-        added = (self.a[sets.value] * self.z[items][:, None]).sum(-1) + self.beta[sets.value]  # (B, J, E)
+        of = self.members
+        added = (of.a[sets.value] * of.z[items][:, None]).sum(-1) + of.beta[sets.value]  # (B, J, E)
         weight = (sets.weight * sets.mask)[..., None]  # (B, J, 1)
         if self.attention:
-            v = torch.tanh(self.w1_a[sets.value] + self.w1_z[items][:, None])  # (B, J, E, K)
-            s = (v * self.w2.T).sum(-1)  # (B, J, E); W2's bias falls out of the softmax
+            v = torch.tanh(of.w1_a[sets.value] + of.w1_z[items][:, None])  # (B, J, E, K)
+            s = (v * of.w2.T).sum(-1)  # (B, J, E); the softmax does not depend on b2
             weight = weight * masked_softmax_reference(s.mT, sets.mask[:, None]).mT
         return (weight * added).sum(1)
 
@@ -140,8 +120,9 @@ class AANMFppForm(nn.Module):
         """E[r] of latent scores, (B, E)."""
         if not self.ordinal:
             return f
-        above = 0.5 * (1 + torch.erf((f[..., None] - self.theta.T) / (self.sigma.T * math.sqrt(2))))  # (B, E, L - 1)
-        return self.levels[0] + above @ self.levels.diff()
+        of, levels = self.members, self.shared.levels
+        above = 0.5 * (1 + torch.erf((f[..., None] - of.theta.T) / (of.sigma.T * math.sqrt(2))))  # (B, E, L - 1)
+        return levels[0] + above @ levels.diff()
 
 
 class RidgeForm(nn.Module):
@@ -151,23 +132,13 @@ class RidgeForm(nn.Module):
     the user's own count 0.
     """
 
-    start: Tensor
-    count: Tensor
-    place: Tensor
-    item: Tensor
-    alpha: Tensor
-    similarity: Tensor
-
     def __init__(self, ridge: KernelRidge) -> None:
         super().__init__()
         matrix = ridge.history.matrix
-        count = torch.where(matrix.count > ridge.limit, 0, matrix.count)  # longer histories have no alpha
-        self.register_buffer("start", matrix.start)
-        self.register_buffer("count", count)
-        self.register_buffer("place", torch.arange(max(1, int(count.max()))))
-        self.register_buffer("item", ridge.history.item)
-        self.register_buffer("alpha", ridge.alpha.T.contiguous())
-        self.register_buffer("similarity", ridge.similarity)
+        self.start, self.item = matrix.start, ridge.history.item
+        self.count = torch.where(matrix.count > ridge.limit, 0, matrix.count)  # longer histories have no alpha
+        self.place = torch.arange(max(1, int(self.count.max())))
+        self.alpha, self.similarity = ridge.alpha.T.contiguous(), ridge.similarity
 
     def forward(self, users: Tensor, items: Tensor) -> Tensor:
         """(B,), (B,) -> (B, F)."""
