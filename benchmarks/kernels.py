@@ -30,9 +30,9 @@ from aanmf.models.catalog import spec_of
 
 Step = Callable[[], None]
 USED: dict[str, tuple[str, ...]] = {
-    "aanmf": ("tanh_scores", "weighted_sum", "lookup", "dropout", "masked_softmax"),
-    "aanmf+p": ("tanh_scores", "weighted_sum", "lookup", "dropout", "masked_softmax"),
-    "aanmf++": ("tanh_scores", "tanh_table", "weighted_sum", "lookup", "masked_softmax"),
+    "aanmf": ("tanh_scores", "weighted_sum", "lookup", "dropout"),
+    "aanmf+p": ("tanh_scores", "weighted_sum", "lookup", "dropout"),
+    "aanmf++": ("tanh_scores", "tanh_table", "weighted_sum", "lookup"),
     "fm": ("weighted_sum",),
 }
 """Fast forms in the training step of a model."""

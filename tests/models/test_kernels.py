@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from aanmf.data.attributes import AttributeSet
 from aanmf.models import kernels
-from aanmf.models.kernels import cells, dropout, equal_rows, masked_softmax, table_pays, weighted_sum
+from aanmf.models.kernels import cells, dropout, equal_rows, table_pays, weighted_sum
+from aanmf.models.layers import masked_softmax
 
 V, K, M = 7, 5, 4
 MANY = kernels.DENSE_VALUES + 1
@@ -38,12 +39,6 @@ def index(high: int, *shape: int) -> Tensor:
     return torch.randint(high, shape)
 
 
-def mask(*shape: int) -> Tensor:
-    taken = torch.rand(*shape) < 0.6
-    taken[-1:] = False  # a user without attributes
-    return taken
-
-
 def mapped(name: str) -> Callable[..., Tensor]:
     """`lookup` of a linear map, as a function of the map's weight too."""
     kernel = getattr(kernels, name)
@@ -62,8 +57,6 @@ CASES: dict[str, tuple[str, Callable[[], tuple[Any, ...]]]] = {
     "weighted_sum, no slot": ("weighted_sum", lambda: (leaf(V, K), index(V, 9, 0), leaf(9, 0))),
     "lookup, large batch": ("lookup", lambda: (leaf(2, K), leaf(M, K), index(M, 9))),
     "lookup, small batch": ("lookup", lambda: (leaf(2, K), leaf(M, K), index(M, 3))),
-    "masked_softmax": ("masked_softmax", lambda: (leaf(9, 3), mask(9, 3))),
-    "masked_softmax, no slot": ("masked_softmax", lambda: (leaf(9, 0), mask(9, 0))),
     "affine_layer": ("affine_layer", lambda: (leaf(3, K), leaf(M, K), leaf(M, 2), leaf(2, K))),
     "affine_layer, scale 1": ("affine_layer", lambda: (leaf(3, K), None, leaf(M, 2), leaf(2, K))),
 }
@@ -125,12 +118,6 @@ def test_weighted_sum_counts_a_value_twice_and_takes_no_slots(n_values: int) -> 
     twice = weighted_sum(values, torch.tensor([[3, 3, 0]]), torch.tensor([[0.5, 0.25, 0.0]]))
     np.testing.assert_allclose(twice[0].numpy(), 0.75 * values[3].numpy(), atol=1e-12)
     assert weighted_sum(values, torch.zeros(2, 0, dtype=torch.int64), torch.zeros(2, 0)).tolist() == [[0.0] * K] * 2
-
-
-def test_masked_softmax_does_not_overflow() -> None:
-    scores = torch.tensor([[1000.0, 0.0, 2000.0], [-5000.0, -5000.0, 0.0]])
-    mask = torch.tensor([[True, True, False], [True, True, False]])
-    np.testing.assert_allclose(masked_softmax(scores, mask).numpy(), [[1, 0, 0], [0.5, 0.5, 0]], atol=1e-12)
 
 
 def sets(value: list[list[int]], weight: float = 1.0) -> AttributeSet:

@@ -12,7 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aanmf.data.attributes import AttributeSet
-from aanmf.models.layers import AttentionCell, AttributeEmbedding, Dropout, pairwise_pooling, sum_pooling
+from aanmf.models.layers import (
+    AttentionCell,
+    AttributeEmbedding,
+    Dropout,
+    masked_softmax,
+    pairwise_pooling,
+    sum_pooling,
+)
 
 K, V, M = 5, 7, 4
 
@@ -149,6 +156,16 @@ def test_gradients_of_the_poolings(n_values: int) -> None:
     weight = torch.rand(4, 3, requires_grad=True)
     assert torch.autograd.gradcheck(lambda *a: sum_pooling(a[0], a[1], index, a[2]), (p, values, weight))
     assert torch.autograd.gradcheck(lambda *a: pairwise_pooling(a[0], a[1], index, a[2]), (p, values, weight))
+
+
+def test_masked_softmax_does_not_overflow() -> None:
+    scores = torch.tensor([[1000.0, 0.0, 2000.0], [-5000.0, -5000.0, 0.0]])
+    mask = torch.tensor([[True, True, False], [True, True, False]])
+    np.testing.assert_allclose(masked_softmax(scores, mask).numpy(), [[1, 0, 0], [0.5, 0.5, 0]], atol=1e-12)
+
+
+def test_masked_softmax_of_no_slot() -> None:
+    assert masked_softmax(torch.zeros(2, 0), torch.zeros(2, 0) > 0).shape == (2, 0)
 
 
 def test_attribute_vectors_are_projected() -> None:

@@ -23,8 +23,8 @@ from torch.nn import functional as F
 
 from aanmf.contract import BatchConfig, RatingModule, Side, TrainingData, embedding
 from aanmf.data.attributes import AttributeSet
-from aanmf.models.kernels import affine_layer, equal_rows, lookup, masked_softmax
-from aanmf.models.layers import POOLING, AttentionCell, AttributeEmbedding, Dropout
+from aanmf.models.kernels import affine_layer, equal_rows, lookup
+from aanmf.models.layers import POOLING, AttentionCell, AttributeEmbedding, Dropout, masked_softmax
 
 
 class AANMFConfig(BatchConfig):

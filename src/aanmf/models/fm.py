@@ -35,11 +35,11 @@ class FMConfig(BatchConfig):
 
 
 class Sums(NamedTuple):
-    """Over the features f of one user (item): sum x w (B,), sum x v (B, K), sum_{f<g} x_f v_f * x_g v_g (B, K)."""
+    """Over the features f of users (items): sum x_f w_f (B,), sum x_f v_f (B, K) and sum (x_f v_f)^2 (B, K)."""
 
     linear: Tensor
     vector: Tensor
-    pairs: Tensor
+    squares: Tensor
 
 
 class Features(nn.Module):
@@ -60,14 +60,14 @@ class Features(nn.Module):
 
     def forward(self, rows: Tensor, sets: AttributeSet) -> Sums:
         """The sums of ids `rows` (B,) with attributes `sets` (B, J)."""
-        linear, total = self.w.index_select(0, rows), self.v.index_select(0, rows)
-        if self.v_a is None or self.w_a is None:
-            return Sums(linear.squeeze(1), total, torch.zeros_like(total))
-        values = self.v_a(sets.vectors)
-        squares = total.square() + weighted_sum(values.square(), sets.value, sets.weight.square())
-        linear = linear + weighted_sum(self.w_a(sets.vectors), sets.value, sets.weight)
-        total = total + weighted_sum(values, sets.value, sets.weight)
-        return Sums(linear.squeeze(1), total, 0.5 * (total.square() - squares))
+        linear, vector = self.w.index_select(0, rows), self.v.index_select(0, rows)
+        squares = vector.square()
+        if self.v_a is not None and self.w_a is not None:
+            values = self.v_a(sets.vectors)
+            linear = linear + weighted_sum(self.w_a(sets.vectors), sets.value, sets.weight)
+            vector = vector + weighted_sum(values, sets.value, sets.weight)
+            squares = squares + weighted_sum(values.square(), sets.value, sets.weight.square())
+        return Sums(linear.squeeze(1), vector, squares)
 
     def tables(self, kind: str) -> list[nn.Parameter]:
         """The parameters of kind `v` or `w`."""
@@ -76,10 +76,7 @@ class Features(nn.Module):
 
 
 class FMModule(InnerProductModule):
-    """r_ui = w_0 + sum_f x_f w_f + sum_{f<g} x_f x_g v_f . v_g, with features x: user, item, attributes.
-
-    Pairs of features within a side belong to its bias; pairs across the sides add up to one inner product.
-    """
+    """r_ui = w_0 + sum_f x_f w_f + sum_{f<g} x_f x_g v_f . v_g, with features x: user, item, attributes."""
 
     def __init__(self, config: FMConfig, training: TrainingData) -> None:
         super().__init__()
@@ -88,6 +85,20 @@ class FMModule(InnerProductModule):
         self.w_0 = nn.Parameter(torch.tensor(training.mean))
         self.user = Features(training.n_users + 1, config.factors, users if config.user_attributes else None)
         self.item = Features(training.n_items + 1, config.factors, items if config.item_attributes else None)
+
+    def terms(self, users: Tensor, items: Tensor, sets: AttributeSet | None = None) -> tuple[Tensor, Tensor]:
+        """The linear terms (B,), and the bi-interaction pooling of all features (B, K).
+
+        f_BI = sum_{f<g} x_f v_f * x_g v_g = 1/2 [(sum_f x_f v_f)^2 - sum_f (x_f v_f)^2]   (NFM, Eq 3 and 4)
+        """
+        user, item = self.user_sums(users, sets), self.item_sums(items)
+        pooled = 0.5 * ((user.vector + item.vector).square() - user.squares - item.squares)
+        return self.w_0 + user.linear + item.linear, pooled
+
+    def forward(self, users: Tensor, items: Tensor, sets: AttributeSet | None = None) -> Tensor:
+        """See `RatingModule.forward`."""
+        linear, pooled = self.terms(users, items, sets)
+        return linear + pooled.sum(-1)
 
     def user_sums(self, users: Tensor, sets: AttributeSet | None = None) -> Sums:
         """Over the features of users (B,); `sets` as in `RatingModule.forward`."""
@@ -98,14 +109,14 @@ class FMModule(InnerProductModule):
         return self.item(items, self.item_sets.rows(items))
 
     def user_side(self, users: Tensor, sets: AttributeSet | None = None) -> Side:
-        """See `InnerProductModule.user_side`."""
-        linear, vector, pairs = self.user_sums(users, sets)
-        return Side(self.w_0 + linear + pairs.sum(-1), vector)
+        """Pairs of features within a side belong to its bias; those across the sides add up to one inner product."""
+        linear, vector, squares = self.user_sums(users, sets)
+        return Side(self.w_0 + linear + 0.5 * (vector.square() - squares).sum(-1), vector)
 
     def item_side(self, items: Tensor) -> Side:
-        """See `InnerProductModule.item_side`."""
-        linear, vector, pairs = self.item_sums(items)
-        return Side(linear + pairs.sum(-1), vector)
+        """See `user_side`."""
+        linear, vector, squares = self.item_sums(items)
+        return Side(linear + 0.5 * (vector.square() - squares).sum(-1), vector)
 
     def l2_groups(self) -> Iterable[tuple[float, list[nn.Parameter]]]:
         """Factors and linear weights apart; w_0 free."""

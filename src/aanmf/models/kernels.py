@@ -203,18 +203,6 @@ def dropout(x: Tensor, p: float) -> Tensor:
     return x * signed.ge_(dropped - 128).mul_(256 / (256 - dropped))
 
 
-def masked_softmax_reference(scores: Tensor, mask: Tensor) -> Tensor:
-    """Softmax over the slots (B, J) where `mask` is True, exactly 0 elsewhere; an empty row gives zeros."""
-    return torch.softmax(scores.masked_fill(~mask, torch.finfo(scores.dtype).min), dim=-1) * mask
-
-
-@fast_form_of(masked_softmax_reference)
-def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
-    """See `masked_softmax_reference`; along the first dimension, which is faster where slots are few."""
-    filled = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    return torch.softmax(filled.mT.contiguous(), dim=-2).mT * mask
-
-
 # ---------------------------------------------------------------- scores of a whole catalogue
 
 

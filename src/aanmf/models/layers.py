@@ -13,16 +13,7 @@ from torch.nn import functional as F
 
 from aanmf.contract import embedding
 from aanmf.data.attributes import AttributeSet
-from aanmf.models.kernels import (
-    cells,
-    dropout,
-    lookup,
-    masked_softmax,
-    table_pays,
-    tanh_scores,
-    tanh_table,
-    weighted_sum,
-)
+from aanmf.models.kernels import cells, dropout, lookup, table_pays, tanh_scores, tanh_table, weighted_sum
 
 
 class AttributeEmbedding(nn.Module):
@@ -85,6 +76,12 @@ class AttentionCell(nn.Module):
 
     def _activate(self, s: Tensor) -> Tensor:
         return F.relu(s + self.out.bias) if self.relu else s + self.out.bias
+
+
+def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
+    """Softmax over the slots (B, J) where `mask` is True, exactly 0 elsewhere; an empty row gives zeros."""
+    filled = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    return torch.softmax(filled.mT.contiguous(), dim=-2).mT * mask  # along columns: faster where slots are few
 
 
 def sum_pooling(p: Tensor, values: Tensor, index: Tensor, weight: Tensor) -> Tensor:

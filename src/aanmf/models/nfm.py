@@ -36,11 +36,7 @@ class NFMConfig(FMConfig):
 
 
 class NFMModule(FMModule):
-    """r_ui = w_0 + sum_f x_f w_f + h . MLP(f_BI) (Eq 2 and 6).
-
-    f_BI = sum_{f<g} x_f v_f * x_g v_g = 1/2 [(sum_f x_f v_f)^2 - sum_f (x_f v_f)^2] (Eq 3 and 4): with the sums of
-    `Features` of the user and of the item, it is their product and what the pairs within each side add.
-    """
+    """r_ui = w_0 + sum_f x_f w_f + h . MLP(f_BI) (Eq 2 and 6), with the pooling f_BI of `FMModule.terms`."""
 
     config: NFMConfig
 
@@ -55,11 +51,11 @@ class NFMModule(FMModule):
 
     def forward(self, users: Tensor, items: Tensor, sets: AttributeSet | None = None) -> Tensor:
         """See `RatingModule.forward`."""
-        u, i = self.user_sums(users, sets), self.item_sums(items)
-        z = self.norms[0](u.vector * i.vector + u.pairs + i.pairs)  # f_BI (B, K)
+        linear, z = self.terms(users, items, sets)
+        z = self.norms[0](z)
         for layer, norm in zip(self.dense, list(self.norms)[1:], strict=True):
             z = F.relu(norm(layer(self.dropout(z))))
-        return self.w_0 + u.linear + i.linear + self.h(self.dropout(z)).squeeze(-1)
+        return linear + self.h(self.dropout(z)).squeeze(-1)
 
     def l2_groups(self) -> Iterable[tuple[float, list[nn.Parameter]]]:
         """Factors, linear weights, and the weights (not biases) of the layers."""

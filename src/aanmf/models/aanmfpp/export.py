@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from aanmf.data.attributes import AttributeSet
 from aanmf.models.aanmfpp.ridge import KernelRidge
-from aanmf.models.kernels import masked_softmax_reference
+from aanmf.models.layers import masked_softmax
 
 
 class MemberTables(NamedTuple):
@@ -113,7 +113,7 @@ class AANMFppForm(nn.Module):
         if self.attention:
             v = torch.tanh(of.w1_a[sets.value] + of.w1_z[items][:, None])  # (B, J, E, K)
             s = (v * of.w2.T).sum(-1)  # (B, J, E); the softmax does not depend on b2
-            weight = weight * masked_softmax_reference(s.mT, sets.mask[:, None]).mT
+            weight = weight * masked_softmax(s.mT, sets.mask[:, None]).mT
         return (weight * added).sum(1)
 
     def _expected(self, f: Tensor) -> Tensor:

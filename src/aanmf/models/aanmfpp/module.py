@@ -27,8 +27,8 @@ from aanmf.models.aanmfpp.export import AANMFppForm, EnsembleTables, MemberTable
 from aanmf.models.aanmfpp.history import RatingHistory, Seen, shrinkage
 from aanmf.models.aanmfpp.interval import Interval
 from aanmf.models.aanmfpp.ridge import KernelRidge
-from aanmf.models.kernels import masked_softmax, weighted_sum
-from aanmf.models.layers import AttentionCell, AttributeEmbedding
+from aanmf.models.kernels import weighted_sum
+from aanmf.models.layers import AttentionCell, AttributeEmbedding, masked_softmax
 
 SPREAD = 1.1
 """Inside the model ratings are scaled to this standard deviation, so that one setting suits all scales."""
