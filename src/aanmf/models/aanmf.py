@@ -31,7 +31,6 @@ class AANMFConfig(BatchConfig):
     """Settings of `AANMF`."""
 
     epochs: int = Field(default=20, ge=1)
-    """Most passes over the training ratings; early stopping usually ends before."""
     pooling: Literal["sum", "pairwise"] = "sum"
     """`sum`: x = p + sum a~ (AANMF). `pairwise`: Eq 4 (AANMF+P)."""
     interaction: Literal["concat", "product"] = "concat"

@@ -1,4 +1,4 @@
-"""ACMF: matrix factorisation whose items are held near items with coupled attributes.
+"""ACMF: matrix factorisation that pulls items towards items with similar (coupled) attributes.
 
 Attributes coupling based matrix factorization for item recommendation. Applied Intelligence, doi
 10.1007/s10489-016-0841-8. The similarity is the coupled object similarity over categorical attributes. An
@@ -23,13 +23,9 @@ class ACMFConfig(MFConfig):
     """Settings of `ACMF`."""
 
     factors: int = Field(default=64, ge=1, le=4096)
-    """K, the number of latent factors."""
     epochs: int = Field(default=20, ge=1)
-    """Most passes over the training ratings; early stopping usually ends before."""
     learning_rate: float = Field(default=1.4e-2, gt=0)
-    """Adam's step size at the start; it falls to 0 along half a cosine over `epochs`."""
     l2: float = Field(default=6.0, ge=0)
-    """Penalty on the tables of latent factors: (l2 / n ratings) * sum of squares."""
     alpha: float = Field(default=0.07, ge=0)
     """Strength of the pull between coupled items, on the scale of `l2`."""
     neighbours: int = Field(default=5, ge=1)

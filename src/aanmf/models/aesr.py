@@ -3,7 +3,7 @@
 A social recommender system using deep architecture and network embedding. Applied Intelligence, doi
 10.1007/s10489-018-1359-z. This is a reconstruction: the full equations are not public. What is known is kept:
 a ReLU auto-encoder over a user's rating vector, trained on observed entries, joined with a term that pulls a
-user's code towards those of his top-k semantic neighbours, found by embedding the nodes of a social graph.
+user's code towards those of the top-k semantic neighbours, found by embedding the nodes of a social graph.
 Where there are no trust links, the graph joins users whose training ratings are alike.
 
 Node embeddings are DeepWalk's, in the closed form that its random walks converge to (J. Qiu et al.: Network
@@ -35,7 +35,6 @@ class AESRConfig(AutoEncoderConfig):
     """Settings of `AESR`."""
 
     learning_rate: float = Field(default=8e-3, gt=0)
-    """Adam's step size at the start; it falls to 0 along half a cosine over `epochs`."""
     trust: str | None = None
     """File of trust links: two user ids a line, and a strength if there is one. None: the graph joins users
     whose training ratings are alike."""
@@ -48,7 +47,7 @@ class AESRConfig(AutoEncoderConfig):
     neighbours: int = Field(default=10, ge=1)
     """k, the semantic neighbours of a user: those with the most similar node embeddings."""
     pull: float = Field(default=2.0, ge=0)
-    """Strength of the pull of a user's code to the mean code of his neighbours, on the scale of `l2`."""
+    """Strength of the pull of a user's code to the mean code of the user's neighbours, on the scale of `l2`."""
 
     def read_links(self, users: Vocabulary) -> NDArray[np.int64] | None:
         """See `ModelConfig.read_links`."""

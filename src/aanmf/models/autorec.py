@@ -25,9 +25,7 @@ class AutoEncoderConfig(BatchConfig):
     """Settings of every auto-encoder; `factors` is the width of the code."""
 
     epochs: int = Field(default=25, ge=1)
-    """Most passes over the training ratings; early stopping usually ends before."""
     learning_rate: float = Field(default=6e-3, gt=0)
-    """Adam's step size at the start; it falls to 0 along half a cosine over `epochs`."""
     dropout: float = Field(default=0.4, ge=0, lt=1)
     """Share of the ratings left out of the input at each training step (the rest scaled up)."""
     l2: float = Field(default=24.0, ge=0)
@@ -36,7 +34,7 @@ class AutoEncoderConfig(BatchConfig):
     """The same for the biases c and d."""
 
     def batch_for(self, n: int) -> int:
-        """A step costs as much as encoding everybody, so steps are large: a 40th of the ratings."""
+        """A step costs as much as encoding all rows, so steps are large: a 40th of the ratings."""
         return self.batch_size or max(n // 40, 32)
 
 

@@ -23,7 +23,6 @@ class FMConfig(BatchConfig):
     """Settings of `FM`."""
 
     epochs: int = Field(default=20, ge=1)
-    """Most passes over the training ratings; early stopping usually ends before."""
     user_attributes: bool = True
     """Whether the user's attributes are features."""
     item_attributes: bool = True

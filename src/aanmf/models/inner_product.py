@@ -41,9 +41,8 @@ class InnerProductModule(RatingModule):
 
     def sides(self) -> tuple[Side, Side]:
         """See `RatingModule.sides`."""
-        (user_table, *_), (item_table, *_) = self.user_tables(), self.item_tables()
-        every = (torch.arange(len(table), device=table.device) for table in (user_table, item_table))
-        return self.user_side(next(every)), self.item_side(next(every))
+        users, items = (every_row(tables[0]) for tables in (self.user_tables(), self.item_tables()))
+        return self.user_side(users), self.item_side(items)
 
     @torch.no_grad()
     def export_form(self) -> nn.Module:
@@ -61,6 +60,11 @@ class InnerProductForm(nn.Module):
     def forward(self, users: Tensor, items: Tensor) -> Tensor:
         """(B,), (B,) -> (B,)."""
         return inner_product(Side(*(t[users] for t in self.users)), Side(*(t[items] for t in self.items)))
+
+
+def every_row(table: Tensor) -> Tensor:
+    """Positions (n,) of all rows of a table."""
+    return torch.arange(len(table), device=table.device)
 
 
 def inner_product(user: Side, item: Side) -> Tensor:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import pairwise
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,13 +15,13 @@ from torch.nn import functional as F
 from aanmf.contract import RatingModule, Side, TrainingData
 from aanmf.data.attributes import AttributeSet
 from aanmf.models.fm import FMConfig, FMModule
+from aanmf.models.inner_product import every_row
 
 
 class NFMConfig(FMConfig):
     """Settings of `NFM`."""
 
     l2: float = Field(default=55.0, ge=0)
-    """Penalty on the tables of latent factors: (l2 / n ratings) * sum of squares."""
     item_attributes: bool = False
     """Whether the item's attributes are features."""
     layers: tuple[int, ...] = (32,)
@@ -67,8 +66,7 @@ class NFMModule(FMModule):
 
     def sides(self) -> tuple[Side, Side]:
         """See `RatingModule.sides`: linear weights and vectors; the layers are above them."""
-        every = (torch.arange(len(table), device=table.device) for table in (self.user.w, self.item.w))
-        user, item = self.user_sums(next(every)), self.item_sums(next(every))
+        user, item = self.user_sums(every_row(self.user.w)), self.item_sums(every_row(self.item.w))
         return Side(self.w_0 + user.linear, user.vector), Side(item.linear, item.vector)
 
     def export_form(self) -> nn.Module:

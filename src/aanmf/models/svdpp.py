@@ -23,13 +23,10 @@ class SVDppConfig(MFConfig):
     """Settings of `SVDpp`."""
 
     epochs: int = Field(default=20, ge=1)
-    """Most passes over the training ratings; early stopping usually ends before."""
     learning_rate: float = Field(default=5e-3, gt=0)
-    """Adam's step size at the start; it falls to 0 along half a cosine over `epochs`."""
     attributes: bool = False
     """Whether the attributes of users are added to their vectors, with weight 1."""
     l2: float = Field(default=18.0, ge=0)
-    """Penalty on the tables of latent factors: (l2 / n ratings) * sum of squares."""
 
 
 class SVDppModule(MFModule):
