@@ -16,31 +16,31 @@ from aanmf import MF, AANMFpp, Recommender
 from aanmf.cli import main
 from aanmf.errors import AanmfError, ConfigError
 from aanmf.export import TOLERANCE, export_onnx, export_tables
-from aanmf.models.catalog import CATALOG
-from aanmf.models.plain import plain
+from aanmf.models.catalog import with_capability
 from aanmf.recommender import make_model
 from aanmf.training.trainer import predict_pairs
 from tests.conftest import small_dataset
 
 DATA = replace(small_dataset(), rating=small_dataset().rating.round())
 QUICK: dict[str, dict[str, Any]] = {"aanmf++": {"members": 2, "l2": 5.0}}
-IN_ONNX = ["mf", "aanmf+p", "nfm", "aanmf++"]
-"""One of each plain form: writing a file takes seconds."""
+IN_ONNX = ["mf", "aanmf", "aanmf+p", "nfm", "aanmf++"]
+"""One of each export form: writing a file takes seconds."""
 
 
 def fitted(name: str) -> Recommender:
     return make_model(name, epochs=2, validation=0, factors=4, **QUICK.get(name, {})).fit(DATA)
 
 
-@pytest.mark.parametrize("name", CATALOG)
-def test_the_plain_form_predicts_what_the_model_predicts(name: str) -> None:
+@pytest.mark.parametrize("name", with_capability("exports"))
+def test_the_export_form_predicts_what_the_model_predicts(name: str) -> None:
     """Every pair, the unknown user and item among them."""
     module = fitted(name).module_
     n_users, n_items = len(DATA.users) + 1, len(DATA.items) + 1
     users = torch.arange(n_users).repeat_interleave(n_items)
     items = torch.arange(n_items).repeat(n_users)
     with torch.no_grad():
-        torch.testing.assert_close(plain(module)(users, items), predict_pairs(module, users, items), atol=1e-5, rtol=0)
+        found, expected = module.export_form()(users, items), predict_pairs(module, users, items)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("name", IN_ONNX)
@@ -71,6 +71,14 @@ def test_a_file_that_predicts_otherwise_is_not_written(tmp_path: Path, monkeypat
         export_onnx(fitted("mf"), target)
     assert [each.name for each in tmp_path.iterdir()] == ["model.onnx"]
     assert target.read_text() == "the one before"
+
+
+def test_a_model_that_cannot_be_exported_names_those_that_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = fitted("mf")
+    monkeypatch.setattr(type(model), "spec", replace(model.spec, exports=False))
+    for export in (export_onnx, export_tables):
+        with pytest.raises(ConfigError, match=r"mf cannot be exported\. Available: .*aanmf"):
+            export(model, tmp_path / "x")
 
 
 def test_too_large_for_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

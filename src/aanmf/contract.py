@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pydantic
@@ -188,6 +188,13 @@ class TrainingData:
         return self.train.mean
 
 
+class Side(NamedTuple):
+    """What a model holds of n users (or items): a bias (n,) in rating points, and a vector (n, K)."""
+
+    bias: Tensor
+    vector: Tensor
+
+
 class RatingModule(nn.Module):
     """A torch module that predicts ratings of (user, item) pairs.
 
@@ -231,6 +238,22 @@ class RatingModule(nn.Module):
         (_, (scores,)), *_ = self.catalogue(torch.tensor([user], device=items.device), sets)
         return scores + (ratings - scores[items]).sum() / (len(items) + FOLD_IN_DAMPING)
 
+    def sides(self) -> tuple[Side, Side]:
+        """What was learned of every user and of every item, the unknown one last.
+
+        Raises:
+            ConfigError: this model has no such tables.
+        """
+        raise ConfigError(f"{type(self).__name__} has no table of users and items: it cannot be exported")
+
+    def export_form(self) -> nn.Module:
+        """The trained model in operations that every runtime has: users (B,), items (B,) -> ratings (B,), not clipped.
+
+        Raises:
+            ConfigError: this model has none.
+        """
+        raise ConfigError(f"{type(self).__name__} has no export form: it cannot be exported")
+
     def l2_groups(self) -> Iterable[tuple[float, list[nn.Parameter]]]:
         """(l2, parameters): adds (l2 / n ratings) * sum of their squares to the mean squared error."""
         raise AssertionError(f"{type(self).__name__} must define l2_groups")
@@ -272,13 +295,6 @@ class RatingModule(nn.Module):
     def n_items(self) -> int:
         """Items known by id."""
         return len(self.item_tables()[0]) - 1
-
-
-def lookup(function: Callable[[Tensor], Tensor], table: Tensor, rows: Tensor) -> Tensor:
-    """function(table)[rows], applied to the smaller of the table and the batch."""
-    if len(rows) > len(table):
-        return function(table).index_select(0, rows)
-    return function(table.index_select(0, rows))
 
 
 def embedding(rows: int, factors: int, std: float = 0.1) -> nn.Parameter:

@@ -20,9 +20,11 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
+from aanmf.contract import RatingModule, Side
 from aanmf.errors import AanmfError, ConfigError, MissingExtraError
-from aanmf.models.plain import Plain, Side, plain
+from aanmf.models.catalog import with_capability
 from aanmf.recommender import Recommender
+from aanmf.storage import replace_file
 from aanmf.training.trainer import predict_pairs
 
 if TYPE_CHECKING:
@@ -52,11 +54,11 @@ class OnnxFile:
 
 
 def export_onnx(model: Recommender, path: str | Path) -> OnnxFile:
-    """Writes a model as one self-contained ONNX file, checked with onnxruntime before it is put in place.
+    """Writes a model as one self-contained ONNX file, which is checked with onnxruntime first.
 
     Inputs `user` and `item`: int64 (B,) positions, any B. Output `rating`: float32 (B,), clipped to the scale.
-    The file's metadata holds JSON: `users` and `items` (the id at each position; the position behind the last is that
-    of an unknown one), `scale`, `model`, `settings` (asked for), `chosen` (by `fit`) and `data`.
+    The file's metadata holds JSON: `users` and `items` (the id at each position; use position N, one past the last id,
+    for an unknown one), `scale`, `model`, `settings` (asked for), `chosen` (by `fit`) and `data`.
 
     Raises:
         MissingExtraError: onnx, onnxruntime or onnxscript is not installed.
@@ -66,14 +68,7 @@ def export_onnx(model: Recommender, path: str | Path) -> OnnxFile:
     if lacking := [name for name in ("onnx", "onnxruntime", "onnxscript") if find_spec(name) is None]:
         raise MissingExtraError(f"ONNX needs {lacking[0]}: pip install 'aanmf[export]'")
     path = Path(path)
-    form = plain(copy.deepcopy(model.module_).cpu())
-    size = sum(each.nbytes for each in (*form.buffers(), *form.parameters()))
-    if size > LIMIT:
-        raise ConfigError(
-            f"the tables of this model take {size / 1e9:.1f} GB and an ONNX file holds {LIMIT / 1e9:.0f} GB: train "
-            "with fewer factors, or (AANMF++) with ridge=false; Parquet tables (--tables) have no such limit"
-        )
-    graph = _graph(Clipped(form, *model.fitted_.training.scale))
+    graph = _graph(Clipped(_module_of(model).export_form(), *model.fitted_.training.scale))
     for key, value in _metadata(model).items():
         graph.metadata_props.add(key=key, value=json.dumps(value, ensure_ascii=False))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,47 +85,28 @@ def export_onnx(model: Recommender, path: str | Path) -> OnnxFile:
     return OnnxFile(path, path.stat().st_size, difference)
 
 
-class Clipped(nn.Module):
-    """A plain form whose ratings stay on the scale."""
+def export_tables(model: Recommender, folder: str | Path) -> dict[str, Path]:
+    """Writes `users.parquet` and `items.parquet`: `id`, `label` (items with titles), `bias`, `embedding`.
 
-    def __init__(self, form: Plain, low: float, high: float) -> None:
-        super().__init__()
-        self.form, self.low, self.high = form, low, high
+    A row per id, in the order of the model's positions. For `mf`, `acmf`, `svd++`, `fm`, `autorec` and `aesr` the
+    rating is bias + bias + the inner product of the embeddings, clipped. `aanmf` has no biases (0) and layers above the
+    embeddings p and q; so has `nfm`. Those of `aanmf++` are its members' vectors one after another.
 
-    def forward(self, user: Tensor, item: Tensor) -> Tensor:
-        """(B,), (B,) -> (B,)."""
-        return self.form(user, item).clamp(self.low, self.high)
-
-
-def _graph(module: nn.Module) -> ModelProto:
-    two = torch.zeros(2, dtype=torch.int64)
-    shape = {0: torch.export.Dim("batch")}
-    with _quiet():
-        program = torch.onnx.export(
-            module.eval(),
-            (two, two.clone()),
-            input_names=["user", "item"],
-            output_names=["rating"],
-            dynamic_shapes=(shape, shape),
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
-    assert program is not None
-    return program.model_proto
-
-
-def _metadata(model: Recommender) -> dict[str, object]:
-    fitted = model.fitted_
-    return {
-        "model": model.spec.name,
-        "settings": model.get_params(),
-        "chosen": model.chosen_,
-        "data": dict(fitted.data),
-        "scale": fitted.training.scale,
-        "users": fitted.users.ids,
-        "items": fitted.items.ids,
-    }
+    Raises:
+        ConfigError: this model has no such tables.
+    """
+    fitted, folder = model.fitted_, Path(folder)
+    with torch.no_grad():
+        users, items = _module_of(model).sides()
+    written: dict[str, Path] = {}
+    for name, ids, labels, side in (
+        ("users", fitted.users.ids, None, users),
+        ("items", fitted.items.ids, fitted.items.labels, items),
+    ):
+        written[name] = folder / f"{name}.parquet"
+        with replace_file(written[name]) as file:
+            _table(ids, labels, side).write_parquet(file)
+    return written
 
 
 def compare_onnx(model: Recommender, path: Path) -> float:
@@ -153,53 +129,80 @@ def compare_onnx(model: Recommender, path: Path) -> float:
     allowed = TOLERANCE * max(1.0, max(map(abs, training.scale)) / 10)
     if not found <= allowed:
         raise AanmfError(
-            f"the ONNX file predicts other ratings than the model (by {found:.2g}, allowed {allowed:.2g}): it was not "
-            "written; please report it with the versions that `aanmf doctor` shows"
+            f"the predictions of the ONNX file differ from the model's by {found:.2g} (allowed: {allowed:.2g}); it was "
+            "not written. Please report this with the versions that `aanmf doctor` shows"
         )
     return found
 
 
-def export_tables(model: Recommender, folder: str | Path) -> dict[str, Path]:
-    """Writes `users.parquet` and `items.parquet`: `id`, `label` (items with titles), `bias`, `embedding`.
+class Clipped(nn.Module):
+    """An export form whose ratings stay on the scale."""
 
-    A row per id, in the order of the model's positions. For `mf`, `acmf`, `svd++`, `fm`, `autorec` and `aesr` the
-    rating is bias + bias + the inner product of the embeddings, clipped. `aanmf` has no biases (0) and layers above the
-    embeddings p and q; so has `nfm`. Those of `aanmf++` are its members' vectors one after another.
+    def __init__(self, form: nn.Module, low: float, high: float) -> None:
+        super().__init__()
+        self.form, self.low, self.high = form, low, high
+
+    def forward(self, user: Tensor, item: Tensor) -> Tensor:
+        """(B,), (B,) -> (B,)."""
+        return self.form(user, item).clamp(self.low, self.high)
+
+
+def _module_of(model: Recommender) -> RatingModule:
+    """A copy on the CPU.
 
     Raises:
-        ConfigError: this model has no such tables.
+        ConfigError: the model cannot be exported.
     """
-    fitted, folder = model.fitted_, Path(folder)
-    users, items = plain(copy.deepcopy(model.module_).cpu()).sides()
-    folder.mkdir(parents=True, exist_ok=True)
-    written: dict[str, Path] = {}
-    for name, ids, labels, side in (
-        ("users", fitted.users.ids, None, users),
-        ("items", fitted.items.ids, fitted.items.labels, items),
-    ):
-        written[name] = folder / f"{name}.parquet"
-        part = folder / f".{name}.parquet.part"
-        _table(ids, labels, side).write_parquet(part)
-        part.replace(written[name])
-    return written
+    if not model.spec.exports:
+        raise ConfigError(f"{model.spec.name} cannot be exported. Available: {', '.join(with_capability('exports'))}")
+    return copy.deepcopy(model.module_).cpu()
+
+
+def _graph(module: nn.Module) -> ModelProto:
+    two, shape = torch.zeros(2, dtype=torch.int64), {0: torch.export.Dim("batch")}
+    with _quiet():
+        program = torch.export.export(module.eval(), (two, two.clone()), dynamic_shapes=(shape, shape), strict=False)
+        tables = [*program.state_dict.values(), *program.constants.values()]
+        if (size := sum(each.nbytes for each in tables if isinstance(each, Tensor))) > LIMIT:
+            raise ConfigError(
+                f"the tables of this model take {size / 1e9:.1f} GB, but an ONNX file holds at most {LIMIT / 1e9:.0f} "
+                "GB. Train with fewer factors or, for AANMF++, with ridge=false; or write Parquet tables (--tables)"
+            )
+        exported = torch.onnx.export(
+            program, input_names=["user", "item"], output_names=["rating"], external_data=False, verbose=False
+        )
+    assert exported is not None
+    return exported.model_proto
+
+
+def _metadata(model: Recommender) -> dict[str, object]:
+    fitted = model.fitted_
+    return {
+        "model": model.spec.name,
+        "settings": model.get_params(),
+        "chosen": model.chosen_,
+        "data": dict(fitted.data),
+        "scale": fitted.training.scale,
+        "users": fitted.users.ids,
+        "items": fitted.items.ids,
+    }
 
 
 def _table(ids: tuple[str, ...], labels: tuple[str, ...] | None, side: Side) -> pl.DataFrame:
-    """Without the row of the unknown one."""
+    """Without the row of the unknown user (item)."""
     known = slice(0, len(ids))
-    return pl.DataFrame(
-        {
-            "id": ids,
-            **({"label": labels} if labels else {}),
-            "bias": side.bias[known].numpy(),
-            "embedding": side.vector[known].numpy(),
-        }
-    )
+    columns = [
+        pl.Series("id", ids),
+        *([pl.Series("label", labels)] if labels else []),
+        pl.Series("bias", side.bias[known].detach().numpy()),
+        pl.Series("embedding", side.vector[known].detach().numpy()),
+    ]
+    return pl.DataFrame(columns)
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """torch's exporter tells of things that concern its developers: optional packages, deprecations of its own."""
+    """torch's exporter reports what concerns its developers: optional packages, deprecations of its own."""
     log = logging.getLogger("torch.onnx")
     level = log.level
     log.setLevel(logging.ERROR)

@@ -32,13 +32,14 @@ def replace_file(path: Path, mode: str = "wb", **options: Any) -> Iterator[IO[An
     If the block raises, the new file is removed, and an older one at `path` stays as it was.
 
     Args:
-        path: the target; its folder must exist.
+        path: the target; its folder is made where it is missing.
         mode: how to open the new file: `wb`, or `w` for text.
         **options: of `open`: `encoding`, `newline`, ... The `name` of the open file is the path it is written at.
 
     Raises:
         OSError: the disk is full or the place not writable.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     os.close(handle)
     new = Path(name)

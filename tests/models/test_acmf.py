@@ -8,7 +8,13 @@ import torch
 
 from aanmf import ACMF, MF, RatingDataset
 from aanmf.contract import TrainingData
-from aanmf.models.acmf import ACMFConfig, ACMFModule, coupled_similarity, neighbour_graph
+from aanmf.models.acmf import ACMFConfig, ACMFModule, coupled_values, neighbour_graph
+
+
+def coupled_similarity(codes: torch.Tensor) -> torch.Tensor:
+    """COS of all pairs of objects."""
+    z, delta = coupled_values(codes)
+    return z @ delta @ z.T
 
 
 def training(data: RatingDataset) -> TrainingData:

@@ -47,7 +47,7 @@ def test_test_ratings_leave_no_trace_in_graph_and_input(small: RatingDataset) ->
     train, _ = small.split(test=0.5, seed=0)
     alone = RatingDataset(train.users, train.items, train.user, train.item, train.rating, scale=(1, 5))
     first, second = AESRModule(AESRConfig(), training(train)), AESRModule(AESRConfig(), training(alone))
-    assert torch.equal(first._semantic_neighbours().col, second._semantic_neighbours().col)
+    assert torch.equal(first.near.col, second.near.col)
     assert int(first.ratings.count.sum()) == len(train)
 
 
@@ -90,7 +90,7 @@ def test_penalty_by_naive_loop(small: RatingDataset) -> None:
     m = AESRModule(AESRConfig(factors=6, pull=0.7, neighbours=3, dropout=0.0), c)
     with torch.no_grad():
         h = m.codes(torch.arange(43)).numpy()
-    near = m._semantic_neighbours()
+    near = m.near
     total = 0.0
     for u in range(43):
         mine = near.col[near.row == u]

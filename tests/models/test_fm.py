@@ -45,11 +45,13 @@ def naive(m: FMModule, user: int, item: int) -> tuple[float, np.ndarray]:
 
 @pytest.mark.parametrize("user_attributes", [True, False])
 @pytest.mark.parametrize("item_attributes", [True, False])
-def test_terms_by_double_loop(small: RatingDataset, user_attributes: bool, item_attributes: bool) -> None:
+def test_terms_and_prediction_by_double_loop(
+    small: RatingDataset, user_attributes: bool, item_attributes: bool
+) -> None:
     m = FMModule(FMConfig(factors=4, user_attributes=user_attributes, item_attributes=item_attributes), training(small))
     randomised(m)
     users, items = torch.tensor([0, 1, 4, 5, 41, 42]), torch.tensor([3, 2, 19, 20, 0, 21])
-    linear, pooled = m.terms(users, items, None)
+    linear, pooled = m.terms(users, items)
     expected = [naive(m, int(u), int(i)) for u, i in zip(users, items, strict=True)]
     np.testing.assert_allclose(linear.detach(), [each[0] for each in expected], rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(pooled.detach(), [each[1] for each in expected], rtol=1e-4, atol=1e-4)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ import torch
 from aanmf import NFM, RatingDataset
 from aanmf.models.nfm import BatchNorm, NFMConfig, NFMModule
 from tests.models.test_fm import naive, randomised, training
+from tests.training.test_streamed import on_disk
 
 
 @pytest.mark.parametrize("layers", [(), (3,), (3, 5)])
@@ -58,3 +61,11 @@ def test_without_refit_the_statistics_are_those_of_the_best_epoch(small: RatingD
 
     held = long.fitted_.training.train.take(torch.as_tensor(validation_rows(len(small), 0.1, 0)))
     assert mean_squared_error(long.module_, held, (1, 5)) == pytest.approx(valid, rel=1e-5)
+
+
+def test_streamed_ratings_are_learned_as_well(small: RatingDataset, tmp_path: Path) -> None:
+    settings = {"factors": 4, "epochs": 30, "learning_rate": 0.02, "validation": 0.0, "batch_size": 200}
+    memory, streamed = NFM(**settings).fit(small), NFM(**settings).fit(on_disk(small, tmp_path / "ratings.bin"))
+    errors = [model.evaluate(small).rmse for model in (memory, streamed)]
+    assert errors[1] == pytest.approx(errors[0], rel=0.1)
+    assert errors[1] < 0.9 * float(small.rating.std())

@@ -16,7 +16,7 @@ from aanmf.predictor import Predictor, Profile
 from aanmf.ranking import ListOptions, make_lists
 from aanmf.recommender import Recommender, load_model
 from aanmf.serving.attention import attention_maps
-from aanmf.serving.page_user import changed, describe
+from aanmf.serving.page_user import changed
 from tests.conftest import small_dataset
 from tests.serving.conftest import Start
 
@@ -140,8 +140,8 @@ def test_what_if_changes_one_attribute(model: Recommender) -> None:
     for name, value in (("gender", "M"), ("hobbies", "chess"), ("age", 50.0)):
         wanted = predictor.profile(described | {name: value})
         other = changed(predictor, profile, name, value)
-        assert sorted(describe(encoder, predictor.attributes(other))) == sorted(
-            describe(encoder, predictor.attributes(wanted))
+        assert sorted(encoder.describe(predictor.attributes(other))) == sorted(
+            encoder.describe(predictor.attributes(wanted))
         )
         expected = [row["rating"] for row in ranked(predictor, wanted, 21)]
         assert [row["rating"] for row in ranked(predictor, other, 21)] == pytest.approx(expected, abs=1e-4)

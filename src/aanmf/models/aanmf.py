@@ -1,9 +1,18 @@
-"""AANMF, the paper's model: attention cell, sum or pairwise pooling, dense layers, and no more."""
+"""AANMF, the paper's model: attention cell, sum or pairwise pooling, dense layers, and no more.
+
+    lambda = AttentionCell(q_i, {a_j})                                     Algorithm 1
+    a~_j   = lambda_j a_j
+    x_ui   = p_u + sum_j a~_j                                              sum pooling: AANMF
+    x_ui   = sum_j p_u * a~_j + sum_{j<k} a~_j * a~_k                      pairwise pooling, Eq 4 and 6: AANMF+P
+    r_ui   = dense layers on [x_ui ; q_i] (or on x_ui * q_i)               Eq 5
+    loss   = mean squared error over ratings (`training/trainer.py`)       Eq 7
+
+Sizes: B ratings, J attribute slots of a user, V attribute values, M items, K latent factors, H units of a dense layer.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import partial
 from itertools import pairwise
 from typing import Literal
 
@@ -12,16 +21,16 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aanmf.contract import BatchConfig, RatingModule, TrainingData, embedding, lookup
+from aanmf.contract import BatchConfig, RatingModule, Side, TrainingData, embedding
 from aanmf.data.attributes import AttributeSet
-from aanmf.models.layers import POOLING, AttentionCell, AttributeEmbedding, Dropout, masked_softmax, weighted_sum
+from aanmf.models.kernels import affine_layer, equal_rows, lookup
+from aanmf.models.layers import POOLING, AttentionCell, AttributeEmbedding, Dropout, masked_softmax
 
 
 class AANMFConfig(BatchConfig):
     """Settings of `AANMF`."""
 
     epochs: int = Field(default=20, ge=1)
-    """Most passes over the training ratings; early stopping usually ends before."""
     pooling: Literal["sum", "pairwise"] = "sum"
     """`sum`: x = p + sum a~ (AANMF). `pairwise`: Eq 4 (AANMF+P)."""
     interaction: Literal["concat", "product"] = "concat"
@@ -40,13 +49,12 @@ class AANMFConfig(BatchConfig):
 
 
 class AANMFModule(RatingModule):
-    """r_ui = dense([x_ui ; q_i]), x_ui = pooling(p_u, {lambda_j a_j}), lambda = attention cell (Algorithm 1)."""
+    """See the equations at the top of the file."""
 
     def __init__(self, config: AANMFConfig, training: TrainingData) -> None:
         super().__init__()
         k = config.factors
-        self.config = config
-        self.sets = training.users
+        self.config, self.sets = config, training.users
         self.p = embedding(training.n_users + 1, k, config.init_std)
         self.q = embedding(training.n_items + 1, k, config.init_std)
         self.a = AttributeEmbedding(training.users, k, config.init_std)
@@ -56,25 +64,26 @@ class AANMFModule(RatingModule):
         widths = [k, *config.layers, 1]
         self.first, *upper = [nn.Linear(*width) for width in pairwise(widths)]
         self.upper = nn.ModuleList(upper)
-        # [x ; q] concat: W [x ; q] = Wx x + Wq q, and the second product is needed once per item only
+        # W [x ; q] = Wx x + Wq q: the weights of the first layer stand in two halves, `first` and `from_q`
         self.from_q = nn.Linear(k, widths[1], bias=False) if config.interaction == "concat" else None
         nn.init.constant_((upper or [self.first])[-1].bias, training.mean)
 
     def forward(self, users: Tensor, items: Tensor, sets: AttributeSet | None = None) -> Tensor:
         """See `RatingModule.forward`."""
         sets = self.sets.rows(users) if sets is None else sets
-        values, q = self.a(sets.vectors), self.q  # (V, K), (M + 1, K)
-        weight = self.cell(values, q, items, sets) * sets.weight  # (B, J)
-        x = self.pooling(self.p.index_select(0, users), values, sets.value, weight)  # (B, K)
+        a, p = self.a(sets.vectors), self.p.index_select(0, users)  # (V, K), (B, K)
+        lam = self.cell(a, self.q, items, sets)  # (B, J)
+        x = self.pooling(p, a, sets.value, lam * sets.weight)  # (B, K)
         if self.from_q is None:
-            return self._upper(self.first(self.dropout(x * q.index_select(0, items))))
-        of_item = lookup(partial(F.linear, weight=self.from_q.weight, bias=self.first.bias), self.dropout(q), items)
-        return self._upper(torch.addmm(of_item, self.dropout(x), self.first.weight.T))  # (B, H) below
+            z = self.first(self.dropout(x * self.q.index_select(0, items)))  # (B, H)
+        else:
+            z = lookup(self.from_q, self.dropout(self.q), items) + self.first(self.dropout(x))  # (B, H)
+        return self._upper(z)
 
     def _upper(self, z: Tensor) -> Tensor:
         """Everything above the first dense layer: (..., H) before its ReLU -> (...)."""
         for layer in self.upper:
-            z = layer(self.dropout.relu(z))
+            z = layer(self.dropout(F.relu(z)))
         return z.squeeze(-1)
 
     def attention(self, users: Tensor, items: Tensor, sets: AttributeSet | None = None) -> Tensor:
@@ -85,8 +94,9 @@ class AANMFModule(RatingModule):
     def l2_groups(self) -> Iterable[tuple[float, list[nn.Parameter]]]:
         """Embedding tables, and weights (not biases) of dense layers and attention cell."""
         yield self.config.l2, [self.p, self.q, *self.a.parameters()]
-        dense = [self.first, *self.upper, self.cell.value, self.cell.item, self.cell.out]
-        yield (self.config.l2_dense, [layer.weight for layer in [*dense, *([self.from_q] if self.from_q else [])]])
+        layers = [self.first, *self.upper, self.from_q, self.cell]
+        dense = [each for layer in layers if layer is not None for each in layer.named_parameters()]
+        yield self.config.l2_dense, [weight for name, weight in dense if name.endswith("weight")]
 
     def user_tables(self) -> list[Tensor]:
         """The table p."""
@@ -96,54 +106,40 @@ class AANMFModule(RatingModule):
         """The table q."""
         return [self.q]
 
-    def catalogue(self, users: Tensor, sets: AttributeSet | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Scores of all items, by groups of users who share their attributes.
+    def sides(self) -> tuple[Side, Side]:
+        """See `RatingModule.sides`: p and q; there are no biases."""
+        return Side(self.p.new_zeros(len(self.p)), self.p), Side(self.q.new_zeros(len(self.q)), self.q)
 
-        Pooling and interaction are linear in p_u: z = p_u * A_i + B_i, where A and B depend on the item and the
-        attributes only, so they are computed once per group.
+    def export_form(self) -> nn.Module:
+        """See `RatingModule.export_form`."""
+        return self
+
+    def catalogue(self, users: Tensor, sets: AttributeSet | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Scores of all items, by groups of users who share their attributes, and with them lambda and a~.
+
+        For such a group x_ui is linear in p_u, and so is x_ui * q_i: p_u * scale_i + shift_i.
         """
         sets = self.sets.rows(users) if sets is None else sets
-        values, q = self.a(sets.vectors), self.q[:-1]
-        first, n_items = self.first, len(q)
-        above = first.bias if self.from_q is None else first.bias + self.from_q(q)
+        values, q = self.a(sets.vectors), self.q[:-1]  # (V, K), (M, K)
         table = None if sets.vectors else self.cell.table(values, q)  # (M, V)
+        of_q = self.first.bias if self.from_q is None else self.first.bias + self.from_q(q)  # (M, H)
         for group in equal_rows(sets):
             one = sets.rows(group[:1])
-            if table is None:
-                lam = self.cell(values, q, torch.arange(n_items, device=q.device), one.rows(group.new_zeros(n_items)))
-            else:
-                lam = masked_softmax(table[:, one.value[0]], one.mask)  # (M, J)
-            scale, shift = self._group(values, q, one, lam * one.weight)
-            below = shift @ first.weight.T + above  # (M, H)
+            a, value = values[one.value[0]], one.value[0]  # (J, K), (J,)
+            lam = masked_softmax(self.cell.table(a, q) if table is None else table[:, value], one.mask)  # (M, J)
+            scale, shift = self._affine(a, q, lam * one.weight)  # (M, K)
+            shift = shift @ self.first.weight.T + of_q  # (M, H)
             for part in group.split(256):
-                scores = [
-                    self._upper(
-                        (p @ first.weight.T)[:, None] + below  # (b, M, H)
-                        if scale is None
-                        else torch.baddbmm(below, scale.expand(len(p), -1, -1), (p[:, None] * first.weight).mT)
-                    )
-                    for p in self.p[users[part]].split(max(1, 8192 // n_items))  # (b, K), so few that z stays in cache
-                ]
+                few = self.p[users[part]].split(max(1, 8192 // len(q)))  # (b, K), so that z stays in the cache
+                scores = [self._upper(affine_layer(p, scale, shift, self.first.weight)) for p in few]
                 yield part, torch.cat(scores)
 
-    def _group(self, values: Tensor, q: Tensor, one: AttributeSet, weight: Tensor) -> tuple[Tensor | None, Tensor]:
-        """A and B (M, K) of z = p * A + B, for one attribute set and weights (M, J); A None stands for ones."""
-        index = one.value.expand(len(q), -1)
-        total = weighted_sum(values, index, weight)
-        scale: Tensor | None = None
-        shift = total
+    def _affine(self, a: Tensor, q: Tensor, weight: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Scale (None: 1) and shift (M, K) of the first layer's input, for attributes a (J, K), weights (M, J)."""
+        total = weight @ a
+        scale, shift = None, total
         if self.config.pooling == "pairwise":
-            squares = weighted_sum(values.square(), index, weight.square())
-            scale, shift = total, 0.5 * (total.square() - squares)
+            scale, shift = total, 0.5 * (total.square() - weight.square() @ a.square())
         if self.config.interaction == "product":
-            scale, shift = (q if scale is None else scale * q), shift * q
+            scale, shift = q if scale is None else scale * q, shift * q
         return scale, shift
-
-
-def equal_rows(sets: AttributeSet) -> list[Tensor]:
-    """Positions grouped by equal attribute sets."""
-    key = torch.cat([sets.value.double(), sets.weight.double(), sets.mask.double()], dim=1)
-    if key.shape[1] == 0:
-        return [torch.arange(len(key), device=key.device)]
-    _, group, count = torch.unique(key, dim=0, return_inverse=True, return_counts=True)
-    return list(torch.argsort(group, stable=True).split(count.tolist()))

@@ -1,4 +1,4 @@
-"""ACMF: matrix factorisation whose items are held near items with coupled attributes.
+"""ACMF: matrix factorisation that pulls items towards items with similar (coupled) attributes.
 
 Attributes coupling based matrix factorization for item recommendation. Applied Intelligence, doi
 10.1007/s10489-016-0841-8. The similarity is the coupled object similarity over categorical attributes. An
@@ -7,6 +7,8 @@ is an attribute of its own with two values, "has it" and "has it not". Vector at
 """
 
 from __future__ import annotations
+
+from functools import cached_property
 
 import torch
 from pydantic import Field
@@ -21,13 +23,9 @@ class ACMFConfig(MFConfig):
     """Settings of `ACMF`."""
 
     factors: int = Field(default=64, ge=1, le=4096)
-    """K, the number of latent factors."""
     epochs: int = Field(default=20, ge=1)
-    """Most passes over the training ratings; early stopping usually ends before."""
     learning_rate: float = Field(default=1.4e-2, gt=0)
-    """Adam's step size at the start; it falls to 0 along half a cosine over `epochs`."""
     l2: float = Field(default=6.0, ge=0)
-    """Penalty on the tables of latent factors: (l2 / n ratings) * sum of squares."""
     alpha: float = Field(default=0.07, ge=0)
     """Strength of the pull between coupled items, on the scale of `l2`."""
     neighbours: int = Field(default=5, ge=1)
@@ -41,11 +39,16 @@ class ACMFModule(MFModule):
     with training ratings and at least one attribute take part, the others are not pulled.
     """
 
+    config: ACMFConfig
+
     def __init__(self, config: ACMFConfig, training: TrainingData) -> None:
         super().__init__(config, training)
-        self.alpha, self.neighbours = config.alpha, config.neighbours
-        self.data = training
-        self.graph: SparseMatrix | None = None  # C, built when training asks for the penalty
+        self.config, self.data = config, training
+
+    @cached_property
+    def graph(self) -> SparseMatrix:
+        """C, for the penalty; prediction does without."""
+        return neighbour_graph(self.data, self.config.neighbours).to(self.q.device)
 
     def penalty(self, users: Tensor, items: Tensor) -> Tensor:
         """The pull: alpha / n sum_if C_if ||q_i - q_f||^2.
@@ -53,13 +56,11 @@ class ACMFModule(MFModule):
         It is computed as alpha / n [sum_i d_i ||q_i||^2 - 2 sum_i q_i . (C q)_i], where C_if is COS(i, f) for
         f in N(i) and 0 otherwise; d_i is the sum of row i and column i of C.
         """
-        if self.graph is None:
-            self.graph = neighbour_graph(self.data, self.neighbours).to(self.q.device)
         c = self.graph
         d = torch.zeros_like(self.b_i[:, 0])
         d = d.index_add(0, c.col, c.value).index_add(0, c.row, c.value)
         pull = (d @ self.q.square()).sum() - 2 * (self.q * c.product(self.q)).sum()
-        return self.alpha / len(self.data.train) * pull
+        return self.config.alpha / len(self.data.train) * pull
 
 
 def neighbour_graph(training: TrainingData, k: int) -> SparseMatrix:
@@ -84,21 +85,10 @@ def neighbour_graph(training: TrainingData, k: int) -> SparseMatrix:
     return SparseMatrix(row, col, value, (len(has), len(has)))
 
 
-def coupled_similarity(codes: Tensor) -> Tensor:
-    """COS (n, n) of all pairs of objects: sum over the attributes j of intra_j * inter_j of their values.
-
-    Args:
-        codes: (n, A) int64, the value of each object in each attribute, counted from 0; -1 where it is
-        missing (the
-            attribute then adds nothing).
-    """
-    z, delta = coupled_values(codes)
-    return z @ delta @ z.T
-
-
 def coupled_values(codes: Tensor) -> tuple[Tensor, Tensor]:
     """Objects one-hot over all values Z (n, V), and the similarity of values delta (V, V) = intra * inter.
 
+    COS (n, n) of all pairs of objects, the sum over the attributes of the similarity of their values, is Z delta Z^T.
     For values x, y of one attribute j, met n_x and n_y times:
 
         intra(x, y) = n_x n_y / (n_x + n_y + n_x n_y)

@@ -3,7 +3,7 @@
 A social recommender system using deep architecture and network embedding. Applied Intelligence, doi
 10.1007/s10489-018-1359-z. This is a reconstruction: the full equations are not public. What is known is kept:
 a ReLU auto-encoder over a user's rating vector, trained on observed entries, joined with a term that pulls a
-user's code towards those of his top-k semantic neighbours, found by embedding the nodes of a social graph.
+user's code towards those of the top-k semantic neighbours, found by embedding the nodes of a social graph.
 Where there are no trust links, the graph joins users whose training ratings are alike.
 
 Node embeddings are DeepWalk's, in the closed form that its random walks converge to (J. Qiu et al.: Network
@@ -14,6 +14,7 @@ SciPy's sparse SVD: nothing random, nothing sampled.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -34,7 +35,6 @@ class AESRConfig(AutoEncoderConfig):
     """Settings of `AESR`."""
 
     learning_rate: float = Field(default=8e-3, gt=0)
-    """Adam's step size at the start; it falls to 0 along half a cosine over `epochs`."""
     trust: str | None = None
     """File of trust links: two user ids a line, and a strength if there is one. None: the graph joins users
     whose training ratings are alike."""
@@ -47,7 +47,7 @@ class AESRConfig(AutoEncoderConfig):
     neighbours: int = Field(default=10, ge=1)
     """k, the semantic neighbours of a user: those with the most similar node embeddings."""
     pull: float = Field(default=2.0, ge=0)
-    """Strength of the pull of a user's code to the mean code of his neighbours, on the scale of `l2`."""
+    """Strength of the pull of a user's code to the mean code of the user's neighbours, on the scale of `l2`."""
 
     def read_links(self, users: Vocabulary) -> NDArray[np.int64] | None:
         """See `ModelConfig.read_links`."""
@@ -68,17 +68,16 @@ class AESRModule(AutoEncoder):
     def __init__(self, config: AESRConfig, training: TrainingData) -> None:
         super().__init__(config, training, of_users=True, activation="relu")
         self.config, self.data = config, training
-        self.near: SparseMatrix | None = None  # mean over S(u), built when training asks for the penalty
 
     def penalty(self, users: Tensor, items: Tensor) -> Tensor:
         """The pull, of all users at once; their codes are those of their whole training ratings."""
-        if self.near is None:
-            self.near = self._semantic_neighbours().to(self.v.device)
         h = self.activation(self.ratings.product(self.v) + self.b)
         apart = (h - self.near.product(h))[self.near.count > 0]
         return self.config.pull / len(self.data.train) * apart.square().sum()
 
-    def _semantic_neighbours(self) -> SparseMatrix:
+    @cached_property
+    def near(self) -> SparseMatrix:
+        """The mean over S(u), for the penalty; prediction does without."""
         n, config, trust = self.data.n_users + 1, self.config, self.data.links
         if trust is None:
             graph = co_rating_graph(self.data.train, n, config.links)
@@ -86,7 +85,8 @@ class AESRModule(AutoEncoder):
             graph = undirected(trust[:, 0], trust[:, 1], np.ones(len(trust)), n)
         user, near = nearest(node_embeddings(graph, config.walk, config.node_factors), config.neighbours)
         share = 1.0 / np.bincount(user, minlength=n)[user]
-        return SparseMatrix(torch.as_tensor(user), torch.as_tensor(near), torch.as_tensor(share), (n, n))
+        row, col, value = (torch.as_tensor(each) for each in (user, near, share))
+        return SparseMatrix(row, col, value, (n, n)).to(self.v.device)
 
 
 def co_rating_graph(train: Ratings, n_users: int, links: int) -> sparse.csr_array:

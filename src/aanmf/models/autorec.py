@@ -5,7 +5,7 @@ S. Sedhain, A. K. Menon, S. Sanner, L. Xie: AutoRec: autoencoders meet collabora
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -13,8 +13,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aanmf.contract import BatchConfig, RatingModule, TrainingData, embedding
+from aanmf.contract import BatchConfig, Side, TrainingData, embedding
 from aanmf.data.attributes import AttributeSet
+from aanmf.models.inner_product import InnerProductModule
 from aanmf.models.sparse import SparseMatrix
 
 ACTIVATIONS = {"relu": F.relu, "sigmoid": torch.sigmoid, "identity": nn.Identity()}
@@ -24,9 +25,7 @@ class AutoEncoderConfig(BatchConfig):
     """Settings of every auto-encoder; `factors` is the width of the code."""
 
     epochs: int = Field(default=25, ge=1)
-    """Most passes over the training ratings; early stopping usually ends before."""
     learning_rate: float = Field(default=6e-3, gt=0)
-    """Adam's step size at the start; it falls to 0 along half a cosine over `epochs`."""
     dropout: float = Field(default=0.4, ge=0, lt=1)
     """Share of the ratings left out of the input at each training step (the rest scaled up)."""
     l2: float = Field(default=24.0, ge=0)
@@ -35,7 +34,7 @@ class AutoEncoderConfig(BatchConfig):
     """The same for the biases c and d."""
 
     def batch_for(self, n: int) -> int:
-        """A step costs as much as encoding everybody, so steps are large: a 40th of the ratings."""
+        """A step costs as much as encoding all rows, so steps are large: a 40th of the ratings."""
         return self.batch_size or max(n // 40, 32)
 
 
@@ -48,7 +47,7 @@ class AutoRecConfig(AutoEncoderConfig):
     """g, the non-linearity of the code."""
 
 
-class AutoEncoder(RatingModule):
+class AutoEncoder(InnerProductModule):
     """r_ui = mu + d_i + c_u + W_u . h_i, with h_i = g(|N(i)|^-1/2 sum_{v in N(i)} (r_vi - mu) V_v + b).
 
     h_i is the code of the item's ratings; N(i) are the users who rated i in training. The input is the item's
@@ -81,12 +80,21 @@ class AutoEncoder(RatingModule):
         value = F.dropout(self.ratings.value, self.dropout, self.training)
         return self.activation(self.ratings(self.v, rows, value) + self.b)
 
-    def forward(self, users: Tensor, items: Tensor, sets: AttributeSet | None = None) -> Tensor:
-        """See `RatingModule.forward`; attributes are not used."""
-        rows, out = (users, items) if self.of_users else (items, users)
-        biases = self.d.index_select(0, rows) + self.c.index_select(0, out)
-        products = self.codes(rows) * self.w.index_select(0, out)
-        return self.mu + biases.squeeze(-1) + products.sum(-1)
+    def _encoded(self, rows: Tensor) -> Side:
+        """mu + d and the codes of the encoded side."""
+        return Side(self.mu + self.d.index_select(0, rows).squeeze(1), self.codes(rows))
+
+    def _output(self, rows: Tensor) -> Side:
+        """c and W of the other side."""
+        return Side(self.c.index_select(0, rows).squeeze(1), self.w.index_select(0, rows))
+
+    def user_side(self, users: Tensor, sets: AttributeSet | None = None) -> Side:
+        """See `InnerProductModule.user_side`; attributes are not used."""
+        return self._encoded(users) if self.of_users else self._output(users)
+
+    def item_side(self, items: Tensor) -> Side:
+        """See `InnerProductModule.item_side`."""
+        return self._output(items) if self.of_users else self._encoded(items)
 
     def l2_groups(self) -> Iterable[tuple[float, list[nn.Parameter]]]:
         """Weights and biases apart; b free."""
@@ -100,19 +108,6 @@ class AutoEncoder(RatingModule):
     def item_tables(self) -> list[Tensor]:
         """What belongs to items: d where they are encoded, else the output side."""
         return [self.w, self.c] if self.of_users else [self.d]
-
-    def catalogue(self, users: Tensor, sets: AttributeSet | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """One matrix product per block of users."""
-        codes = None if self.of_users else self.codes(torch.arange(self.n_items, device=users.device))
-        for start in range(0, len(users), block := 512):
-            part = torch.arange(start, min(start + block, len(users)), device=users.device)
-            rows = users[part]
-            if codes is None:
-                bias = self.mu + self.d[rows] + self.c[:-1, 0]
-                yield part, torch.addmm(bias, self.codes(rows), self.w[:-1].T)
-            else:
-                bias = self.mu + self.c[rows] + self.d[:-1, 0]
-                yield part, torch.addmm(bias, self.w[rows], codes.T)
 
 
 class AutoRecModule(AutoEncoder):

@@ -25,8 +25,8 @@ class Range:
 
     Attributes:
         log: searched on a logarithmic scale.
-        whole: whole numbers.
-        natural: nothing can lie below `low` (a dropout of 0), so that it is no edge.
+        whole: whole numbers only.
+        natural: no value below `low` is possible (a dropout of 0), so that a better one cannot lie there.
     """
 
     low: float
@@ -84,7 +84,7 @@ class ModelSpec:
         trainer: `package.module:function` with the signature of `training.trainer.fit_module`.
         attention: it weights user attributes item by item.
         intervals: it gives prediction intervals.
-        streams: it predicts a rating without looking at other ratings, so that ratings can be read from disk.
+        streams: it needs no other ratings to predict one, so that training can read them from disk.
         processes: several processes can train it together.
         checkpoints: its training can be stopped and resumed.
         exports: it can be written as tables and ONNX.
@@ -124,19 +124,24 @@ class ModelSpec:
         return {name: side for name, side in at.items() if side}
 
 
-def _spec(name: str, label: str, class_name: str, file: str, summary: str, **more: Any) -> ModelSpec:
-    """An entry whose module and settings follow the naming of the library: `MFModule` and `MFConfig` in `mf`."""
-    place = f"aanmf.models.{file}:{class_name}"
+def _spec(
+    name: str, label: str, summary: str, class_name: str | None = None, file: str | None = None, **more: Any
+) -> ModelSpec:
+    """An entry by the naming of the library: `MF` is `MFModule` and `MFConfig` in `models/mf.py`."""
+    class_name = class_name or label
+    place = f"aanmf.models.{file or class_name.lower()}:{class_name}"
     return ModelSpec(name, label, class_name, f"{place}Module", f"{place}Config", summary, **more)
 
 
+_ROW_BY_ROW: dict[str, Any] = {"streams": True, "processes": True}
+_AANMF: dict[str, Any] = {"space": {**_DENSE, "l2": Range(4, 150)}, "attention": True, "in_report": True} | _ROW_BY_ROW
 _SPECS = (
     _spec(
         "aanmf++",
         "AANMF++",
-        "AANMFpp",
-        "aanmfpp.module",
         "attention, rating histories, item attributes, kernel ridge and ordinal head, averaged over members",
+        class_name="AANMFpp",
+        file="aanmfpp.module",
         space=_AANMFPP,
         trainer="aanmf.models.aanmfpp.fit:fit_aanmfpp",
         checkpoints=False,
@@ -144,83 +149,39 @@ _SPECS = (
         intervals=True,
         in_report=True,
     ),
-    _spec(
-        "aanmf",
-        "AANMF",
-        "AANMF",
-        "aanmf",
-        "attribute-aware attentional neural matrix factorisation, the paper's model",
-        space={**_DENSE, "l2": Range(4, 150)},
-        attention=True,
-        streams=True,
-        processes=True,
-        in_report=True,
-    ),
+    _spec("aanmf", "AANMF", "attribute-aware attentional neural matrix factorisation, the paper's model", **_AANMF),
     _spec(
         "aanmf+p",
         "AANMF+P",
-        "AANMF",
-        "aanmf",
         "AANMF with pairwise pooling",
+        class_name="AANMF",
         settings={"pooling": "pairwise"},
-        space={**_DENSE, "l2": Range(4, 150)},
-        attention=True,
-        streams=True,
-        processes=True,
-        in_report=True,
+        **_AANMF,
     ),
-    _spec(
-        "mf",
-        "MF",
-        "MF",
-        "mf",
-        "biased matrix factorisation",
-        space=_BIASED,
-        streams=True,
-        processes=True,
-        in_report=True,
-    ),
+    _spec("mf", "MF", "biased matrix factorisation", space=_BIASED, in_report=True, **_ROW_BY_ROW),
     _spec(
         "svd++",
         "SVD++",
-        "SVDpp",
-        "svdpp",
         "SVD++ (Koren 2008), on request with user attributes of weight 1",
+        class_name="SVDpp",
         space=_BIASED,
         in_report=True,
     ),
-    _spec(
-        "fm",
-        "FM",
-        "FM",
-        "fm",
-        "factorisation machine of degree 2 (Rendle 2010)",
-        space=_BIASED,
-        streams=True,
-        processes=True,
-    ),
+    _spec("fm", "FM", "factorisation machine of degree 2 (Rendle 2010)", space=_BIASED, **_ROW_BY_ROW),
     _spec(
         "nfm",
         "NFM",
-        "NFM",
-        "nfm",
         "neural factorisation machine (He and Chua 2017)",
         space={**_DENSE, "l2": Range(8, 400)},
+        streams=True,  # but in one process: several would each normalise over their own part of a batch
         in_report=True,
     ),
     _spec(
-        "autorec",
-        "AutoRec",
-        "AutoRec",
-        "autorec",
-        "auto-encoder over the ratings of an item or a user (Sedhain et al. 2015)",
-        space=_ENCODER,
+        "autorec", "AutoRec", "auto-encoder over the ratings of an item or a user (Sedhain et al. 2015)", space=_ENCODER
     ),
     _spec(
         "acmf",
         "ACMF",
-        "ACMF",
-        "acmf",
         "matrix factorisation with coupled item attributes as regulariser",
         space={**_BIASED, "l2": Range(1, 60), "alpha": Range(0.005, 2)},
         in_report=True,
@@ -228,8 +189,6 @@ _SPECS = (
     _spec(
         "aesr",
         "AESR",
-        "AESR",
-        "aesr",
         "auto-encoder with semantic neighbours from a social graph",
         space={**_ENCODER, "pull": Range(0.1, 50)},
         in_report=True,
@@ -260,6 +219,6 @@ def with_capability(capability: str) -> list[str]:
 
 
 def load_object(place: str) -> Any:
-    """What stands at `package.module:name`, imported now."""
+    """The object at `package.module:name`, which is imported now."""
     module, _, name = place.partition(":")
     return getattr(import_module(module), name)

@@ -1,15 +1,16 @@
-"""Biased matrix factorisation: the plain baseline. r_ui = mu + b_u + b_i + p_u . q_i (Koren et al. 2009)."""
+"""Biased matrix factorisation: r_ui = mu + b_u + b_i + p_u . q_i (Koren et al. 2009)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from aanmf.contract import BatchConfig, RatingModule, TrainingData, embedding
+from aanmf.contract import BatchConfig, Side, TrainingData, embedding
 from aanmf.data.attributes import AttributeSet
+from aanmf.models.inner_product import InnerProductModule
 
 
 class MFConfig(BatchConfig):
@@ -21,8 +22,8 @@ class MFConfig(BatchConfig):
     """The same for the biases."""
 
 
-class MFModule(RatingModule):
-    """mu + b_u + b_i + p_u . q_i."""
+class MFModule(InnerProductModule):
+    """mu + b_u + b_i + p_u . q_i; attributes are not used."""
 
     mu: Tensor
 
@@ -35,11 +36,13 @@ class MFModule(RatingModule):
         self.b_i = nn.Parameter(torch.zeros(training.n_items + 1, 1))
         self.register_buffer("mu", torch.tensor(training.mean), persistent=False)
 
-    def forward(self, users: Tensor, items: Tensor, sets: AttributeSet | None = None) -> Tensor:
-        """See `RatingModule.forward`; attributes are not used."""
-        biases = self.b_u.index_select(0, users) + self.b_i.index_select(0, items)
-        interaction = self.p.index_select(0, users) * self.q.index_select(0, items)
-        return self.mu + biases.squeeze(-1) + interaction.sum(-1)
+    def user_side(self, users: Tensor, sets: AttributeSet | None = None) -> Side:
+        """mu + b_u and p_u."""
+        return Side(self.mu + self.b_u.index_select(0, users).squeeze(1), self.p.index_select(0, users))
+
+    def item_side(self, items: Tensor) -> Side:
+        """b_i and q_i."""
+        return Side(self.b_i.index_select(0, items).squeeze(1), self.q.index_select(0, items))
 
     def l2_groups(self) -> Iterable[tuple[float, list[nn.Parameter]]]:
         """Factors and biases apart."""
@@ -54,21 +57,12 @@ class MFModule(RatingModule):
         """Q and b_i."""
         return [self.q, self.b_i]
 
-    def catalogue(self, users: Tensor, sets: AttributeSet | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """One matrix product per block of users."""
-        for start in range(0, len(users), block := 512):
-            part = torch.arange(start, min(start + block, len(users)), device=users.device)
-            bias = self.mu + self.b_u[users[part]] + self.b_i[:-1, 0]
-            yield part, torch.addmm(bias, self.p[users[part]], self.q[:-1].T)
-
     def fold_in(self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor) -> Tensor:
         """See `RatingModule.fold_in`: p_u and b_u move to the minimum of the training loss on the new ratings."""
         (_, (scores,)), *_ = self.catalogue(torch.tensor([user], device=items.device))
-        inputs = torch.cat([self.q, torch.ones_like(self.b_i)], dim=1)  # (I, K + 1)
-        damping = torch.full((inputs.shape[1],), self.config.l2).index_fill_(
-            0, torch.tensor([self.q.shape[1]]), self.config.l2_bias
-        )
+        inputs = torch.cat([self.q, torch.ones_like(self.b_i)], dim=1)  # (M, K + 1)
+        damping = inputs.new_full(inputs.shape[1:], self.config.l2)
+        damping[-1] = self.config.l2_bias
         rated = inputs[items]
-        normal = rated.T @ rated + (damping + 1e-6).diag().to(rated.device)
-        change = torch.linalg.solve(normal, rated.T @ (ratings - scores[items]))
+        change = torch.linalg.solve(rated.T @ rated + (damping + 1e-6).diag(), rated.T @ (ratings - scores[items]))
         return scores + inputs[:-1] @ change

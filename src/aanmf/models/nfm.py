@@ -5,23 +5,23 @@ X. He, T.-S. Chua: Neural factorization machines for sparse predictive analytics
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import pairwise
 
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aanmf.contract import RatingModule, TrainingData
+from aanmf.contract import RatingModule, Side, TrainingData
 from aanmf.data.attributes import AttributeSet
 from aanmf.models.fm import FMConfig, FMModule
+from aanmf.models.inner_product import every_row
 
 
 class NFMConfig(FMConfig):
     """Settings of `NFM`."""
 
     l2: float = Field(default=55.0, ge=0)
-    """Penalty on the tables of latent factors: (l2 / n ratings) * sum of squares."""
     item_attributes: bool = False
     """Whether the item's attributes are features."""
     layers: tuple[int, ...] = (32,)
@@ -35,7 +35,7 @@ class NFMConfig(FMConfig):
 
 
 class NFMModule(FMModule):
-    """r_ui = w_0 + sum_f x_f w_f + h . MLP(f_BI) (Eq 2 and 6), with the pooling f_BI of `FMModule`."""
+    """r_ui = w_0 + sum_f x_f w_f + h . MLP(f_BI) (Eq 2 and 6), with the pooling f_BI of `FMModule.terms`."""
 
     config: NFMConfig
 
@@ -51,10 +51,10 @@ class NFMModule(FMModule):
     def forward(self, users: Tensor, items: Tensor, sets: AttributeSet | None = None) -> Tensor:
         """See `RatingModule.forward`."""
         linear, z = self.terms(users, items, sets)
-        z = self.dropout(self.norms[0](z))
+        z = self.norms[0](z)
         for layer, norm in zip(self.dense, list(self.norms)[1:], strict=True):
-            z = self.dropout(F.relu(norm(layer(z))))
-        return linear + self.h(z).squeeze(-1)
+            z = F.relu(norm(layer(self.dropout(z))))
+        return linear + self.h(self.dropout(z)).squeeze(-1)
 
     def l2_groups(self) -> Iterable[tuple[float, list[nn.Parameter]]]:
         """Factors, linear weights, and the weights (not biases) of the layers."""
@@ -62,13 +62,20 @@ class NFMModule(FMModule):
         layers = [*self.dense.named_parameters(), *self.h.named_parameters()]
         yield self.config.l2_dense, [each for name, each in layers if name.endswith("weight")]
 
-    def catalogue(self, users: Tensor, sets: AttributeSet | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Pair by pair: above the pooling nothing is shared."""
-        return RatingModule.catalogue(self, users, sets)
+    catalogue = RatingModule.catalogue  # pair by pair: above the pooling nothing is shared
+
+    def sides(self) -> tuple[Side, Side]:
+        """See `RatingModule.sides`: linear weights and vectors; the layers are above them."""
+        user, item = self.user_sums(every_row(self.user.w)), self.item_sums(every_row(self.item.w))
+        return Side(self.w_0 + user.linear, user.vector), Side(item.linear, item.vector)
+
+    def export_form(self) -> nn.Module:
+        """See `RatingModule.export_form`."""
+        return self
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """Batch normalisation that takes a batch of one in training: such a batch has no spread of its own."""
+    """Batch normalisation that accepts a training batch of one, which has no variance of its own."""
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, width) -> (B, width)."""

@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from aanmf.models.kernels import differentiable_once
 
 
 class SparseMatrix(nn.Module):
@@ -88,10 +89,10 @@ class _Product(torch.autograd.Function):
         return _sums(table, *ctx.given)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    @differentiable_once
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
         matrix, value, value_t, transposed = ctx.given
-        return _sums(grad.contiguous(), matrix, value, value_t, not transposed), None, None, None, None
+        return _sums(grads[0].contiguous(), matrix, value, value_t, not transposed), None, None, None, None
 
 
 def _sums(table: Tensor, matrix: SparseMatrix, value: Tensor, value_t: Tensor, transposed: bool) -> Tensor:

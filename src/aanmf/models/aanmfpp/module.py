@@ -21,12 +21,14 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from aanmf.contract import ModelConfig, RatingModule, Ratings, TrainingData, embedding
+from aanmf.contract import ModelConfig, RatingModule, Ratings, Side, TrainingData, embedding
 from aanmf.data.attributes import AttributeSet
+from aanmf.models.aanmfpp.export import AANMFppForm, EnsembleTables, MemberTables
 from aanmf.models.aanmfpp.history import RatingHistory, Seen, shrinkage
 from aanmf.models.aanmfpp.interval import Interval
 from aanmf.models.aanmfpp.ridge import KernelRidge
-from aanmf.models.layers import AttentionCell, AttributeEmbedding, DotRows, masked_softmax, weighted_sum
+from aanmf.models.kernels import weighted_sum
+from aanmf.models.layers import AttentionCell, AttributeEmbedding, masked_softmax
 
 SPREAD = 1.1
 """Inside the model ratings are scaled to this standard deviation, so that one setting suits all scales."""
@@ -234,7 +236,7 @@ class AANMFppModule(RatingModule):
         self, member: Member, encoded: Encoded, users: Tensor, items: Tensor, sets: AttributeSet, features: Tensor
     ) -> Tensor:
         """f (B,), in the scaled ratings' units; `features` (B, F) of the ridge."""
-        taste = DotRows.apply(encoded.x, users, encoded.z, items)
+        taste = (encoded.x.index_select(0, users) * encoded.z.index_select(0, items)).sum(-1)
         bias = encoded.b_u.index_select(0, users) + encoded.b_i.index_select(0, items)
         f = bias + taste + features @ member.t
         if not self.attend:
@@ -394,6 +396,48 @@ class AANMFppModule(RatingModule):
                 table[~rated_users] = 0
             for table in (member.q, member.y, member.c):
                 table[~rated_items] = 0
+
+    def sides(self) -> tuple[Side, Side]:
+        """See `RatingModule.sides`: mean biases, and the vectors of the members one after another."""
+        _, ready = self._prepare()
+        x, z = torch.cat([each.x for each in ready], dim=1), torch.cat([each.z for each in ready], dim=1)
+        b_u, b_i = (sum(side) / len(ready) / self.scale for side in zip(*((e.b_u, e.b_i) for e in ready), strict=True))
+        return Side(b_u, x), Side(b_i, z)
+
+    @torch.no_grad()
+    def export_form(self) -> nn.Module:
+        """See `RatingModule.export_form`."""
+        view, ready = self._prepare()
+        shared = EnsembleTables(
+            self.levels,
+            self.trust,
+            self.scale,
+            view.plain.mean + view.plain.user_offset,
+            view.plain.item_offset,
+            view.seen.n_user == 0,
+            view.seen.n_item == 0,
+        )
+        members = [self._tables_of(*each) for each in zip(self._members(), ready, strict=True)]
+        sets, attention = self.sets if self.attend else None, self.config.attention
+        return AANMFppForm(members, shared, sets, self.ridge, attention, self.ordinal, self.config.cold > 0)
+
+    def _tables_of(self, member: Member, encoded: Encoded) -> MemberTables:
+        a, cell = member.a(self.sets.vectors), member.cell
+        a, beta = a[:, :-1], a[:, -1]
+        return MemberTables(
+            encoded.b_u,
+            encoded.x,
+            encoded.b_i,
+            encoded.z,
+            a,
+            beta,
+            cell.value(a),
+            cell.item(encoded.z),
+            cell.out.weight[0],
+            member.t,
+            member.theta,
+            member.log_sigma.exp()[None],
+        )
 
     @property
     def n_items(self) -> int:

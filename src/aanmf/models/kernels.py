@@ -1,0 +1,231 @@
+"""Fast forms of the equations that training and scoring spend their time in, each with the equation itself beside it.
+
+`tests/models/test_kernels.py` compares values and gradients with the `..._reference` functions; `benchmarks/kernels.py`
+measures what each fast form wins. One that wins less than a twentieth of its model's training step is not kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar, cast
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from aanmf.data.attributes import AttributeSet
+
+CACHE = 2**18
+"""Numbers of an intermediate array that stay in a core's cache."""
+DENSE_VALUES = 128
+"""Up to so many attribute values, a sum over attributes is a matrix product with all of them."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Backward = TypeVar("Backward", bound=Callable[..., Any])
+
+
+def fast_form_of(reference: Callable[P, R]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Marks a fast form of `reference`, which takes its place while a model is exported.
+
+    An exported graph must fit batches of every size and consist of operations that other runtimes have.
+    """
+
+    def mark(fast: Callable[P, R]) -> Callable[P, R]:
+        @wraps(fast)
+        def either(*args: P.args, **kwargs: P.kwargs) -> R:
+            return (reference if torch.compiler.is_exporting() else fast)(*args, **kwargs)
+
+        return either
+
+    return mark
+
+
+def differentiable_once(backward: Backward) -> Backward:
+    """torch's `once_differentiable`, which refuses second derivatives, without its change of the type."""
+    return cast(Backward, once_differentiable(backward))
+
+
+# ---------------------------------------------------------------- attention scores (Algorithm 1)
+
+
+def tanh_scores_reference(a: Tensor, index: Tensor, q: Tensor, w: Tensor) -> Tensor:
+    """w . tanh(a[index] + q): (V, K), (B, J), (B, K), (K,) -> (B, J)."""
+    return torch.tanh(a[index] + q[:, None]) @ w
+
+
+@fast_form_of(tanh_scores_reference)
+def tanh_scores(a: Tensor, index: Tensor, q: Tensor, w: Tensor) -> Tensor:
+    """See `tanh_scores_reference`; with as few passes over (B, J, K) numbers as possible.
+
+    tanh(a + q) = 1 - 2 r with r = 1 / (1 + e^2a e^2q): the exponentials are needed once per value and once per rating,
+    which leaves a product, a sum and a reciprocal per slot. Slots are taken one by one, to stay in the cache.
+    """
+    return _TanhScores.apply(a, index, q, w)
+
+
+class _TanhScores(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, index: Tensor, q: Tensor, w: Tensor) -> Tensor:
+        of_value, of_item = _exp2(a), _exp2(q)
+        slots = index.T.contiguous()
+        r = [of_value.index_select(0, values).mul_(of_item).add_(1).reciprocal_() for values in slots]  # J x (B, K)
+        ctx.save_for_backward(slots, w, *r)
+        ctx.n_values = len(a)
+        if not r:
+            return q.new_zeros(index.shape)
+        return (w.sum() - torch.stack([each @ (2 * w) for each in r])).T
+
+    @staticmethod
+    @differentiable_once
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, Tensor, Tensor]:
+        """d tanh(a + q) = 4 (r - r^2)."""
+        (grad,), (slots, w, *r) = grads, ctx.saved_tensors
+        grad_a, grad_q = w.new_zeros(ctx.n_values, len(w)), w.new_zeros(len(grad), len(w))
+        grad_w = grad.sum().repeat(len(w))
+        for values, g, each in zip(slots, grad.T.contiguous(), r, strict=True):
+            grad_w -= 2 * (g @ each)
+            slope = torch.addcmul(each, each, each, value=-1).mul_(g[:, None])
+            grad_a.scatter_add_(0, values[:, None].expand_as(slope), slope)
+            grad_q.add_(slope)
+        return grad_a.mul_(4 * w), None, grad_q.mul_(4 * w), grad_w
+
+
+def tanh_table_reference(a: Tensor, q: Tensor, w: Tensor) -> Tensor:
+    """w . tanh(a_v + q_i) of every item i and value v: (V, K), (M, K), (K,) -> (M, V)."""
+    return torch.tanh(a + q[:, None]) @ w
+
+
+@fast_form_of(tanh_table_reference)
+def tanh_table(a: Tensor, q: Tensor, w: Tensor) -> Tensor:
+    """See `tanh_table_reference`; computed as `tanh_scores` is, in blocks of items.
+
+    Attribute values are few: where a batch has more (rating, slot) pairs than there are (item, value) pairs, this table
+    and a look-up cost less than a score per slot. The backward pass computes r again, which is faster than to store it.
+    """
+    return _TanhTable.apply(a, q, w)
+
+
+class _TanhTable(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, q: Tensor, w: Tensor) -> Tensor:
+        of_value, of_item = _exp2(a), _exp2(q)
+        ctx.save_for_backward(of_value, of_item, w)
+        scores = q.new_empty(len(q), len(a))
+        for rows in _blocks(q, len(a)):
+            r = (of_value * of_item[rows, None]).add_(1).reciprocal_()
+            torch.matmul(r, -2 * w, out=scores[rows])
+        return scores.add_(w.sum())
+
+    @staticmethod
+    @differentiable_once
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        (grad,), (of_value, of_item, w) = grads, ctx.saved_tensors
+        grad_a, grad_q, grad_w = torch.zeros_like(of_value), torch.empty_like(of_item), grad.sum().repeat(len(w))
+        for rows in _blocks(of_item, len(of_value)):
+            r = (of_value * of_item[rows, None]).add_(1).reciprocal_()
+            grad_w -= 2 * (grad[rows].reshape(-1) @ r.view(-1, len(w)))
+            slope = r.addcmul_(r, r, value=-1).mul_(grad[rows][:, :, None])
+            grad_a += slope.sum(0)
+            torch.sum(slope, 1, out=grad_q[rows])
+        return grad_a.mul_(4 * w), grad_q.mul_(4 * w), grad_w
+
+
+def _exp2(x: Tensor) -> Tensor:
+    """e^2x, kept within the range of float32: tanh(x) is +-1 long before."""
+    return (2 * x).clamp_(-80, 80).exp_()
+
+
+def _blocks(q: Tensor, n_values: int) -> list[slice]:
+    """Slices of the rows of `q` (M, K) so that an array (rows, n_values, K) stays in the cache; one on a GPU."""
+    step = len(q) if q.is_cuda else CACHE // max(1, n_values * q.shape[1])
+    return [slice(start, start + max(1, step)) for start in range(0, len(q), max(1, step))]
+
+
+def table_pays(sets: AttributeSet, n_values: int, n_items: int) -> bool:
+    """Whether a table (n_items, n_values) has fewer cells than the sets (B, J) have slots; never while exporting."""
+    return not (torch.compiler.is_exporting() or sets.vectors) and sets.value.numel() > n_values * n_items
+
+
+def cells(table: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """table[rows_b, columns_bj] (B, J) of a table (M, V)."""
+    flat = (rows[:, None] * table.shape[1] + columns).view(-1)
+    return table.reshape(-1).index_select(0, flat).view(columns.shape)
+
+
+# ---------------------------------------------------------------- sums over attributes, maps of rows, dropout
+
+
+def weighted_sum_reference(values: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+    """sum_j weight_j values[index_j]: (V, K), (B, J), (B, J) -> (B, K)."""
+    return (weight[..., None] * F.embedding(index, values)).sum(1)
+
+
+@fast_form_of(weighted_sum_reference)
+def weighted_sum(values: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+    """See `weighted_sum_reference`; where values are few, as a (B, V) times (V, K) matrix product."""
+    weight = weight.to(values.dtype)
+    if len(values) > DENSE_VALUES or index.shape[1] == 0:
+        return weighted_sum_reference(values, index, weight)
+    return weight.new_zeros(len(index), len(values)).scatter_add(1, index, weight) @ values
+
+
+def lookup_reference(function: Callable[[Tensor], Tensor], table: Tensor, rows: Tensor) -> Tensor:
+    """function(table[rows]), for a function that maps rows one by one: (M, K), (B,) -> (B, H)."""
+    return function(table.index_select(0, rows))
+
+
+@fast_form_of(lookup_reference)
+def lookup(function: Callable[[Tensor], Tensor], table: Tensor, rows: Tensor) -> Tensor:
+    """See `lookup_reference`; the function is applied to the table first where the batch is larger."""
+    return function(table).index_select(0, rows) if len(rows) > len(table) else lookup_reference(function, table, rows)
+
+
+def dropout_reference(x: Tensor, p: float) -> Tensor:
+    """Drops each unit with probability p and scales the others by 1 / (1 - p)."""
+    return F.dropout(x, p)
+
+
+@fast_form_of(dropout_reference)
+def dropout(x: Tensor, p: float) -> Tensor:
+    """See `dropout_reference`, with p rounded to 256ths (but never to 0 or 1).
+
+    A unit takes a random byte, and one draw gives eight of them: on a CPU the draws would otherwise take two fifths of
+    the training time.
+    """
+    if p == 0:
+        return x
+    dropped = min(max(round(256 * p), 1), 255)  # of the 256 values of a byte
+    draws = torch.empty((x.numel() + 7) // 8, dtype=torch.int64, device=x.device).random_(-(2**63), None)
+    signed = draws.view(torch.int8)[: x.numel()].view(x.shape).to(x.dtype)  # faster than to compare bytes
+    return x * signed.ge_(dropped - 128).mul_(256 / (256 - dropped))
+
+
+# ---------------------------------------------------------------- scores of a whole catalogue
+
+
+def affine_layer_reference(p: Tensor, scale: Tensor | None, shift: Tensor, weight: Tensor) -> Tensor:
+    """W (p_u * scale_i) + shift_i of every user and item: (b, K), (M, K), (M, H), (H, K) -> (b, M, H).
+
+    A scale of None is 1 everywhere.
+    """
+    return (p[:, None] * (torch.ones_like(p[:1]) if scale is None else scale)) @ weight.T + shift
+
+
+@fast_form_of(affine_layer_reference)
+def affine_layer(p: Tensor, scale: Tensor | None, shift: Tensor, weight: Tensor) -> Tensor:
+    """See `affine_layer_reference`; without an array (b, M, K) in between."""
+    if scale is None:
+        return (p @ weight.T)[:, None] + shift
+    return torch.baddbmm(shift, scale.expand(len(p), -1, -1), (p[:, None] * weight).mT)
+
+
+def equal_rows(sets: AttributeSet) -> list[Tensor]:
+    """Positions grouped by equal attribute sets."""
+    key = torch.cat([sets.value.double(), sets.weight.double(), sets.mask.double()], dim=1)
+    if key.shape[1] == 0:
+        return [torch.arange(len(key), device=key.device)]
+    _, group, count = torch.unique(key, dim=0, return_inverse=True, return_counts=True)
+    return list(torch.argsort(group, stable=True).split(count.tolist()))
