@@ -11,6 +11,7 @@ import torch
 
 from aanmf import AANMF, MF, load_model
 from aanmf.errors import ModelFolderError, NotFittedError
+from aanmf.storage import replace_file
 from tests.conftest import small_dataset
 
 
@@ -170,3 +171,33 @@ def test_an_empty_folder_and_missing_parents_are_filled(tmp_path) -> None:
     for path in (tmp_path / "empty", tmp_path / "a" / "b" / "model"):
         model.save(path)
         assert load_model(path).get_params() == model.get_params()
+
+
+def test_a_file_is_replaced_whole(tmp_path) -> None:
+    target = tmp_path / "notes.txt"
+    target.write_text("old")
+    with replace_file(target, "w", encoding="utf-8") as file:
+        file.write("née")
+        file.flush()
+        assert target.read_text() == "old"
+        assert Path(file.name).read_text(encoding="utf-8") == "née"
+    assert target.read_text(encoding="utf-8") == "née"
+    assert target.stat().st_mode & 0o777 == 0o644
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("broken", ["block", "fsync", "replace"])
+def test_a_file_that_cannot_be_written_leaves_the_older_one(tmp_path, monkeypatch, broken: str) -> None:
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    target = tmp_path / "notes.txt"
+    target.write_text("old")
+    if broken != "block":
+        monkeypatch.setattr(*((os, "fsync") if broken == "fsync" else (Path, "replace")), full)
+    with pytest.raises(OSError, match="No space left"), replace_file(target) as file:
+        file.write(b"half of it")
+        if broken == "block":
+            full()
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]

@@ -1,4 +1,7 @@
-"""A model on disk: a folder of tensors (safetensors) and JSON with checksums. Nothing in it can run."""
+"""What is written to disk replaces what was there whole or not at all; a model is a folder of tensors and JSON.
+
+Tensors are safetensors files; every file has its checksum in the manifest. Nothing in a model folder can run.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,10 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import IO, Any
 
 from torch import Tensor
 
@@ -18,6 +22,34 @@ from aanmf.errors import ModelFolderError
 FORMAT = 1
 MANIFEST = "manifest.json"
 Json = Mapping[str, object]
+
+
+@contextmanager
+def replace_file(path: Path, mode: str = "wb", **options: Any) -> Iterator[IO[Any]]:
+    """Opens a file to write beside `path` and renames it to `path` at the end, when the disk has all of it.
+
+    If the block raises, the new file is removed, and an older one at `path` stays as it was.
+
+    Args:
+        path: the target; its folder must exist.
+        mode: how to open the new file: `wb`, or `w` for text.
+        **options: of `open`: `encoding`, `newline`, ... The `name` of the open file is the path it is written at.
+
+    Raises:
+        OSError: the disk is full or the place not writable.
+    """
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    os.close(handle)
+    new = Path(name)
+    try:
+        with new.open(mode, **options) as file:
+            yield file
+            _sync_file(file)
+        new.chmod(0o644)
+        new.replace(path)
+        _sync_folder(path.parent)
+    finally:
+        new.unlink(missing_ok=True)
 
 
 def write_folder(
@@ -51,8 +83,7 @@ def write_folder(
     try:
         contents = {f"{name}.json": _json(document) for name, document in documents.items()}
         for name, group in tensors.items():
-            plain = {key: each.detach().cpu().contiguous() for key, each in group.items()}
-            contents[f"{name}.safetensors"] = save(plain)
+            contents[f"{name}.safetensors"] = save({key: t.detach().cpu().contiguous() for key, t in group.items()})
         sums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
         for name, source in (files or {}).items():
             sums[name] = _copy_through(source, new / name)
@@ -60,9 +91,9 @@ def write_folder(
         for name, content in contents.items():
             _write_through(new / name, content)
         new.chmod(0o755)
-        _sync(new)
+        _sync_folder(new)
         _swap(new, path)
-        _sync(path.parent)
+        _sync_folder(path.parent)
     finally:
         shutil.rmtree(new, ignore_errors=True)
 
@@ -83,13 +114,13 @@ def read_manifest(path: str | Path) -> dict[str, object]:
         raise ModelFolderError(f"{path} has no {MANIFEST}: it is not a model folder, or an incomplete copy") from None
     except (ValueError, KeyError, TypeError):
         raise ModelFolderError(f"{path / MANIFEST} is damaged; save the model again") from None
-    if not isinstance(version, int) or version > FORMAT:
+    if not isinstance(version, int) or not isinstance(sums, dict):
+        raise ModelFolderError(f"{path / MANIFEST} is damaged; save the model again")
+    if version > FORMAT:
         raise ModelFolderError(
             f"{path} was written by a newer version of aanmf (format {version}, this one reads up to {FORMAT}): "
             "install a newer aanmf"
         )
-    if not isinstance(sums, dict):
-        raise ModelFolderError(f"{path / MANIFEST} is damaged; save the model again")
     return manifest
 
 
@@ -106,7 +137,8 @@ def read_folder(
     path, manifest = Path(path), read_manifest(path)
     documents: dict[str, dict[str, object]] = {}
     tensors: dict[str, dict[str, Tensor]] = {}
-    sums: dict[str, str] = manifest["sha256"]  # type: ignore[assignment]
+    sums = manifest["sha256"]
+    assert isinstance(sums, dict)  # `read_manifest` has checked it
     for name, expected in sums.items():
         if Path(name).name != name or name in ("", ".."):
             raise ModelFolderError(f"{path / MANIFEST} names a file outside of the folder: {name!r}")
@@ -136,11 +168,10 @@ def _json(document: Json) -> bytes:
 
 
 def _write_through(path: Path, content: bytes) -> None:
-    """Writes and waits until the disk has it."""
+    """Writes a file and waits until the disk has it."""
     with path.open("wb") as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+        _sync_file(file)
 
 
 def _copy_through(source: Path, target: Path | None) -> str:
@@ -152,12 +183,17 @@ def _copy_through(source: Path, target: Path | None) -> str:
             if to:
                 to.write(block)
         if to:
-            to.flush()
-            os.fsync(to.fileno())
+            _sync_file(to)
     return digest.hexdigest()
 
 
-def _sync(folder: Path) -> None:
+def _sync_file(file: IO[Any]) -> None:
+    """Waits until the disk has what was written to an open file."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
     """Waits until the disk has the names in a folder."""
     if os.name == "nt":  # which cannot open a folder
         return
