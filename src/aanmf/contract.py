@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -54,6 +54,12 @@ class ModelConfig(BaseModel):
             return cls.model_validate(settings)
         except pydantic.ValidationError as error:
             raise ConfigError(f"setting {first_fault(error)}") from None
+
+    def with_chosen(self, chosen: Mapping[str, Any]) -> Self:
+        """These settings with those that `fit` chose (`TrainingLog.chosen`) in their place."""
+        return self.model_copy(
+            update={name: value for name, value in chosen.items() if name in type(self).model_fields}
+        )
 
     def read_links(self, users: Vocabulary) -> NDArray[np.int64] | None:
         """Links between users, for models that have a setting for a file of them; None: without."""

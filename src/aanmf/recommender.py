@@ -23,6 +23,7 @@ from aanmf.data.stream import StreamedDataset
 from aanmf.errors import ConfigError, DataError, ModelFolderError, NotFittedError, UnknownIdError
 from aanmf.explanation import explain_pair, mean_attention
 from aanmf.fitted import Fitted
+from aanmf.legacy import weights_of_format_1
 from aanmf.metrics import Scores, score
 from aanmf.models.catalog import CATALOG, CLASSES, ModelSpec, load_object, spec_of, with_capability
 from aanmf.ranking import top_items, top_items_of_all
@@ -364,11 +365,14 @@ class Recommender:
         if lacking := sorted(needed - set(documents) - set(tensors)):
             raise ModelFolderError(f"{path}: the manifest does not name {lacking[0]}; save the model again")
         model = cls(**documents["config"])
+        weights = tensors["weights"]
+        if manifest["format"] == 1:
+            weights = weights_of_format_1(cls.spec.name, weights)
         model._fitted = Fitted.restored(documents, tensors["data"], Path(path))
-        chosen = model.config.model_copy(update=model._fitted.training_log.chosen)
+        chosen = model.config.with_chosen(model._fitted.training_log.chosen)
         module = model._build(chosen, model._fitted.training)
         try:
-            module.load_state_dict(tensors["weights"])
+            module.load_state_dict(weights)
         except RuntimeError as error:
             made = manifest.get("aanmf", "an unknown version")
             raise ModelFolderError(

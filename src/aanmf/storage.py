@@ -19,7 +19,7 @@ from torch import Tensor
 
 from aanmf.errors import ModelFolderError
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 Json = Mapping[str, object]
 

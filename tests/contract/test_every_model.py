@@ -40,8 +40,18 @@ CHANGED: dict[str, object] = {
     "node_factors": 2,
     "activation": ("identity", "sigmoid", "relu"),
     "trust": None,
+    "rating_std": 2.0,
+    "ordinal_levels": 3,
+    "ridge_share": 1.0,
+    "ridge_ratings": 12,
+    "ridge_items": 5,
+    "validation_ratings": 60,
+    "validation_cuts": 2,
+    "simplify_up_to": 100,
 }
 """Another value of a setting where the general rule (not, plus one, a hundred times as much) will not do."""
+OF_VALIDATION = {"l2_candidates", "means_damping", "validation_ratings", "validation_cuts", "simplify_up_to"}
+"""Settings of how held-out ratings are used."""
 
 
 def quick(name: str) -> dict[str, object]:
@@ -159,10 +169,10 @@ def test_every_setting_has_an_effect(name: str, tmp_path) -> None:
         value = str(links) if setting == "trust" else another(setting, default)
         common: dict[str, object] = quick(name)
         if "refit" not in settings:  # chooses parts on held-out ratings, which could undo the other setting
-            common |= {"validation": 0.1 if setting == "validation" else 0}
+            common |= {"validation": 0.1 if setting in {"validation", *OF_VALIDATION} else 0}
         elif setting == "validation":
             common |= {"refit": False}
-        data = replace(DATA, rating=DATA.rating.round()) if setting == "ordinal" else DATA
+        data = replace(DATA, rating=DATA.rating.round()) if setting in ("ordinal", "ordinal_levels") else DATA
         base = make_model(name, **common).fit(data)
         other = make_model(name, **{**common, setting: value}).fit(data)
         assert not np.allclose(outcome(other, data), outcome(base, data), atol=1e-7), setting

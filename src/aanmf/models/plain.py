@@ -147,26 +147,26 @@ class PlainAANMFpp(Plain):
     new_i: Tensor
 
     def __init__(self, module: AANMFppModule) -> None:
-        view, ready = module._prepare()
-        members = list(zip(module._members(), ready, strict=True))
+        state = module.state()
+        members = list(zip(module.members, state.encoded, strict=True))
         users = Side(stack([e.b_u for _, e in members]), stack([e.x for _, e in members]))
         items = Side(stack([e.b_i for _, e in members]), stack([e.z for _, e in members]))
         super().__init__(users, items)
-        k, sets = module.config.factors, module.sets
-        tables = [member.a(sets.vectors) for member, _ in members]
-        cells = [member.cell for member, _ in members]
+        sets = module.sets
+        parts = [module.attributes(member, encoded, sets.vectors) for member, encoded in members]
         self.attend, self.attention = module.attend, module.config.attention
-        self._keep(a=stack([a[:, :k] for a in tables]), a_bias=stack([a[:, k] for a in tables]))
+        self._keep(a=stack([part.a for part in parts]), a_bias=stack([part.beta for part in parts]))
         self._keep(
-            a_score=stack([cell.value(a[:, :k]) for cell, a in zip(cells, tables, strict=True)]),
-            z_score=stack([cell.item(encoded.z) for cell, (_, encoded) in zip(cells, members, strict=True)]),
-            out=torch.stack([cell.out.weight[0] for cell in cells]),
+            a_score=stack([member.cell.value(part.a) for (member, _), part in zip(members, parts, strict=True)]),
+            z_score=stack([member.cell.item(encoded.z) for member, encoded in members]),
+            out=torch.stack([member.cell.out.weight[0] for member, _ in members]),
         )
         self._keep(value=sets.value, weight=sets.weight * sets.mask, mask=sets.mask)
         self._keep(theta=torch.stack([m.theta for m, _ in members]), t=stack([m.t for m, _ in members]))
         self._keep(sigma=torch.stack([m.log_sigma.exp() for m, _ in members]), levels=module.levels)
-        self._keep(trust=module.trust, scale=module.scale, mean_u=view.plain.mean + view.plain.user_offset)
-        self._keep(mean_i=view.plain.item_offset, new_u=view.seen.n_user == 0, new_i=view.seen.n_item == 0)
+        means, seen = state.means, state.seen
+        self._keep(trust=module.trust, scale=module.scale, mean_u=means.mean + means.users.offset)
+        self._keep(mean_i=means.items.offset, new_u=seen.users.count == 0, new_i=seen.items.count == 0)
         self.ordinal, self.newcomer = module.ordinal, module.config.cold > 0
         self.ridge = PlainRidge(module.ridge) if module.ridge else None
 
