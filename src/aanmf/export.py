@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from aanmf.errors import AanmfError, ConfigError, MissingExtraError
 from aanmf.models.plain import Plain, Side, plain
 from aanmf.recommender import Recommender
-from aanmf.training.trainer import predict_pairs
+from aanmf.training.predict import predict_pairs
 
 if TYPE_CHECKING:
     from onnx import ModelProto

@@ -97,7 +97,7 @@ class Recommender:
         on_epoch: OnEpoch | None = None,
         *,
         checkpoints: Checkpoints | None = None,
-        spread_rows: int | None = None,
+        shard_rows: int | None = None,
     ) -> Self:
         """Learns from training ratings.
 
@@ -106,8 +106,8 @@ class Recommender:
                 What `stream_dataset` gives is read from disk in every epoch.
             on_epoch: called after every epoch, for progress.
             checkpoints: where to write them, and whether to go on from the last one; None: nowhere.
-            spread_rows: where several processes train together (`docs/distributed.md`), tables of users with at least
-                so many rows are spread over them; None: each holds them whole.
+            shard_rows: where several processes train together (`docs/distributed.md`), tables of users with at least
+                so many rows are divided among them; None: each holds them whole.
 
         Raises:
             DataError: there is no rating.
@@ -119,14 +119,14 @@ class Recommender:
             raise ConfigError(f"{self.spec.name} cannot learn from streamed ratings; {_capable('streams')} can")
         fitted = Fitted.of(data)
         training = replace(fitted.training, links=self.config.read_links(data.users.ids))
-        module, training_log = self._train(training, on_epoch, checkpoints, spread_rows)
+        module, training_log = self._train(training, on_epoch, checkpoints, shard_rows)
         self._module, self._fitted = module, replace(fitted, training_log=training_log)
         if training_log.interrupted:
             raise KeyboardInterrupt
         return self
 
     def _train(
-        self, training: TrainingData, on_epoch: OnEpoch | None, checkpoints: Checkpoints | None, spread_rows: int | None
+        self, training: TrainingData, on_epoch: OnEpoch | None, checkpoints: Checkpoints | None, shard_rows: int | None
     ) -> tuple[RatingModule, TrainingLog]:
         """Trains the module with the trainer of the catalogue."""
         spec = self.spec
@@ -136,7 +136,7 @@ class Recommender:
             raise ConfigError(
                 f"{spec.name} does not support checkpoints (--resume, --checkpoint-every): leave them out"
             )
-        return load_object(spec.trainer)(self._build, training, self.config, on_epoch, checkpoints, spread_rows)
+        return load_object(spec.trainer)(self._build, training, self.config, on_epoch, checkpoints, shard_rows)
 
     def _build(self, config: ModelConfig, training: TrainingData) -> RatingModule:
         return self.spec.module_type(config, training)

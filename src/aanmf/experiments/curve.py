@@ -12,7 +12,8 @@ from aanmf.contract import ModelConfig, RatingModule, Ratings, TrainingData
 from aanmf.data.dataset import RatingDataset
 from aanmf.models.catalog import spec_of
 from aanmf.recommender import Recommender, make_model
-from aanmf.training.trainer import Epoch, mean_squared_error
+from aanmf.training.log import Epoch
+from aanmf.training.predict import mean_squared_error
 
 
 def error_curve(

@@ -21,14 +21,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from aanmf.contract import BatchConfig, RatingModule
+from aanmf.contract import BatchConfig, RatingModule, validation_rows
 from aanmf.data import sources
 from aanmf.data.dataset import RatingDataset
 from aanmf.data.split import Fold, folds
 from aanmf.errors import ConfigError, DataError
 from aanmf.experiments.curve import error_curve
 from aanmf.recommender import Recommender, make_model
-from aanmf.training.trainer import OnEpoch, validation_rows
+from aanmf.training.log import OnEpoch
 
 Measure = Literal["test", "validation", "curve"]
 """`test`: the test part, scored once. `validation`: ratings held out of the training part; the test part is not
