@@ -57,9 +57,10 @@ class Member(nn.Module):
 
     def l2_groups(self, l2: float, shares: tuple[float, float]) -> Iterable[tuple[float, list[nn.Parameter]]]:
         """l2 of the tables; those that say which items (users) were rated take a share of it."""
-        for tables in (self.vectors, self.biases):
-            how = [tables.p, tables.q, tables.c, tables.d, *tables.a.parameters(), *tables.g.parameters()]
-            yield from ((l2, how), (shares[0] * l2, [tables.y]), (shares[1] * l2, [tables.w]))
+        both = (self.vectors, self.biases)
+        yield l2, [table for t in both for table in (t.p, t.q, t.c, t.d, *t.a.parameters(), *t.g.parameters())]
+        yield shares[0] * l2, [tables.y for tables in both]
+        yield shares[1] * l2, [tables.w for tables in both]
 
     @torch.no_grad()
     def settle(self, rated_users: Tensor, rated_items: Tensor) -> None:
@@ -151,22 +152,19 @@ class Equations(RatingModule):
 
     def encode(self, member: Member, seen: Seen) -> Encoded:
         """x, z and biases from the tables and the ratings in view."""
-        x, b_u = self.encode_users(member, seen)
-        z, b_i = (self._item_sums(seen.items, tables) for tables in (member.vectors, member.biases))
-        return Encoded(x, z, b_u, seen.items.offset + b_i[:, 0])
+        (x, b_u), (v, b), sets = self.encode_users(member, seen), (member.vectors, member.biases), self.item_sets
+        z = self._sums(seen.items, side_by_side(v.q, b.q), side_by_side(v.w, b.w), side_by_side(v.d, b.d))
+        if self.config.item_attributes:
+            g = side_by_side(v.g(sets.vectors), b.g(sets.vectors))
+            z = weighted_sum(g, sets.value, sets.weight * sets.mask, z)
+        return Encoded(z=z[:, : self.config.factors], b_i=seen.items.offset + z[:, self.config.factors], x=x, b_u=b_u)
 
     def encode_users(self, member: Member, seen: Seen, user: int | None = None) -> tuple[Tensor, Tensor]:
         """x (U, K) and b_u (U,); with `user`, the only one whose history is in view: (1, K) and (1,)."""
-        own = slice(None) if user is None else slice(user, user + 1)
-        x, b_u = (self._sums(seen.users, t.p[own], t.y, t.c) for t in (member.vectors, member.biases))
-        return x, seen.mean + seen.users.offset + b_u[:, 0]
-
-    def _item_sums(self, side: Side, tables: Tables) -> Tensor:
-        """z (I, K), or (I, 1) of biases."""
-        z, sets = self._sums(side, tables.q, tables.w, tables.d), self.item_sets
-        if not self.config.item_attributes:
-            return z
-        return weighted_sum(tables.g(sets.vectors), sets.value, sets.weight * sets.mask, z)
+        (v, b), own = (member.vectors, member.biases), slice(None) if user is None else slice(user, user + 1)
+        p, y, c = side_by_side(v.p[own], b.p[own]), side_by_side(v.y, b.y), side_by_side(v.c, b.c)
+        x = self._sums(seen.users, p, y, c)
+        return x[:, : self.config.factors], seen.mean + seen.users.offset + x[:, self.config.factors]
 
     def _sums(self, side: Side, own: Tensor, rated: Tensor, liked: Tensor) -> Tensor:
         """p_u + s_u sum_k (y_k + e_uk c_k), or the same of items; without ratings in view nothing is known."""
@@ -228,3 +226,8 @@ def damped_means(seen: Seen, at: Pairs | Grid) -> Tensor:
     """mu + b_u + b_i of pairs (B,), or of a grid (b, m)."""
     b_u, b_i = at.both(seen.users.offset, seen.items.offset)
     return seen.mean + b_u + b_i
+
+
+def side_by_side(vectors: Tensor, biases: Tensor) -> Tensor:
+    """(n, K) and (n, 1) in one table, filled up with zeros to a multiple of 8 columns: those are faster to sum."""
+    return torch.cat([vectors, biases, biases.new_zeros(len(biases), -(vectors.shape[1] + 1) % 8)], dim=1)

@@ -219,13 +219,13 @@ def _parts(
     for rows in torch.randperm(len(history), generator=generator, device=generator.device).chunk(parts):
         rows = rows.sort().values  # by user: what is gathered for them lies close together
         user, item, given = history.user[rows], history.item[rows], features[:, rows]
-        in_view = torch.ones_like(history.rating)
+        held_out = rows
         if cold > 0:
             known_user, known_item = (
-                (torch.rand(size, generator=generator, device=generator.device) >= cold).float()
-                for size in equations.shape
+                torch.rand(size, generator=generator, device=generator.device) >= cold for size in equations.shape
             )
-            in_view = known_user.index_select(0, history.user) * known_item.index_select(0, history.item)
-            given = given * (known_user[user] * known_item[item])
-        seen = history.see(in_view.index_fill_(0, rows, 0), equations.config.damping)
+            known = known_user[history.user] & known_item[history.item]
+            given = given * known[rows]
+            held_out = (~known.index_fill_(0, rows, False)).nonzero()[:, 0]
+        seen = history.see(held_out, equations.config.damping)
         yield Part(Pairs(user, item, equations.sets.rows(user), given), history.rating[rows], seen)

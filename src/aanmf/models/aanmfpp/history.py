@@ -72,21 +72,27 @@ class RatingHistory(nn.Module):
     user: Tensor
     item: Tensor
     rating: Tensor
+    item_count: Tensor
 
     def __init__(self, ratings: Ratings, shape: tuple[int, int], exponents: tuple[float, float]) -> None:
         super().__init__()
         order = torch.argsort(ratings.user, stable=True)
         for name, part in (("user", ratings.user), ("item", ratings.item), ("rating", ratings.rating)):
             self.register_buffer(name, part[order], persistent=False)
+        self.register_buffer("item_count", torch.bincount(self.item, minlength=shape[1]), persistent=False)
         self.matrix = SparseMatrix(self.user, self.item, torch.ones(len(order)), shape)
         self.shape, self.exponents = shape, exponents
 
     def __len__(self) -> int:
         return len(self.rating)
 
-    def see(self, weight: Tensor, damping: Damping) -> Seen:
-        """Sums up the ratings of weight 1; those of weight 0 are held out. `weight` (N,) is in sorted order."""
-        n_user, n_item = self._sum_by_user(weight), self._sum_by_item(weight)
+    def see(self, held_out: Tensor, damping: Damping) -> Seen:
+        """Sums up all ratings but those in the rows `held_out`."""
+        weight = torch.ones_like(self.rating).index_fill_(0, held_out, 0)
+        n_user, n_item = (
+            count - torch.bincount(ids[held_out], minlength=len(count))
+            for ids, count in ((self.user, self.matrix.count), (self.item, self.item_count))
+        )
         mean = (weight * self.rating).sum() / weight.sum().clamp(min=1)
         residual = (self.rating - mean) * weight
         b_i = self._sum_by_item(residual) / (n_item + damping[1])
@@ -100,7 +106,7 @@ class RatingHistory(nn.Module):
 
     def see_all(self, damping: Damping) -> Seen:
         """Sums up all ratings."""
-        return self.see(torch.ones_like(self.rating), damping)
+        return self.see(self.user[:0], damping)
 
     def one_user(self, seen: Seen, items: Tensor, ratings: Tensor) -> Side:
         """The history of one user who rated these items, as `see` would give it without a change of mu and b_i."""

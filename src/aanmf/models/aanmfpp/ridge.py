@@ -55,7 +55,7 @@ class KernelRidge(nn.Module):
         self.history = history
         n_items = history.shape[1]
         residual = history.see_all(damping).users.residual[0]
-        rated = (torch.bincount(history.item, minlength=n_items) + 1.0).rsqrt()[history.item]
+        rated = (history.item_count + 1.0).rsqrt()[history.item]
         liked = residual * rated  # (N,) with `rated`, entries of the normalised matrices of who rated, and liked, what
         unit = F.normalize(attributes, dim=1)
         similarity = share * (unit @ unit.T + 1)
