@@ -214,15 +214,23 @@ class RatingModule(nn.Module):
         """
         raise AssertionError(f"{type(self).__name__} must define forward")
 
-    def attention(self, users: Tensor, items: Tensor, sets: AttributeSet | None = None) -> Tensor | None:
-        """Lambda (B, J): how much each attribute slot of the user counts for the item; None for models without."""
-        return None
+    def attention(self, users: Tensor, items: Tensor, sets: AttributeSet | None = None) -> Tensor:
+        """Lambda (B, J): how much each attribute slot of the user counts for the item.
+
+        Raises:
+            ConfigError: the model has no attention (`ModelSpec.attention`).
+        """
+        raise ConfigError(f"{type(self).__name__} has no attention")
 
     def interval(
         self, users: Tensor, items: Tensor, coverage: float, sets: AttributeSet | None = None
-    ) -> tuple[Tensor, Tensor] | None:
-        """Low and high (B,): the rating lies between them with probability `coverage`; None for models without."""
-        return None
+    ) -> tuple[Tensor, Tensor]:
+        """Low and high (B,): the rating lies between them with probability `coverage`.
+
+        Raises:
+            ConfigError: the model has no intervals (`ModelSpec.intervals`).
+        """
+        raise ConfigError(f"{type(self).__name__} has no prediction intervals")
 
     def fold_in(self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor) -> Tensor:
         """Scores of all items (n_items,) for one user who gave new ratings, without retraining.

@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 
 from aanmf.contract import RatingModule
 from aanmf.data.attributes import AttributeEncoder, AttributeSet
-from aanmf.errors import ConfigError
 
 
 @torch.no_grad()
 def explain_pair(
-    module: RatingModule, encoder: AttributeEncoder, user: int, item: int, sets: AttributeSet
+    module: RatingModule, encoder: AttributeEncoder, user: int, item: int, sets: AttributeSet, *, attention: bool
 ) -> pl.DataFrame:
     """A row per attribute of one user: `attribute`, `value`, `attention`, `contribution`.
 
@@ -29,6 +28,7 @@ def explain_pair(
         user: position.
         item: position.
         sets: (1, J) the user's attributes.
+        attention: whether the model has attention.
     """
     owner = torch.as_tensor(encoder.slot_attributes(sets)[0])  # (J,), -1 where empty
     present = [j for j in range(len(encoder.names)) if (owner == j).any()]
@@ -37,8 +37,7 @@ def explain_pair(
     many = replace(many, weight=many.weight * ~without.to(many.weight.device))
     users, items = (torch.full((len(without),), at, device=sets.value.device) for at in (user, item))
     rating = module(users, items, many).cpu().double()
-    lam = module.attention(users[:1], items[:1], sets)
-    weights = None if lam is None else lam[0].cpu().double()
+    weights = module.attention(users[:1], items[:1], sets)[0].cpu().double() if attention else None
     labels = encoder.value_labels
     values = sets.value[0].cpu()
     rows = [
@@ -73,8 +72,6 @@ def mean_attention(
         rows = slice(start, start + 65_536)
         users, items = (torch.as_tensor(side[rows], device=device) for side in (user, item))
         lam = module.attention(users, items)
-        if lam is None:
-            raise ConfigError(f"{type(module).__name__} has no attention to show")
         for j in range(len(encoder.names)):
             result[rows, j] = (lam.cpu().numpy() * (owner[user[rows]] == j)).sum(axis=1)
     return result

@@ -305,7 +305,7 @@ class Recommender:
                 raise UnknownIdError(f"user {str(user)!r} is not in the training data; give attributes in its place")
             row = torch.tensor([u], device=self._device)
             sets = fitted.training.users.to(self._device).rows(row)
-        return explain_pair(self.module_, fitted.user_encoder, u, position, sets)
+        return explain_pair(self.module_, fitted.user_encoder, u, position, sets, attention=self.spec.attention)
 
     def attention_map(self, data: RatingDataset, by: str = "genres") -> pl.DataFrame:
         """Mean attention on each user attribute, by the value of an item attribute, over the ratings of `data`.
@@ -408,10 +408,10 @@ class Recommender:
         """`low` and `high` of pairs of positions."""
         if not 0 < coverage < 1:
             raise ConfigError(f"interval={coverage}: give a probability between 0 and 1, such as 0.9")
+        if not self.spec.intervals:
+            raise ConfigError(f"{self.spec.name} gives no intervals; {_capable('intervals')} does")
         with torch.no_grad():
             bounds = self.module_.interval(self._tensor(user), self._tensor(item), coverage, sets)
-        if bounds is None:
-            raise ConfigError(f"{self.spec.name} gives no intervals; aanmf++ does")
         return {
             name: bound.clamp(*self.fitted_.training.scale).cpu().numpy()
             for name, bound in zip(("low", "high"), bounds, strict=True)

@@ -38,10 +38,8 @@ def attention_maps(served: ServedModel, most_values: int = 60) -> list[Attention
     """One map per categorical or multi-valued item attribute; none for a model without attention."""
     fitted, module = served.model.fitted_, served.model.module_
     names, train = tuple(fitted.user_encoder.names), fitted.training.train
-    one = torch.zeros(1, dtype=torch.int64, device=served.device)
-    with torch.inference_mode():
-        if not names or module.attention(one, one) is None:
-            return []
+    if not names or not served.model.spec.attention:
+        return []
     rng = np.random.default_rng(0)
     chosen = np.arange(len(train)) if len(train) <= SAMPLE else rng.choice(len(train), SAMPLE, replace=False)
     user, item = train.user.cpu().numpy()[chosen], train.item.cpu().numpy()[chosen]
@@ -76,12 +74,12 @@ def attention_on(served: ServedModel, at: int, sets: AttributeSet, items: Sequen
         sets: (1, J) the user's attributes.
         items: ids.
     """
+    if not served.model.spec.attention:
+        return None
     encoder = served.model.fitted_.user_encoder
     positions = torch.tensor([served.items.position[item] for item in items], dtype=torch.int64, device=served.device)
     many = sets.rows(torch.zeros_like(positions))
     lam = served.model.module_.attention(torch.full_like(positions, at), positions, many)
-    if lam is None:
-        return None
     owner = encoder.slot_attributes(sets)[0]
     weights = lam.double().cpu().numpy()
     return np.stack([weights[:, owner == j].sum(axis=1) for j in range(len(encoder.names))], axis=1)

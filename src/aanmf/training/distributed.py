@@ -217,9 +217,9 @@ class Fetch(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Gradient of the block."""
-        (grad,), route = grads, ctx.route
+        route: Route = ctx.route
         answered = grad.new_empty(len(route.asked), *grad.shape[1:])
         dist.all_to_all_single(answered, grad.contiguous(), route.to_answer, route.to_get)
         return grad.new_zeros(ctx.shape).index_add_(0, route.asked, answered), None
