@@ -18,7 +18,7 @@ from aanmf.errors import AanmfError, ConfigError
 from aanmf.export import TOLERANCE, export_onnx, export_tables
 from aanmf.models.catalog import with_capability
 from aanmf.recommender import make_model
-from aanmf.training.trainer import predict_pairs
+from aanmf.training.predict import predict_pairs
 from tests.conftest import small_dataset
 
 DATA = replace(small_dataset(), rating=small_dataset().rating.round())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
 
@@ -54,6 +54,12 @@ class ModelConfig(BaseModel):
             return cls.model_validate(settings)
         except pydantic.ValidationError as error:
             raise ConfigError(f"setting {first_fault(error)}") from None
+
+    def with_chosen(self, chosen: Mapping[str, Any]) -> Self:
+        """These settings with those that `fit` chose (`TrainingLog.chosen`) in their place."""
+        return self.model_copy(
+            update={name: value for name, value in chosen.items() if name in type(self).model_fields}
+        )
 
     def read_links(self, users: Vocabulary) -> NDArray[np.int64] | None:
         """Links between users, for models that have a setting for a file of them; None: without."""
@@ -215,15 +221,19 @@ class RatingModule(nn.Module):
         """
         raise AssertionError(f"{type(self).__name__} must define forward")
 
-    def attention(self, users: Tensor, items: Tensor, sets: AttributeSet | None = None) -> Tensor | None:
-        """Lambda (B, J): how much each attribute slot of the user counts for the item; None for models without."""
-        return None
+    def attention(self, users: Tensor, items: Tensor, sets: AttributeSet | None = None) -> Tensor:
+        """Lambda (B, J): how much each attribute slot of the user counts for the item.
+
+        Raises:
+            ConfigError: the model has no attention (`ModelSpec.attention`).
+        """
+        raise ConfigError(f"{type(self).__name__} has no attention")
 
     def interval(
         self, users: Tensor, items: Tensor, coverage: float, sets: AttributeSet | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The prediction, low and high (B,): the rating lies between the two with probability `coverage`."""
-        raise AssertionError(f"{type(self).__name__} has no intervals: ask its ModelSpec")
+        raise ConfigError(f"{type(self).__name__} has no prediction intervals")
 
     def fold_in(self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor) -> Tensor:
         """Scores of all items (n_items,) for one user who gave new ratings, without retraining.

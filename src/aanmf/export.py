@@ -25,7 +25,7 @@ from aanmf.errors import AanmfError, ConfigError, MissingExtraError
 from aanmf.models.catalog import with_capability
 from aanmf.recommender import Recommender
 from aanmf.storage import replace_file
-from aanmf.training.trainer import predict_pairs
+from aanmf.training.predict import predict_pairs
 
 if TYPE_CHECKING:
     from onnx import ModelProto

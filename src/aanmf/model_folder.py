@@ -8,6 +8,7 @@ from typing import Any, cast
 from aanmf.contract import RatingModule
 from aanmf.errors import ModelFolderError
 from aanmf.fitted import Fitted
+from aanmf.legacy import weights_of_format_1
 from aanmf.models.catalog import ModelSpec
 from aanmf.storage import read_folder, write_folder
 from aanmf.training.predict import pick_device
@@ -41,10 +42,13 @@ def read_model(path: str | Path, spec: ModelSpec, device: str) -> tuple[dict[str
     if lacking := [part for part in PARTS if part not in named]:
         raise ModelFolderError(f"{path}: the manifest does not name {lacking[0]}; save the model again")
     settings, fitted = documents["config"], Fitted.restored(documents, tensors["data"], Path(path))
-    config = spec.config_type.of(settings).model_copy(update=fitted.training_log.chosen)
+    weights = tensors["weights"]
+    if manifest["format"] == 1:
+        weights = weights_of_format_1(spec.name, weights)
+    config = spec.config_type.of(settings).with_chosen(fitted.training_log.chosen)
     module = spec.module_type(config, fitted.training)
     try:
-        module.load_state_dict(tensors["weights"])
+        module.load_state_dict(weights)
     except RuntimeError as error:
         made = manifest.get("aanmf", "an unknown version")
         raise ModelFolderError(

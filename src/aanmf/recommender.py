@@ -97,7 +97,7 @@ class Recommender:
         on_epoch: OnEpoch | None = None,
         *,
         checkpoints: Checkpoints | None = None,
-        spread_rows: int | None = None,
+        shard_rows: int | None = None,
     ) -> Self:
         """Learns from training ratings.
 
@@ -106,8 +106,8 @@ class Recommender:
                 What `stream_dataset` gives is read from disk in every epoch.
             on_epoch: called after every epoch, for progress.
             checkpoints: where to write them, and whether to go on from the last one; None: nowhere.
-            spread_rows: where several processes train together (`docs/distributed.md`), tables of users with at least
-                so many rows are spread over them; None: each holds them whole.
+            shard_rows: where several processes train together (`docs/distributed.md`), tables of users with at least
+                so many rows are divided among them; None: each holds them whole.
 
         Raises:
             DataError: there is no rating.
@@ -119,7 +119,7 @@ class Recommender:
         fitted = Fitted.of(data)
         training = replace(fitted.training, links=self.config.read_links(data.users.ids))
         train = load_object(self.spec.trainer)
-        module, training_log = train(self.spec.module_type, training, self.config, on_epoch, checkpoints, spread_rows)
+        module, training_log = train(self.spec.module_type, training, self.config, on_epoch, checkpoints, shard_rows)
         self._module, self._fitted, self._predictor = module, replace(fitted, training_log=training_log), None
         if training_log.interrupted:
             raise KeyboardInterrupt

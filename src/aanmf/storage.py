@@ -20,7 +20,7 @@ from aanmf.errors import ModelFolderError
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 Json = Mapping[str, object]
 

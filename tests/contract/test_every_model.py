@@ -24,6 +24,7 @@ WITHOUT_EFFECT = {
     "patience": "three epochs do not run out of patience",
     "epochs": "tested apart",
     "cold": "for newcomers only; tested apart",
+    "simplify_up_to": "matters where a simpler model does better; tested apart",
 }
 CHANGED: dict[str, object] = {
     "learning_rate": 0.03,
@@ -40,8 +41,17 @@ CHANGED: dict[str, object] = {
     "node_factors": 2,
     "activation": ("identity", "sigmoid", "relu"),
     "trust": None,
+    "rating_std": 2.0,
+    "ordinal_levels": 3,
+    "ridge_share": 1.0,
+    "ridge_ratings": 12,
+    "ridge_items": 5,
+    "validation_ratings": 60,
+    "validation_cuts": 2,
 }
 """Another value of a setting where the general rule (not, plus one, a hundred times as much) will not do."""
+OF_VALIDATION = {"l2_candidates", "means_damping", "validation_ratings", "validation_cuts"}
+"""Settings of how held-out ratings are used."""
 
 
 def quick(name: str) -> dict[str, object]:
@@ -161,10 +171,10 @@ def test_every_setting_has_an_effect(name: str, tmp_path) -> None:
         value = str(links) if setting == "trust" else another(setting, default)
         common: dict[str, object] = quick(name)
         if "refit" not in settings:  # chooses parts on held-out ratings, which could undo the other setting
-            common |= {"validation": 0.1 if setting == "validation" else 0}
+            common |= {"validation": 0.1 if setting in {"validation", *OF_VALIDATION} else 0}
         elif setting == "validation":
             common |= {"refit": False}
-        data = replace(DATA, rating=DATA.rating.round()) if setting == "ordinal" else DATA
+        data = replace(DATA, rating=DATA.rating.round()) if setting in ("ordinal", "ordinal_levels") else DATA
         base = make_model(name, **common).fit(data)
         other = make_model(name, **{**common, setting: value}).fit(data)
         assert not np.allclose(outcome(other, data), outcome(base, data), atol=1e-7), setting
@@ -273,8 +283,7 @@ def test_evaluate_knows_new_users_by_their_attributes(name: str) -> None:
 def test_explain(name: str) -> None:
     model = fitted(name)
     table = model.explain("u1", "i1")
-    attention = model.module_.attention(torch.tensor([1]), torch.tensor([1]))
-    if attention is None:
+    if not model.spec.attention:
         assert table["attention"].null_count() == table.height
     else:
         assert table["attention"].sum() == pytest.approx(1, abs=1e-5)
@@ -410,18 +419,16 @@ def test_attention_shown_is_that_of_the_slots(name: str) -> None:
     model = fitted(name)
     table = model.explain("u2", "i4")
     assert table["value"].to_list() == ["F", "chess|go|tennis", table["value"][2], "vector"]
-    lam = model.module_.attention(torch.tensor([2]), torch.tensor([4]))
-    if lam is None:
+    if not model.spec.attention:
         assert table["attention"].to_list() == [None] * 4
         return
-    own = lam[0].tolist()
+    own = model.module_.attention(torch.tensor([2]), torch.tensor([4]))[0].tolist()
     assert table["attention"].to_list() == pytest.approx([own[0], sum(own[1:4]), own[4], own[5]], abs=1e-6)
 
 
 def test_attention_map_is_the_mean_over_ratings(name: str) -> None:
     model, some = fitted(name), DATA.take(np.arange(40))
-    lam = model.module_.attention(torch.tensor([0]), torch.tensor([0]))
-    if lam is None:
+    if not model.spec.attention:
         with pytest.raises(ConfigError, match="no attention"):
             model.attention_map(some)
         return

@@ -10,6 +10,7 @@ import torch
 
 from aanmf.contract import Ratings, TrainingData
 from aanmf.data.attributes import AttributeSet
+from aanmf.errors import ConfigError
 from aanmf.models.mf import MFConfig, MFModule
 
 N_USERS, N_ITEMS, K = 7, 5, 3
@@ -74,7 +75,10 @@ def test_untrained_biases_leave_the_mean() -> None:
 
 def test_attributes_are_not_used(module: MFModule) -> None:
     sets = AttributeSet(torch.zeros(1, 2, dtype=torch.int64), torch.ones(1, 2), torch.ones(1, 2) > 0)
-    assert module.attention(torch.tensor([1]), torch.tensor([1]), sets) is None
+    with pytest.raises(ConfigError, match="MFModule has no attention"):
+        module.attention(torch.tensor([1]), torch.tensor([1]), sets)
+    with pytest.raises(ConfigError, match="MFModule has no prediction intervals"):
+        module.interval(torch.tensor([1]), torch.tensor([1]), 0.9)
     with torch.no_grad():
         assert float(module(torch.tensor([1]), torch.tensor([1]), sets)) == pytest.approx(
             naive(module, 1, 1), abs=1e-10

@@ -57,7 +57,8 @@ def test_without_refit_the_statistics_are_those_of_the_best_epoch(small: RatingD
     best = long.fitted_.training_log.best_epoch
     valid = long.fitted_.training_log.epochs[best - 1].valid_mse
     assert best < 40
-    from aanmf.training.trainer import mean_squared_error, validation_rows
+    from aanmf.contract import validation_rows
+    from aanmf.training.predict import mean_squared_error
 
     held = long.fitted_.training.train.take(torch.as_tensor(validation_rows(len(small), 0.1, 0)))
     assert mean_squared_error(long.module_, held, (1, 5)) == pytest.approx(valid, rel=1e-5)

@@ -17,24 +17,24 @@ SETTINGS = {"factors": 4, "epochs": 3, "patience": 3, "batch_size": 61, "learnin
 """61: the parts of a batch differ in size, and the last batch of an epoch is small."""
 TRAININGS: dict[str, tuple[type[Recommender], dict[str, Any], int | None]] = {
     "mf": (MF, {}, None),
-    "mf spread": (MF, {}, 1),
+    "mf sharded": (MF, {}, 1),
     "aanmf": (AANMF, {"dropout": 0}, None),
-    "aanmf spread": (AANMF, {"dropout": 0}, 30),
+    "aanmf sharded": (AANMF, {"dropout": 0}, 30),
     "aanmf dropout": (AANMF, {"refit": False}, None),
     "mf tiny batches": (MF, {"batch_size": 3, "epochs": 1, "refit": False}, 1),
 }
-"""By name: model, settings, spread_rows."""
-RESUMED = ("mf", "mf spread", "aanmf spread")
+"""By name: model, settings, shard_rows."""
+RESUMED = ("mf", "mf sharded", "aanmf sharded")
 """Those whose checkpoints are looked at."""
 
 
 def main(out: Path) -> None:
     data, found = small_dataset(), {}
     with joined() as ranks:
-        for name, (kind, settings, spread_rows) in TRAININGS.items():
+        for name, (kind, settings, shard_rows) in TRAININGS.items():
             model = kind(**{**SETTINGS, **settings})
             checkpoints = Checkpoints(out / "checkpoints" / name, "8") if name in RESUMED else None
-            model.fit(data, checkpoints=checkpoints, spread_rows=spread_rows)
+            model.fit(data, checkpoints=checkpoints, shard_rows=shard_rows)
             epochs = [(e.phase, e.epoch, e.train_mse, e.valid_mse) for e in model.fitted_.training_log.epochs]
             weights = {key: each.tolist() for key, each in model.module_.state_dict().items()}
             found[name] = {"epochs": epochs, "weights": weights}

@@ -72,11 +72,11 @@ def test_the_same_curve_and_weights_as_alone(together, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["mf", "aanmf"])
-def test_spread_tables_give_what_whole_ones_give(together, name: str) -> None:
+def test_sharded_tables_give_what_whole_ones_give(together, name: str) -> None:
     _, (report, *_) = together
     for key, each in report[name]["weights"].items():
         if key != FREE:
-            np.testing.assert_allclose(report[f"{name} spread"]["weights"][key], each, atol=1e-5)
+            np.testing.assert_allclose(report[f"{name} sharded"]["weights"][key], each, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", list(TRAININGS))

@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from aanmf import AANMF, MF
-from aanmf.contract import RatingModule, TrainingData
+from aanmf.contract import RatingModule, TrainingData, validation_rows
 from aanmf.data.attributes import AttributeSet
 from aanmf.errors import ConfigError
 from aanmf.models.mf import MFConfig, MFModule
-from aanmf.training.trainer import Epoch, fit_module, mean_squared_error, predict_pairs, validation_rows
+from aanmf.training.predict import mean_squared_error, predict_pairs
+from aanmf.training.trainer import Epoch, fit_module
 
 
 def context_of(data):

@@ -89,7 +89,7 @@ def train(
         start, interrupted = time.perf_counter(), False
         try:
             with epochs(model, shown=ranks.first) as on_epoch:
-                untrained.fit(data, on_epoch=on_epoch, checkpoints=checkpoints, spread_rows=spread_rows)
+                untrained.fit(data, on_epoch=on_epoch, checkpoints=checkpoints, shard_rows=spread_rows)
         except KeyboardInterrupt:
             interrupted = True
             if not untrained.is_fitted or not untrained.fitted_.training_log.epochs:

@@ -13,7 +13,8 @@ from aanmf.errors import ConfigError
 from aanmf.fitted import Fitted
 from aanmf.recommender import Recommender
 from aanmf.training.log import Epoch, TrainingLog
-from aanmf.training.trainer import fit_module, mean_squared_error
+from aanmf.training.predict import mean_squared_error
+from aanmf.training.trainer import fit_module
 
 
 def error_curve(

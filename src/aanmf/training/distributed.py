@@ -2,7 +2,7 @@
 
 Every rank holds the same weights and draws the same order of ratings. Of each batch it takes its own part; the
 gradients of the parts add up to that of the batch, so the weights stay those of one process alone, up to rounding.
-Tables with a row per user can be spread over the ranks: a batch then fetches the rows it needs from their owners.
+Tables with a row per user can be sharded: each rank holds a block of rows, and a batch fetches those that it needs.
 """
 
 from __future__ import annotations
@@ -124,28 +124,26 @@ def joined() -> Iterator[Ranks]:
         dist.destroy_process_group()
 
 
-class SpreadTables:
-    """The tables of a module that have a row per user, spread over the ranks: rank r holds the r-th block of rows.
+class ShardedTables:
+    """The tables of a module that have a row per user, sharded: rank r holds the r-th block of rows.
 
-    The module is asked as ever, but with tables that hold the batch's users only, and with positions in these.
+    For every batch the module is called with tables that hold the batch's users only, and with positions in these.
 
     Args:
         module: its user tables are cut to this rank's rows, in place.
         training: what it was built from.
         ranks: all of which do the same.
-        least: tables with fewer rows are left whole; None: all are.
+        shard_rows: tables with fewer rows are left whole; None: all are.
     """
 
-    def __init__(self, module: RatingModule, training: TrainingData, ranks: Ranks, least: int | None) -> None:
+    def __init__(self, module: RatingModule, training: TrainingData, ranks: Ranks, shard_rows: int | None) -> None:
         self.module, self.ranks = module, ranks
-        users = {id(each) for each in module.user_tables()}
-        n = training.n_users + 1
-        wanted = least is not None and n >= least and not ranks.alone
-        self.tables = {name: each for name, each in module.named_parameters() if wanted and id(each) in users}
-        self.n_rows = n
-        self.block = -(-n // ranks.count)
-        if self.tables:
-            self.sets = training.users.to(next(module.parameters()).device)
+        self.n_rows = training.n_users + 1
+        self.block = -(-self.n_rows // ranks.count)
+        wanted = shard_rows is not None and self.n_rows >= shard_rows and not ranks.alone
+        users = {id(table) for table in module.user_tables()} if wanted else set()
+        self.tables = {name: each for name, each in module.named_parameters() if id(each) in users}
+        self.sets = training.users.to(next(module.parameters()).device) if wanted else training.users
         for name, table in self.tables.items():
             table.data = self.own(name, table.data)
 
@@ -156,14 +154,14 @@ class SpreadTables:
         unique, place = torch.unique(users, return_inverse=True)
         route = Route.of(unique, self.block, self.ranks)
         fetched = {name: Fetch.apply(table, route) for name, table in self.tables.items()}
-        return functional_call(self.module, fetched, (place, items, self.sets.rows(users)))  # type: ignore[arg-type]
+        return functional_call(self.module, fetched, (place, items, self.sets.rows(users)))
 
     def shared(self) -> list[nn.Parameter]:
         """Parameters that all ranks hold, whose gradients are to be summed."""
         return [each for name, each in self.module.named_parameters() if name not in self.tables]
 
     def own(self, name: str, tensor: Tensor) -> Tensor:
-        """This rank's rows of a spread table (or of something of its shape); anything else as it is."""
+        """This rank's rows of a sharded table (or of something of its shape); anything else as it is."""
         if name not in self.tables or tensor.ndim == 0:
             return tensor
         return tensor[self.ranks.rank * self.block : (self.ranks.rank + 1) * self.block].clone()
@@ -207,7 +205,7 @@ class Route:
 
 
 class Fetch(torch.autograd.Function):
-    """Rows of a spread table; their gradients go back to the owners, who add them up."""
+    """Rows of a sharded table; their gradients go back to the owners, who add them up."""
 
     @staticmethod
     def forward(ctx: Any, table: Tensor, route: Route) -> Tensor:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from aanmf.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,9 @@ class Epoch:
     ratings_per_second: float
 
 
+OnEpoch = Callable[[Epoch], None]
+
+
 @dataclass
 class TrainingLog:
     """What happened in training."""
@@ -30,12 +36,24 @@ class TrainingLog:
     """The number of epochs the final weights were trained for."""
     interrupted: bool = False
     chosen: dict[str, float] = field(default_factory=dict)
-    """Settings that were chosen on held-out ratings, where the model does so."""
+    """What was chosen on held-out ratings, where the model does so: settings by name, and `trust`."""
 
     @classmethod
-    def of(cls, plain: Mapping[str, Any]) -> TrainingLog:
+    def of(cls, fields: Mapping[str, Any]) -> TrainingLog:
         """From what `dataclasses.asdict` made of one."""
-        return cls(**{**plain, "epochs": [Epoch(**each) for each in plain["epochs"]]})
+        return cls(**{**fields, "epochs": [Epoch(**epoch) for epoch in fields["epochs"]]})
 
+    def add(self, epoch: Epoch, learning_rate: float, on_epoch: OnEpoch | None) -> None:
+        """Notes an epoch and reports it.
 
-OnEpoch = Callable[[Epoch], None]
+        Raises:
+            ConfigError: training diverged.
+        """
+        if not math.isfinite(epoch.train_mse):
+            raise ConfigError(
+                f"training diverged in epoch {epoch.epoch} (error {epoch.train_mse}): "
+                f"give a learning_rate below {learning_rate:g}"
+            )
+        self.epochs.append(epoch)
+        if on_epoch:
+            on_epoch(epoch)

@@ -9,6 +9,7 @@ from aanmf.contract import Ratings
 from aanmf.models.aanmfpp.history import RatingHistory, shrinkage
 
 USERS, ITEMS = 6, 5
+DAMPING = (3.0, 2.0)
 
 
 @pytest.fixture
@@ -17,11 +18,11 @@ def history() -> RatingHistory:
     pairs = torch.randperm(USERS * ITEMS, generator=generator)[:17]
     rating = torch.randint(1, 6, (17,), generator=generator).float()
     ratings = Ratings(pairs // ITEMS, pairs % ITEMS, rating)
-    return RatingHistory(ratings, (USERS, ITEMS), damping=(3.0, 2.0), power=(0.7, 0.6))
+    return RatingHistory(ratings, (USERS, ITEMS), exponents=(0.7, 0.6))
 
 
-def naive_offsets(history: RatingHistory, weight: torch.Tensor) -> tuple[float, list[float], list[float]]:
-    rows = [e for e in range(len(history)) if weight[e] == 1]
+def naive_offsets(history: RatingHistory, held_out: list[int]) -> tuple[float, list[float], list[float]]:
+    rows = [e for e in range(len(history)) if e not in held_out]
     user, item, rating = history.user.tolist(), history.item.tolist(), history.rating.tolist()
     mu = sum(rating[e] for e in rows) / len(rows)
     b_i = []
@@ -36,60 +37,75 @@ def naive_offsets(history: RatingHistory, weight: torch.Tensor) -> tuple[float, 
 
 
 def test_offsets_and_residuals_are_those_of_a_loop(history: RatingHistory) -> None:
-    weight = torch.ones(17).index_fill_(0, torch.tensor([2, 3, 11]), 0)
-    seen = history.see(weight)
-    mu, b_u, b_i = naive_offsets(history, weight)
+    held_out = [2, 3, 11]
+    seen = history.see(torch.tensor(held_out), DAMPING)
+    mu, b_u, b_i = naive_offsets(history, held_out)
     assert float(seen.mean) == pytest.approx(mu, abs=1e-5)
-    assert seen.user_offset.tolist() == pytest.approx(b_u, abs=1e-5)
-    assert seen.item_offset.tolist() == pytest.approx(b_i, abs=1e-5)
+    assert seen.users.offset.tolist() == pytest.approx(b_u, abs=1e-5)
+    assert seen.items.offset.tolist() == pytest.approx(b_i, abs=1e-5)
+    kept = [e for e in range(17) if e not in held_out]
+    assert seen.users.count.tolist() == [sum(int(history.user[e]) == u for e in kept) for u in range(USERS)]
+    assert seen.items.count.tolist() == [sum(int(history.item[e]) == i for e in kept) for i in range(ITEMS)]
     for e in range(17):
-        left = history.rating[e] - mu - b_u[history.user[e]] - b_i[history.item[e]] if weight[e] else 0.0
-        assert float(seen.residual.by_user[e]) == pytest.approx(float(left), abs=1e-5)
+        left = history.rating[e] - mu - b_u[history.user[e]] - b_i[history.item[e]] if e not in held_out else 0.0
+        assert float(seen.users.residual[0][e]) == pytest.approx(float(left), abs=1e-5)
 
 
 def test_sums_over_histories_are_those_of_a_loop(history: RatingHistory) -> None:
-    seen = history.see(torch.ones(17).index_fill_(0, torch.tensor([0, 7]), 0))
-    items, users = torch.randn(ITEMS, 3), torch.randn(USERS, 3)
+    seen = history.see(torch.tensor([0, 7]), DAMPING)
+    rated_items, liked_items, rated_users, liked_users = (torch.randn(n, 3) for n in (ITEMS, ITEMS, USERS, USERS))
     of_users, of_items = torch.zeros(USERS, 3), torch.zeros(ITEMS, 3)
-    for e in range(17):
-        of_users[history.user[e]] += seen.residual.by_user[e] * items[history.item[e]]
-        of_items[history.item[e]] += seen.residual.by_user[e] * users[history.user[e]]
-    torch.testing.assert_close(history.of_users(items, seen.residual), of_users)
-    torch.testing.assert_close(history.of_items(users, seen.residual), of_items)
+    for e in set(range(17)) - {0, 7}:
+        u, i, residual = history.user[e], history.item[e], seen.users.residual[0][e]
+        of_users[u] += seen.users.scale[u] * (rated_items[i] + residual * liked_items[i])
+        of_items[i] += seen.items.scale[i] * (rated_users[u] + residual * liked_users[u])
+    torch.testing.assert_close(seen.users.sum(rated_items, liked_items), of_users)
+    torch.testing.assert_close(seen.items.sum(rated_users, liked_users), of_items)
 
 
 def test_gradients_reach_the_tables(history: RatingHistory) -> None:
-    seen = history.see(torch.ones(17))
+    seen = history.see_all(DAMPING)
     table = torch.randn(ITEMS, 3, requires_grad=True)
-    history.of_users(table, seen.residual)[2].sum().backward()
+    seen.users.sum(torch.zeros(ITEMS, 3), table)[2].sum().backward()
     expected = torch.zeros(ITEMS, 3)
     for e in range(17):
         if history.user[e] == 2:
-            expected[history.item[e]] += seen.residual.by_user[e]
+            expected[history.item[e]] += seen.users.scale[2] * seen.users.residual[0][e]
     assert table.grad is not None
     torch.testing.assert_close(table.grad, expected)
 
 
 def test_held_out_ratings_have_no_say(history: RatingHistory) -> None:
     held = torch.tensor([1, 8, 16])
-    weight = torch.ones(17).index_fill_(0, held, 0)
-    before = history.see(weight)
+    before = history.see(held, DAMPING)
     history.rating[held] = torch.tensor([99.0, -50.0, 7.0])  # a leak planted: whoever reads these is caught
-    after = history.see(weight)
-    for name in ("mean", "user_offset", "item_offset", "user_scale", "item_scale"):
-        assert torch.equal(getattr(before, name), getattr(after, name)), name
-    assert torch.equal(before.residual.by_user, after.residual.by_user)
-    assert torch.equal(before.residual.by_item, after.residual.by_item)
-    assert not torch.equal(before.mean, history.see(torch.ones(17)).mean)
+    after = history.see(held, DAMPING)
+    assert torch.equal(before.mean, after.mean)
+    for one, other in ((before.users, after.users), (before.items, after.items)):
+        for name in ("offset", "count", "scale"):
+            assert torch.equal(getattr(one, name), getattr(other, name)), name
+        assert all(map(torch.equal, one.residual, other.residual))
+    assert not torch.equal(before.mean, history.see_all(DAMPING).mean)
 
 
 def test_one_user_alone(history: RatingHistory) -> None:
-    seen = history.see(torch.ones(17))
+    seen = history.see_all(DAMPING)
     rows = history.rows_of(4)
     assert set(rows.tolist()) == {e for e in range(17) if history.user[e] == 4}
-    offset, residual = history.offset_of(seen, history.item[rows], history.rating[rows], history.damping)
-    torch.testing.assert_close(offset, seen.user_offset[4])
-    torch.testing.assert_close(residual, seen.residual.by_user[rows])
+    alone = history.one_user(seen, history.item[rows], history.rating[rows])
+    torch.testing.assert_close(alone.offset, seen.users.offset[4:5])
+    torch.testing.assert_close(alone.residual[0], seen.users.residual[0][rows])
+    rated, liked = torch.randn(ITEMS, 3), torch.randn(ITEMS, 3)
+    torch.testing.assert_close(alone.sum(rated, liked), seen.users.sum(rated, liked)[4:5])
+
+
+def test_a_new_rating_replaces_the_old_one(history: RatingHistory) -> None:
+    rows = history.rows_of(4)
+    old, new = int(history.item[rows[0]]), next(i for i in range(ITEMS) if i not in history.item[rows].tolist())
+    items, ratings = history.with_new(4, torch.tensor([old, new]), torch.tensor([9.0, 8.0]))
+    kept = dict(zip(history.item[rows[1:]].tolist(), history.rating[rows[1:]].tolist(), strict=True))
+    assert dict(zip(items.tolist(), ratings.tolist(), strict=True)) == {**kept, old: 9.0, new: 8.0}
+    assert len(items) == len(rows) + 1
 
 
 def test_shrinkage_is_one_over_the_root_at_fifty() -> None:

@@ -1,4 +1,4 @@
-"""Conformal intervals cover what they say, also where the spread differs."""
+"""Conformal intervals cover what they say, also where the standard deviation of errors differs."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ def draw(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, t
     n_user = torch.randint(0, 50, (n,), generator=generator).float()
     n_item = torch.randint(0, 200, (n,), generator=generator).float()
     variance = 0.5 + torch.rand(n, generator=generator)
-    spread = (0.8 * variance + 1.5 / (n_user + 1) + 0.7 / (n_item + 1) + 0.1).sqrt()
+    deviation = (0.8 * variance + 1.5 / (n_user + 1) + 0.7 / (n_item + 1) + 0.1).sqrt()
     laplace = torch.distributions.Laplace(0.0, 1.0)  # not what the quantiles start from
     torch.manual_seed(seed)
-    return laplace.sample((n,)) * spread, variance, n_user, n_item
+    return laplace.sample((n,)) * deviation, variance, n_user, n_item
 
 
 @pytest.mark.parametrize("coverage", [0.5, 0.8, 0.9, 0.95])
@@ -24,7 +24,7 @@ def test_coverage_over_all_and_where_little_is_known(coverage: float) -> None:
     interval = Interval()
     interval.fit(*draw(20_000, 0))
     error, variance, n_user, n_item = draw(20_000, 1)
-    inside = error.abs() <= interval.width(coverage) * interval.spread(variance, n_user, n_item)
+    inside = error.abs() <= interval.width(coverage) * interval.deviation(variance, n_user, n_item)
     assert float(inside.float().mean()) == pytest.approx(coverage, abs=0.01)
     assert float(inside[n_user < 3].float().mean()) == pytest.approx(coverage, abs=0.04)
 
@@ -37,4 +37,4 @@ def test_wider_where_less_is_known() -> None:
     interval = Interval()
     interval.fit(*draw(20_000, 0))
     one, many = torch.tensor([1.0]), torch.tensor([100.0])
-    assert interval.spread(one, torch.zeros(1), many) > interval.spread(one, many, many)
+    assert interval.deviation(one, torch.zeros(1), many) > interval.deviation(one, many, many)

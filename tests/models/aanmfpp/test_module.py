@@ -11,7 +11,8 @@ import torch
 from scipy.stats import norm
 
 from aanmf import AANMFpp, RatingDataset
-from aanmf.models.aanmfpp.module import AANMFppModule, Member
+from aanmf.models.aanmfpp.equations import Member
+from aanmf.models.aanmfpp.module import AANMFppModule
 from tests.conftest import small_dataset
 
 DATA = replace(small_dataset(), rating=small_dataset().rating.round())
@@ -33,40 +34,42 @@ def module_of(model: AANMFpp) -> AANMFppModule:
 
 
 def naive_score(module: AANMFppModule, member: Member, u: int, i: int) -> float:
-    """The expected rating from the equations on top of aanmfpp.py, one number at a time."""
-    h, k = module.history, module.config.factors
+    """The expected rating from the equations at the top of equations.py, one number at a time."""
+    h, vectors, biases = module.history, member.vectors, member.biases
     with torch.no_grad():
-        seen = h.see(torch.ones_like(h.rating))
-        mu, b_u, b_i = float(seen.mean), seen.user_offset.tolist(), seen.item_offset.tolist()
-        x, z = member.p[u].double().clone(), member.q[i].double().clone()
+        seen = h.see_all(module.config.damping)
+        mu, b_u, b_i = float(seen.mean), seen.users.offset.tolist(), seen.items.offset.tolist()
         n_u, n_i = int((h.user == u).sum()), int((h.item == i).sum())
         s_u, s_i = (n_u + 1) ** -0.7 * 50**0.2, (n_i + 1) ** -0.6 * 50**0.1
-        for e in range(len(h)):
-            v, j = int(h.user[e]), int(h.item[e])
-            left = float(h.rating[e]) - mu - b_u[v] - b_i[j]
-            if v == u:
-                x += s_u * (member.y[j] + left * member.c[j])
-            if j == i:
-                z += s_i * (member.w[v] + left * member.d[v])
-        items = module.item_sets
-        g = member.g(items.vectors)
-        for value, weight, there in zip(items.value[i], items.weight[i], items.mask[i], strict=True):
-            if there:
-                z += weight * g[value]
-        users = module.sets
-        a = member.a(users.vectors).double()
+        items, users = module.item_sets, module.sets
+        sides = []
+        for tables in (vectors, biases):
+            x, z, g = tables.p[u].double().clone(), tables.q[i].double().clone(), tables.g(items.vectors)
+            for e in range(len(h)):
+                v, j = int(h.user[e]), int(h.item[e])
+                left = float(h.rating[e]) - mu - b_u[v] - b_i[j]
+                if v == u:
+                    x += s_u * (tables.y[j] + left * tables.c[j])
+                if j == i:
+                    z += s_i * (tables.w[v] + left * tables.d[v])
+            for value, weight, there in zip(items.value[i], items.weight[i], items.mask[i], strict=True):
+                if there:
+                    z += weight * g[value]
+            sides.append((x, z))
+        (x, z), (x_bias, z_bias) = sides
+        a, beta = vectors.a(users.vectors).double(), biases.a(users.vectors)[:, 0].double()
         cell = member.cell
         scores, values = [], []
         for value, weight, there in zip(users.value[u], users.weight[u], users.mask[u], strict=True):
             if there:
-                joint = torch.tanh(cell.value(a[value, :k].float()) + cell.item(z[:k].float()))
+                joint = torch.tanh(cell.value(a[value].float()) + cell.item(z.float()))
                 scores.append(float(cell.out.weight[0] @ joint))
-                values.append(float(weight * (a[value, :k] @ z[:k] + a[value, k])))
+                values.append(float(weight * (a[value] @ z + beta[value])))
         total = sum(math.exp(s) for s in scores)
-        f = mu + b_u[u] + x[k] + b_i[i] + z[k] + x[:k] @ z[:k]
-        f = float(f) + sum(math.exp(s) / total * v for s, v in zip(scores, values, strict=True))
+        f = mu + b_u[u] + float(x_bias) + b_i[i] + float(z_bias) + float(x @ z)
+        f += sum(math.exp(s) / total * v for s, v in zip(scores, values, strict=True))
         if module.ridge:
-            f += float(module.ridge.features(torch.tensor([u]), torch.tensor([i]))[0] @ member.t)
+            f += float(module.ridge.features(torch.tensor([u]), torch.tensor([i]))[:, 0] @ member.t)
         levels, sigma = module.levels.tolist(), math.exp(float(member.log_sigma))
         steps = zip(levels, levels[1:], member.theta.tolist(), strict=False)
         return levels[0] + sum((b - a) * float(norm.cdf((f - theta) / sigma)) for a, b, theta in steps)
@@ -78,7 +81,7 @@ def test_predictions_are_those_of_plain_loops(model: AANMFpp) -> None:
     with torch.no_grad():
         got = module(users, items)
     for row, (u, i) in enumerate(zip(users.tolist(), items.tolist(), strict=True)):
-        *known, newcomer = module._members()
+        *known, newcomer = module.members
         rated = (module.history.user == u).any() and (module.history.item == i).any()
         each = [naive_score(module, member, u, i) for member in (known if rated else [newcomer])]
         assert float(got[row]) == pytest.approx(np.mean(each) / float(module.scale), abs=2e-4)
@@ -140,7 +143,7 @@ def test_where_ratings_are_noise_it_is_no_worse_than_damped_means() -> None:
     train, test = noise.split(test=0.3, seed=0)
     model = fit(train, validation=0.4, l2=None, epochs=8)
     module = module_of(model)
-    means = module.means(torch.as_tensor(test.user), torch.as_tensor(test.item)) / module.scale
+    means = module.damped_means(torch.as_tensor(test.user), torch.as_tensor(test.item))
     rmse_of_means = float((means - torch.as_tensor(test.rating)).square().mean().sqrt())
     assert model.evaluate(test).rmse <= rmse_of_means + 0.01
 
@@ -200,7 +203,7 @@ def test_a_table_of_attention_predicts_as_pair_by_pair(monkeypatch: pytest.Monke
     module, users, items = module_of(model), torch.arange(40), torch.arange(40) % 20
     with torch.no_grad():
         table = module(users, items), dict(module.catalogue(torch.arange(3)))
-        monkeypatch.setattr("aanmf.models.aanmfpp.module.TABLE", 0)
+        monkeypatch.setattr("aanmf.models.aanmfpp.equations.TABLE", 0)
         module.train()
         module.eval()
         pairs = module(users, items), dict(module.catalogue(torch.arange(3)))

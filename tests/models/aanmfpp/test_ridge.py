@@ -17,9 +17,9 @@ def model() -> KernelRidge:
     generator = torch.Generator().manual_seed(1)
     pairs = torch.randperm(USERS * ITEMS, generator=generator)[:40]
     rating = torch.randint(1, 6, (40,), generator=generator).float()
-    history = RatingHistory(Ratings(pairs // ITEMS, pairs % ITEMS, rating), (USERS, ITEMS), (3.0, 2.0), (0.7, 0.6))
+    history = RatingHistory(Ratings(pairs // ITEMS, pairs % ITEMS, rating), (USERS, ITEMS), (0.7, 0.6))
     attributes = torch.rand(ITEMS, 3, generator=generator)
-    return KernelRidge(history, attributes, STRENGTHS, share=SHARE)
+    return KernelRidge(history, attributes, STRENGTHS, damping=(15.0, 15.0), share=SHARE, limit=3000)
 
 
 def naive_kernel(model: KernelRidge, without: int) -> torch.Tensor:
@@ -47,7 +47,7 @@ def test_leave_one_out_values_and_predictions_are_those_of_refits(model: KernelR
     torch.randperm(USERS * ITEMS, generator=generator)
     torch.randint(1, 6, (40,), generator=generator)
     cosine = attribute_part(model, torch.rand(ITEMS, 3, generator=generator))
-    held_out = model.fit().double()
+    left_out = model.fit().double()
     h = model.history
     for u in range(USERS):
         rows = h.rows_of(u)
@@ -59,11 +59,11 @@ def test_leave_one_out_values_and_predictions_are_those_of_refits(model: KernelR
                 gram = kernel[items[rest]][:, items[rest]] + strength * torch.eye(len(rest), dtype=torch.float64)
                 alpha = torch.linalg.solve(gram, target[rest])
                 expected = kernel[items[leave], items[rest]] @ alpha
-                assert float(held_out[rows[leave], f]) == pytest.approx(float(expected), abs=1e-4)
+                assert float(left_out[f, rows[leave]]) == pytest.approx(float(expected), abs=1e-4)
             unrated = [i for i in range(ITEMS) if i not in items.tolist()]
             gram = kernel[items][:, items] + strength * torch.eye(len(rows), dtype=torch.float64)
             expected = kernel[unrated][:, items] @ torch.linalg.solve(gram, target)
-            got = model.features(torch.full((len(unrated),), u), torch.tensor(unrated))[:, f]
+            got = model.features(torch.full((len(unrated),), u), torch.tensor(unrated))[f]
             torch.testing.assert_close(got.double(), expected, atol=1e-4, rtol=1e-4)
 
 
@@ -74,7 +74,7 @@ def test_a_history_given_anew_predicts_the_same(model: KernelRidge) -> None:
     unrated = [i for i in range(ITEMS) if i not in items.tolist()]
     again = model.of_history(3, items, model.residual[rows])
     torch.testing.assert_close(
-        again[unrated], model.of_catalogue(torch.tensor([3]))[:, 0].T[unrated], atol=1e-4, rtol=1e-4
+        again[:, unrated], model.of_catalogue(torch.tensor([3]))[:, 0, unrated], atol=1e-4, rtol=1e-4
     )
 
 
@@ -89,8 +89,8 @@ def test_blocks_of_users_change_nothing(model: KernelRidge, monkeypatch: pytest.
     whole = model.features(users, items)
     monkeypatch.setattr("aanmf.models.aanmfpp.ridge.BLOCK", 20)  # two users at a time in the sum, one in the prediction
     torch.testing.assert_close(model.features(users, items), whole)
-    again = KernelRidge(model.history, torch.zeros(ITEMS, 1), STRENGTHS, share=0.0)
+    given = {"damping": (15.0, 15.0), "share": 0.0, "limit": 3000}
+    again = KernelRidge(model.history, torch.zeros(ITEMS, 1), STRENGTHS, **given)
     monkeypatch.setattr("aanmf.models.aanmfpp.ridge.BLOCK", 10**9)
-    torch.testing.assert_close(
-        again.similarity, KernelRidge(model.history, torch.zeros(ITEMS, 1), STRENGTHS, share=0.0).similarity
-    )
+    once = KernelRidge(model.history, torch.zeros(ITEMS, 1), STRENGTHS, **given)
+    torch.testing.assert_close(again.similarity, once.similarity)

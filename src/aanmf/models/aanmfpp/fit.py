@@ -3,229 +3,229 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from aanmf.contract import TrainingData
-from aanmf.errors import ConfigError
+from aanmf.contract import RatingModule, TrainingData
+from aanmf.models.aanmfpp.config import AANMFppConfig
+from aanmf.models.aanmfpp.equations import Equations, Member, damped_means
+from aanmf.models.aanmfpp.history import Seen
 from aanmf.models.aanmfpp.interval import Interval
-from aanmf.models.aanmfpp.module import AANMFppConfig, AANMFppModule, Member, member_groups
+from aanmf.models.aanmfpp.module import AANMFppModule
+from aanmf.models.aanmfpp.scores import Pairs
 from aanmf.training.checkpoint import Checkpoints
-from aanmf.training.trainer import Epoch, OnEpoch, TrainingLog, pick_device
+from aanmf.training.log import Epoch, OnEpoch, TrainingLog
+from aanmf.training.optimizer import adam, half_cosine
+from aanmf.training.predict import pick_device
 
 log = logging.getLogger(__name__)
-STRENGTHS = (30.0, 70.0, 160.0, 400.0)
-"""Values of l2 to choose from on held-out training ratings."""
-HELD_OUT = 5_000
-"""Held-out ratings that a choice should rest on: small data sets are cut several times."""
-LESS = (
-    {"user_attributes": False, "item_attributes": False},
-    {"user_attributes": False, "item_attributes": False, "history": False, "ridge": False},
-)
-"""What may do better where ratings are few: no attributes; ids alone."""
-SMALL = 50_000
-"""Up to so many ratings it is also tried whether the model does better with less."""
-
-Build = Callable[[AANMFppConfig, TrainingData], AANMFppModule]
-
-
-@dataclass(frozen=True)
-class Trial:
-    """How one setting did on held-out ratings.
-
-    Attributes:
-        config: with l2 set.
-        mse: of predictions, blended with damped means as far as `trust` says.
-        trust: weight of the model over damped means, 0 to 1.
-        errors: learned from the held-out errors.
-    """
-
-    config: AANMFppConfig
-    mse: float
-    trust: float
-    errors: Interval
+SIMPLER = (("user_attributes", "item_attributes"), ("user_attributes", "item_attributes", "history", "ridge"))
+"""Parts that a model of few ratings may do better without: attributes; everything but ids."""
 
 
 def fit_aanmfpp(
-    build: Build,
+    build: Callable[[AANMFppConfig, TrainingData], RatingModule],
     training: TrainingData,
     config: AANMFppConfig,
     on_epoch: OnEpoch | None = None,
     checkpoints: Checkpoints | None = None,
-    spread_rows: int | None = None,
+    shard_rows: int | None = None,
 ) -> tuple[AANMFppModule, TrainingLog]:
     """Chooses l2 and the trust over damped means on held-out ratings, then fits all members on all ratings.
+
+    `training_log.chosen` holds `l2`, `trust`, and as False the parts that were left out.
 
     Raises:
         ConfigError: training diverged.
     """
-    loop = Loop(build, config, pick_device(config.device), on_epoch)
-    with torch.random.fork_rng(devices=[loop.device] if loop.device.type == "cuda" else []):
-        best = None
+    trainer = Trainer(config, pick_device(config.device), on_epoch)
+    with torch.random.fork_rng(devices=[trainer.device] if trainer.device.type == "cuda" else []):
         if config.validation > 0 and len(training.train) >= 20:
-            best = choose(loop, training, config)
-        chosen = best.config if best else config
-        l2 = STRENGTHS[1] if chosen.l2 is None else chosen.l2
-        module = loop.fit("final", training, chosen, [l2] * config.members)  # and one for newcomers
-        if best:
-            module.trust.fill_(best.trust)
-            module.errors.load_state_dict(best.errors.state_dict())
-            changed = {name for less in LESS for name in less if getattr(chosen, name) != getattr(config, name)}
-            loop.training_log.chosen = {"l2": l2, **dict.fromkeys(sorted(changed), False)}
-            log.info("%r: l2 %g, trust %.2f over damped means", chosen, l2, best.trust)
-    return module.eval(), loop.training_log
+            choice = choose(trainer, training)
+        else:
+            choice = Choice(config, config.l2_tried[(len(config.l2_tried) - 1) // 2])
+        torch.manual_seed(config.seed)
+        module = build(choice.config, training)
+        assert isinstance(module, AANMFppModule)
+        module.to(trainer.device).train()
+        cold = [0.0] * config.members + [config.cold] * (config.cold > 0)
+        plans = [Plan(member, choice.l2, share) for member, share in zip(module.members, cold, strict=True)]
+        trainer.train("final", module, training, plans)
+        module.trust.fill_(choice.trust)
+        module.errors.load_state_dict(choice.errors.state_dict())
+    trainer.training_log.chosen = choice.chosen(config)
+    return module.eval(), trainer.training_log
 
 
-def choose(loop: Loop, training: TrainingData, config: AANMFppConfig) -> Trial:
-    """The best setting on held-out ratings: l2 and, where ratings are few, whether to leave a part out."""
-    cuts = validation_cuts(len(training.train), config.validation, config.seed)
-    strengths = list(STRENGTHS) if config.l2 is None else [config.l2]
-    best = min(try_out(loop, training, config, strengths, cuts), key=lambda trial: trial.mse)
-    if len(training.train) <= SMALL:
-        for less in LESS:
-            smaller = best.config.model_copy(update=less)
-            (trial,) = try_out(loop, training, smaller, [smaller.l2 or 0.0], cuts)
-            best = min(best, trial, key=lambda each: each.mse)
+@dataclass(frozen=True)
+class Choice:
+    """What held-out ratings decide.
+
+    Attributes:
+        config: the settings, perhaps without some parts.
+        l2: of the tables.
+        trust: weight of the model over damped means, 0 to 1.
+        errors: of the held-out ratings, for intervals.
+        mse: of the held-out ratings, scaled as in the model, blended as far as `trust` says.
+    """
+
+    config: AANMFppConfig
+    l2: float
+    trust: float = 1.0
+    errors: Interval = field(default_factory=Interval)
+    mse: float = 0.0
+
+    def chosen(self, asked: AANMFppConfig) -> dict[str, float]:
+        """What differs from the settings that were asked for, or was not asked for."""
+        parts = {name: value for name, value in self.config if value != getattr(asked, name)}
+        return {"l2": self.l2, "trust": self.trust, **parts}
+
+
+def choose(trainer: Trainer, training: TrainingData) -> Choice:
+    """The best choice on held-out ratings: l2 and, where ratings are few, whether to leave parts out."""
+    config = trainer.config
+    best = min(validate(trainer, training, config, config.l2_tried), key=lambda choice: choice.mse)
+    if len(training.train) <= config.simplify_up_to:
+        for parts in SIMPLER:
+            simpler = config.model_copy(update=dict.fromkeys(parts, False))
+            best = min(best, *validate(trainer, training, simpler, [best.l2]), key=lambda choice: choice.mse)
+    log.info("%r: l2 %g, trust %.2f over damped means", best.config, best.l2, best.trust)
     return best
 
 
-def validation_cuts(n: int, share: float, seed: int) -> list[np.ndarray]:
-    """Rows to hold out, one array per fit: enough of them in all to choose on."""
-    order = np.random.default_rng([seed, 1]).permutation(n)
-    size = max(1, round(n * share))
-    many = min(5, n // size, max(1, round(HELD_OUT / size)))
-    return [np.sort(order[n - (cut + 1) * size : n - cut * size]) for cut in range(many)]
-
-
-def try_out(
-    loop: Loop, training: TrainingData, config: AANMFppConfig, strengths: list[float], cuts: list[np.ndarray]
-) -> list[Trial]:
-    """One member per strength of l2, trained without the held-out ratings and scored on them."""
-    ratings, seen = training.train, []
-    for held in cuts:
-        kept = np.setdiff1d(np.arange(len(ratings)), held)
-        part = training.with_train(ratings.take(torch.as_tensor(kept)))
-        valid = ratings.take(torch.as_tensor(held)).to(loop.device)
-        module = loop.fit("search", part, config.model_copy(update={"cold": 0.0}), strengths).eval()
-        with torch.no_grad():
-            truth, means = valid.rating * module.scale, module.means(valid.user, valid.item)
-            count = torch.stack(module.counts(valid.user, valid.item))
-            each = module.each(valid.user, valid.item)
-            model = torch.stack([module.expected(member, f) for member, f in each])
-            variance = torch.stack([module.variance(member, f) for member, f in each])
-        seen.append((truth / module.scale, means / module.scale, count, model / module.scale, variance))
-    truth, means = (torch.cat([cut[side] for cut in seen]) for side in (0, 1))
-    count, model, variance = (torch.cat([cut[side] for cut in seen], dim=1) for side in (2, 3, 4))
-    scale = module.scale  # type: ignore[possibly-undefined]
-    trials = []
-    for l2, predicted, spread in zip(strengths, model, variance, strict=True):
-        x, y = predicted - means, truth - means
+def validate(
+    trainer: Trainer, training: TrainingData, config: AANMFppConfig, strengths: Sequence[float]
+) -> list[Choice]:
+    """One choice per strength of l2, from members trained without the held-out ratings."""
+    cuts = validation_cuts(len(training.train), config)
+    found = [_held_out(trainer, training, config, strengths, rows) for rows in cuts]
+    truth, means, counts, moments = (torch.cat(parts, dim=-1) for parts in zip(*found, strict=True))
+    choices = []
+    for l2, (model, variance) in zip(strengths, moments, strict=True):
+        x, y = model - means, truth - means
         trust = float((x @ y / (x @ x).clamp(min=1e-9)).clamp(0, 1))
-        error = y - trust * x
-        errors = Interval().to(loop.device)
-        errors.fit(error * scale, spread, count[0].float(), count[1].float())
-        chosen = config.model_copy(update={"l2": l2})
-        trials.append(Trial(chosen, float(error.square().mean()), trust, errors))
-    return trials
+        error, errors = y - trust * x, Interval().to(trainer.device)
+        errors.fit(error, variance, counts[0], counts[1])
+        choices.append(Choice(config, l2, trust, errors, float(error.square().mean())))
+    return choices
 
 
-class Loop:
-    """Trains modules and keeps the history of it."""
+def validation_cuts(n: int, config: AANMFppConfig) -> list[NDArray[np.int64]]:
+    """Rows to hold out, one array per cut: enough of them in all to choose on."""
+    order = np.random.default_rng([config.seed, 1]).permutation(n)
+    size = max(1, round(n * config.validation))
+    cuts = min(config.validation_cuts, n // size, max(1, round(config.validation_ratings / size)))
+    return [np.sort(order[n - (cut + 1) * size : n - cut * size]) for cut in range(cuts)]
 
-    def __init__(self, build: Build, config: AANMFppConfig, device: torch.device, on_epoch: OnEpoch | None) -> None:
-        self.build, self.seed, self.device, self.on_epoch = build, config.seed, device, on_epoch
-        self.training_log = TrainingLog()
 
-    def fit(self, phase: str, training: TrainingData, config: AANMFppConfig, strengths: list[float]) -> AANMFppModule:
-        """A module with a member per strength of l2 (and one for newcomers), each with a seed of its own."""
-        torch.manual_seed(self.seed)
-        module = self.build(config.model_copy(update={"members": len(strengths)}), training).to(self.device)
-        module.train()
+def _held_out(
+    trainer: Trainer, training: TrainingData, config: AANMFppConfig, strengths: Sequence[float], rows: NDArray[np.int64]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of held-out ratings, scaled: truth and damped means (n,), counts (2, n), moments of the members (L, 2, n)."""
+    kept = np.setdiff1d(np.arange(len(training.train)), rows)
+    part = training.with_train(training.train.take(torch.as_tensor(kept)))
+    torch.manual_seed(config.seed)
+    equations = Equations(config, part).to(trainer.device)
+    plans = [Plan(equations.new_member(part).to(trainer.device), l2) for l2 in strengths]
+    trainer.train("search", equations, part, plans)
+    with torch.no_grad():
+        valid = training.train.take(torch.as_tensor(rows)).to(trainer.device)
+        seen, means = (equations.history.see_all(each) for each in (config.damping, config.means_damping))
+        at = equations.pairs(valid.user, valid.item)
+        members = [plan.member for plan in plans]
+        latent = [equations.latent(member, equations.encode(member, seen), at) for member in members]
+        moments = [equations.moments(member, f) for member, f in zip(members, latent, strict=True)]
+        counts = torch.stack(at.both(seen.users.count, seen.items.count))
+        return valid.rating * equations.scale, damped_means(means, at), counts, torch.stack(moments)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A member to train: with which l2, and which share of users and items treated as new."""
+
+    member: Member
+    l2: float
+    cold: float = 0.0
+
+
+@dataclass(frozen=True)
+class Part:
+    """Ratings to fit, scaled, and the other ratings in view."""
+
+    at: Pairs
+    rating: Tensor
+    seen: Seen
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Trains members and logs their epochs."""
+
+    config: AANMFppConfig
+    device: torch.device
+    on_epoch: OnEpoch | None
+    training_log: TrainingLog = field(default_factory=TrainingLog)
+
+    def train(self, phase: str, equations: Equations, training: TrainingData, plans: Sequence[Plan]) -> None:
+        """Trains members one after another, each with a seed of its own."""
         n = len(training.train)
-        features = module.ridge.fit() if module.ridge else torch.zeros(n, 0, device=self.device)
-        members = [(l2, 0.0) for l2 in strengths] + [(strengths[0], config.cold)] * (config.cold > 0)
-        for index, (l2, cold) in enumerate(members):
-            self._fit_member(phase, module, config.model_copy(update={"cold": cold}), index, l2, features)
-        rated_users = torch.bincount(training.train.user, minlength=training.n_users + 1) > 0
-        rated_items = torch.bincount(training.train.item, minlength=training.n_items + 1) > 0
-        module.settle(rated_users.to(self.device), rated_items.to(self.device))
-        return module
+        features = equations.ridge.fit() if equations.ridge else torch.zeros(0, n, device=self.device)
+        rated = training.train.rated(training.n_users + 1, training.n_items + 1)
+        for index, plan in enumerate(plans):
+            for epoch, mse, seconds in self._epochs(equations, plan, features, self.config.seed + index):
+                number, of = index * self.config.epochs + epoch, len(plans) * self.config.epochs
+                record = Epoch(phase, number, of, mse, None, seconds, n / seconds)
+                self.training_log.add(record, self.config.learning_rate, self.on_epoch)
+            plan.member.settle(*(each.to(self.device) for each in rated))
+        self.training_log.best_epoch = self.config.epochs
 
-    def _fit_member(
-        self, phase: str, module: AANMFppModule, config: AANMFppConfig, index: int, l2: float, features: Tensor
-    ) -> None:
-        """Adam over parts: a fresh cut in every epoch, `steps` steps on each part with its ratings held out."""
-        member, ratings = module.members[index], module.history
-        assert isinstance(member, Member)
-        n = len(ratings)
+    def _epochs(
+        self, equations: Equations, plan: Plan, features: Tensor, seed: int
+    ) -> Iterator[tuple[int, float, float]]:
+        """Adam over parts: a fresh cut in every epoch, some steps on each part. Yields number, error and seconds."""
+        config, member, n = self.config, plan.member, len(equations.history)
         steps = config.steps or max(1, round((n / 160_000) ** (1 / 3)))
         parts = min(n, config.parts or min(max(n // 1000, 5), 20))
-        optimizer = _optimizer(member, l2, n, config.learning_rate)
-        generator = torch.Generator(self.device).manual_seed(self.seed + index)
+        optimizer = adam(member, member.l2_groups(plan.l2, config.l2_shares), n, config.learning_rate)
+        generator = torch.Generator(self.device).manual_seed(seed)
         total, done = config.epochs * parts * steps, 0
         for epoch in range(1, config.epochs + 1):
             start, error = time.perf_counter(), torch.zeros((), dtype=torch.float64, device=self.device)
-            for rows in torch.randperm(n, generator=generator, device=self.device).chunk(parts):
-                rows = rows.sort().values  # by user: what is gathered for them lies close together
-                user, item, rating = ratings.user[rows], ratings.item[rows], ratings.rating[rows]
-                sets, given = module.sets.rows(user), features[rows]
-                in_view = torch.ones_like(ratings.rating)
-                if config.cold > 0:
-                    known_user, known_item = (
-                        (torch.rand(size, generator=generator, device=self.device) >= config.cold).float()
-                        for size in module.shape
-                    )
-                    in_view = known_user.index_select(0, ratings.user) * known_item.index_select(0, ratings.item)
-                    given = given * (known_user[user] * known_item[item])[:, None]
-                seen = ratings.see(in_view.index_fill_(0, rows, 0))
-                f = rating
+            for part in _parts(equations, features, parts, plan.cold, generator):
+                f = part.rating
                 for _ in range(steps):
-                    for group in optimizer.param_groups:
-                        group["lr"] = config.learning_rate * 0.5 * (1 + math.cos(math.pi * done / total))
-                    f = module.latent(member, module.encode(member, seen), user, item, sets, given)
+                    half_cosine(optimizer, config.learning_rate, done / total)
+                    f = equations.latent(member, equations.encode(member, part.seen), part.at)
                     optimizer.zero_grad()
-                    module.loss(member, f, rating).backward()
+                    equations.loss(member, f, part.rating).backward()
                     optimizer.step()
                     done += 1
                 with torch.no_grad():
-                    error += (module.expected(member, f) - rating).double().square().sum()
-            mse = float(error) / n / float(module.scale) ** 2
-            self._record(phase, module, config, index, epoch, mse, time.perf_counter() - start)
+                    error += (equations.expected(member, f) - part.rating).double().square().sum()
+            yield epoch, float(error / n / equations.scale**2), time.perf_counter() - start
 
-    def _record(
-        self,
-        phase: str,
-        module: AANMFppModule,
-        config: AANMFppConfig,
-        index: int,
-        epoch: int,
-        mse: float,
-        seconds: float,
-    ) -> None:
-        if not math.isfinite(mse):
-            raise ConfigError(
-                f"training diverged in epoch {epoch} (error {mse}): give a learning_rate below {config.learning_rate:g}"
+
+def _parts(
+    equations: Equations, features: Tensor, parts: int, cold: float, generator: torch.Generator
+) -> Iterator[Part]:
+    """All ratings in parts, each with the others in view, and with a share `cold` of users and items treated as new."""
+    history = equations.history
+    for rows in torch.randperm(len(history), generator=generator, device=generator.device).chunk(parts):
+        rows = rows.sort().values  # by user: what is gathered for them lies close together
+        user, item, given = history.user[rows], history.item[rows], features[:, rows]
+        held_out = rows
+        if cold > 0:
+            known_user, known_item = (
+                torch.rand(size, generator=generator, device=generator.device) >= cold for size in equations.shape
             )
-        of = config.epochs * len(module.members)
-        record = Epoch(phase, index * config.epochs + epoch, of, mse, None, seconds, len(module.history) / seconds)
-        self.training_log.epochs.append(record)
-        self.training_log.best_epoch = epoch
-        if self.on_epoch:
-            self.on_epoch(record)
-
-
-def _optimizer(member: Member, l2: float, n: int, learning_rate: float) -> torch.optim.Optimizer:
-    groups = list(member_groups(member, l2))
-    named = {id(each) for _, params in groups for each in params}
-    groups.append((0.0, [each for each in member.parameters() if id(each) not in named]))
-    return torch.optim.Adam(
-        [{"params": params, "weight_decay": 2 * strength / n} for strength, params in groups],
-        lr=learning_rate,
-        fused=True,
-    )
+            known = known_user[history.user] & known_item[history.item]
+            given = given * known[rows]
+            held_out = (~known.index_fill_(0, rows, False)).nonzero()[:, 0]
+        seen = history.see(held_out, equations.config.damping)
+        yield Part(Pairs(user, item, equations.sets.rows(user), given), history.rating[rows], seen)

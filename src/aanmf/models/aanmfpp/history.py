@@ -6,8 +6,8 @@ gets weight 0 in all sums, and the model is fitted to that part (see `models/aan
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,35 +15,49 @@ from torch import Tensor, nn
 from aanmf.contract import Ratings
 from aanmf.models.sparse import SparseMatrix
 
+Damping = tuple[float, float]
+"""Pseudo-counts of users and of items."""
 
-class BothWays(NamedTuple):
-    """A number per rating (N,), in the order of `RatingHistory` (by user) and once more by item."""
 
-    by_user: Tensor
-    by_item: Tensor
+@dataclass(frozen=True)
+class Side:
+    """The histories of n users, or the audiences of n items, as far as their ratings are in view.
+
+    Attributes:
+        offset: (n,) b_u (b_i), the damped mean of what mu and b_i (mu) leave over.
+        count: (n,) ratings in view.
+        scale: (n, 1) s_u (s_i), by which sums are multiplied: about 1 / sqrt(count).
+        weight: per rating, 1 if it is in view, else 0; in the orders that `product` takes.
+        residual: per rating, e = r - mu - b_u - b_i if it is in view, else 0; in the same orders.
+        product: multiplies a table (m, K) of the other side by such numbers: (n, K) sums over histories.
+    """
+
+    offset: Tensor
+    count: Tensor
+    scale: Tensor
+    weight: tuple[Tensor, ...]
+    residual: tuple[Tensor, ...]
+    product: Callable[..., Tensor]
+
+    def sum(self, rated: Tensor, liked: Tensor) -> Tensor:
+        """s sum_k (rated_k + e_k liked_k) (n, K), from two tables (m, K) of the other side."""
+        return self.scale * (self.product(rated, *self.weight) + self.product(liked, *self.residual))
 
 
 @dataclass(frozen=True)
 class Seen:
-    """The ratings that are in view, summed up: everything that depends on the history and not on parameters.
+    """The ratings in view, summed up: everything that depends on the history and not on parameters.
 
     Attributes:
         mean: mu.
-        user_offset, item_offset: b_u (U,) and b_i (I,), damped means of what mu (and b_i) leave over.
-        weight, residual: 1 or 0, and r - mu - b_u - b_i or 0, of every rating.
-        n_user, n_item: (U,), (I,) how many ratings are in view.
-        user_scale, item_scale: (U, 1), (I, 1) what sums over a history are multiplied with: about 1 / sqrt(n).
+        users, items: their histories and audiences.
+        damping: of the offsets.
     """
 
     mean: Tensor
-    user_offset: Tensor
-    item_offset: Tensor
-    weight: BothWays
-    residual: BothWays
-    n_user: Tensor
-    n_item: Tensor
-    user_scale: Tensor
-    item_scale: Tensor
+    users: Side
+    items: Side
+    damping: Damping
 
 
 class RatingHistory(nn.Module):
@@ -52,49 +66,67 @@ class RatingHistory(nn.Module):
     Args:
         ratings: the training ratings.
         shape: users and items, the unknown ones included.
-        damping: pseudo-counts of the user and the item offsets.
-        power: exponents of the number of ratings by which sums over a user's history and an item's audience shrink.
+        exponents: by which sums over a user's history and an item's audience shrink with the number of ratings.
     """
 
     user: Tensor
     item: Tensor
     rating: Tensor
-    order: Tensor
+    item_count: Tensor
 
-    def __init__(
-        self, ratings: Ratings, shape: tuple[int, int], damping: tuple[float, float], power: tuple[float, float]
-    ) -> None:
+    def __init__(self, ratings: Ratings, shape: tuple[int, int], exponents: tuple[float, float]) -> None:
         super().__init__()
         order = torch.argsort(ratings.user, stable=True)
         for name, part in (("user", ratings.user), ("item", ratings.item), ("rating", ratings.rating)):
             self.register_buffer(name, part[order], persistent=False)
-        self.register_buffer("order", order, persistent=False)
+        self.register_buffer("item_count", torch.bincount(self.item, minlength=shape[1]), persistent=False)
         self.matrix = SparseMatrix(self.user, self.item, torch.ones(len(order)), shape)
-        self.shape, self.damping, self.power = shape, damping, power
+        self.shape, self.exponents = shape, exponents
 
     def __len__(self) -> int:
         return len(self.rating)
 
-    def see(self, weight: Tensor, damping: tuple[float, float] | None = None) -> Seen:
-        """Sums up the ratings of weight 1; those of weight 0 are held out. `weight` (N,) is in sorted order."""
-        damp_user, damp_item = damping or self.damping
-        n_user, n_item = self._sum_by_user(weight), self._sum_by_item(weight)
+    def see(self, held_out: Tensor, damping: Damping) -> Seen:
+        """Sums up all ratings but those in the rows `held_out`."""
+        weight = torch.ones_like(self.rating).index_fill_(0, held_out, 0)
+        n_user, n_item = (
+            count - torch.bincount(ids[held_out], minlength=len(count))
+            for ids, count in ((self.user, self.matrix.count), (self.item, self.item_count))
+        )
         mean = (weight * self.rating).sum() / weight.sum().clamp(min=1)
         residual = (self.rating - mean) * weight
-        item_offset = self._sum_by_item(residual) / (n_item + damp_item)
-        residual = residual - weight * item_offset.index_select(0, self.item)
-        user_offset = self._sum_by_user(residual) / (n_user + damp_user)
-        return Seen(
-            mean,
-            user_offset,
-            item_offset,
-            self._both(weight),
-            self._both(residual - weight * user_offset.index_select(0, self.user)),
-            n_user,
-            n_item,
-            shrinkage(n_user, self.power[0]),
-            shrinkage(n_item, self.power[1]),
-        )
+        b_i = self._sum_by_item(residual) / (n_item + damping[1])
+        residual = residual - weight * b_i.index_select(0, self.item)
+        b_u = self._sum_by_user(residual) / (n_user + damping[0])
+        residual = residual - weight * b_u.index_select(0, self.user)
+        weights, residuals = ((each, self.matrix.turned(each)) for each in (weight, residual))
+        users = Side(b_u, n_user, shrinkage(n_user, self.exponents[0]), weights, residuals, self.matrix.product)
+        items = Side(b_i, n_item, shrinkage(n_item, self.exponents[1]), weights, residuals, self.matrix.product_t)
+        return Seen(mean, users, items, damping)
+
+    def see_all(self, damping: Damping) -> Seen:
+        """Sums up all ratings."""
+        return self.see(self.user[:0], damping)
+
+    def one_user(self, seen: Seen, items: Tensor, ratings: Tensor) -> Side:
+        """The history of one user who rated these items, as `see` would give it without a change of mu and b_i."""
+        left = ratings - seen.mean - seen.items.offset[items]
+        offset = left.sum() / (len(items) + seen.damping[0])
+        count = torch.tensor([len(items)], device=items.device)
+        scale = shrinkage(count, self.exponents[0])
+        weight, residual = (torch.ones_like(left),), (left - offset,)
+        return Side(offset[None], count, scale, weight, residual, lambda table, e: e[None] @ table[items])
+
+    def rows_of(self, user: int) -> Tensor:
+        """Where the ratings of one user lie."""
+        start = int(self.matrix.start[user])
+        return torch.arange(start, start + int(self.matrix.count[user]), device=self.rating.device)
+
+    def with_new(self, user: int, items: Tensor, ratings: Tensor) -> tuple[Tensor, Tensor]:
+        """Items and ratings (n,) of a user who gave new ratings; a new one replaces the old one of the same item."""
+        rows = self.rows_of(user)
+        rows = rows[~torch.isin(self.item[rows], items)]
+        return torch.cat([self.item[rows], items]), torch.cat([self.rating[rows], ratings])
 
     def _sum_by_user(self, values: Tensor) -> Tensor:
         """(U,) from (N,), which lie user by user."""
@@ -104,31 +136,7 @@ class RatingHistory(nn.Module):
         """(I,) from (N,)."""
         return values.new_zeros(self.shape[1]).scatter_add_(0, self.item, values)
 
-    def rows_of(self, user: int) -> Tensor:
-        """Where the ratings of one user lie."""
-        start = int(self.matrix.start[user])
-        return torch.arange(start, start + int(self.matrix.count[user]), device=self.rating.device)
 
-    def offset_of(
-        self, seen: Seen, items: Tensor, ratings: Tensor, damping: tuple[float, float]
-    ) -> tuple[Tensor, Tensor]:
-        """b_u (scalar) and residuals (n,) of a user with this history, as `see` would give them."""
-        left = ratings - seen.mean - seen.item_offset[items]
-        offset = left.sum() / (len(items) + damping[0])
-        return offset, left - offset
-
-    def _both(self, values: Tensor) -> BothWays:
-        return BothWays(values, self.matrix.turned(values))
-
-    def of_users(self, table: Tensor, values: BothWays) -> Tensor:
-        """sum over the history of each user of value * table[item] (U, K)."""
-        return self.matrix.product(table, *values)
-
-    def of_items(self, table: Tensor, values: BothWays) -> Tensor:
-        """sum over the audience of each item of value * table[user] (I, K)."""
-        return self.matrix.product_t(table, *values)
-
-
-def shrinkage(count: Tensor, power: float) -> Tensor:
-    """(n, 1): (n + 1)^-power, scaled to equal n^-1/2 where n is about 50."""
-    return ((count + 1) ** -power * 50 ** (power - 0.5))[:, None]
+def shrinkage(count: Tensor, exponent: float) -> Tensor:
+    """(n, 1): (n + 1)^-exponent, scaled to equal n^-1/2 where n is about 50."""
+    return ((count + 1) ** -exponent * 50 ** (exponent - 0.5))[:, None]

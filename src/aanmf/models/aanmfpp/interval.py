@@ -1,10 +1,10 @@
-"""Intervals around predictions that hold what they promise: conformal prediction with a modelled spread.
+"""Prediction intervals by conformal prediction: their width follows a modelled standard deviation of the error.
 
-    spread(u, i)^2 = w_0 variance of the head + w_1 / (n_u + 1) + w_2 / (n_i + 1) + w_3,  w >= 0
-    P(|r - prediction| <= quantile_c * spread) = c, the quantile taken over held-out ratings
+    deviation(u, i)^2 = w_0 variance of the head + w_1 / (n_u + 1) + w_2 / (n_i + 1) + w_3,  w >= 0
+    P(|r - prediction| <= quantile_c * deviation) = c, the quantile taken over held-out ratings
 
-The spread widens where little is known of the user or the item; the quantile makes the coverage right whatever the
-errors' distribution (Lei et al. 2018, "Distribution-free predictive inference for regression", section 5.2).
+The deviation grows where the user or the item has few ratings; the quantile makes the coverage right whatever the
+distribution of errors (Lei et al. 2018, "Distribution-free predictive inference for regression", section 5.2).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LEVELS = np.linspace(0.01, 0.99, 99)
 
 
 class Interval(nn.Module):
-    """The spread of predictions, learned from held-out ratings; before that, a normal distribution's."""
+    """The standard deviation of errors, learned from held-out ratings; before that, a normal distribution's."""
 
     weight: Tensor
     quantile: Tensor
@@ -29,7 +29,7 @@ class Interval(nn.Module):
         self.register_buffer("weight", torch.tensor([1.0, 0.0, 0.0, 0.1]))
         self.register_buffer("quantile", torch.as_tensor(norm.ppf((1 + LEVELS) / 2), dtype=torch.float32))
 
-    def spread(self, variance: Tensor, n_user: Tensor, n_item: Tensor) -> Tensor:
+    def deviation(self, variance: Tensor, n_user: Tensor, n_item: Tensor) -> Tensor:
         """(B,) from the head's variance and the numbers of training ratings, (B,) each."""
         return (_features(variance, n_user, n_item) @ self.weight).clamp(min=1e-6).sqrt()
 
@@ -39,12 +39,12 @@ class Interval(nn.Module):
         weight, _ = nnls(features.double().cpu().numpy(), error.double().square().cpu().numpy())
         if weight.sum() > 0:
             self.weight.copy_(torch.as_tensor(weight))
-        score = (error.abs() / self.spread(variance, n_user, n_item)).double().cpu().numpy()
+        score = (error.abs() / self.deviation(variance, n_user, n_item)).double().cpu().numpy()
         level = np.minimum(LEVELS * (1 + 1 / len(score)), 1)  # the finite-sample correction of conformal prediction
         self.quantile.copy_(torch.as_tensor(np.quantile(score, level)))
 
     def width(self, coverage: float) -> float:
-        """How many spreads the interval extends to either side."""
+        """How many standard deviations the interval extends to either side."""
         return float(np.interp(coverage, LEVELS, self.quantile.cpu().numpy()))
 
 

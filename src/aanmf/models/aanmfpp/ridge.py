@@ -29,53 +29,57 @@ class KernelRidge(nn.Module):
         history: the training ratings.
         attributes: (I, G) weights of the items' attribute values.
         strengths: the lambdas; each gives one feature.
+        damping: of the damped means that leave the residuals.
         share: w, weight of the attribute similarity and of the constant.
         limit: users with more ratings than this are left to the other parts of the model.
     """
 
     alpha: Tensor
     similarity: Tensor
+    residual: Tensor
+    rated: Tensor
+    liked: Tensor
 
     def __init__(
         self,
         history: RatingHistory,
         attributes: Tensor,
         strengths: tuple[float, ...],
-        share: float = 0.3,
-        limit: int = 3000,
+        *,
+        damping: tuple[float, float],
+        share: float,
+        limit: int,
     ) -> None:
         super().__init__()
         self.strengths, self.limit = strengths, limit
         self.history = history
         n_items = history.shape[1]
-        self.damping = (15.0, 15.0)
-        self.seen = history.see(torch.ones(len(history)), self.damping)
-        scale = (torch.bincount(history.item, minlength=n_items) + 1.0).rsqrt()
-        self.rated = scale[history.item]  # (N,) a rating's entry in the normalised who-rated-what matrix
-        self.residual = self.seen.residual.by_user
-        self.liked = self.residual * self.rated
+        residual = history.see_all(damping).users.residual[0]
+        rated = (history.item_count + 1.0).rsqrt()[history.item]
+        liked = residual * rated  # (N,) with `rated`, entries of the normalised matrices of who rated, and liked, what
         unit = F.normalize(attributes, dim=1)
         similarity = share * (unit @ unit.T + 1)
         for users in torch.arange(history.shape[0]).split(max(1, BLOCK // n_items)):
             first = int(history.matrix.start[users[0]])
             rows = slice(first, first + int(history.matrix.count[users].sum()))
             cells = history.user[rows] - users[0], history.item[rows]
-            for values in (self.liked, self.rated):
+            for values in (liked, rated):
                 dense = torch.zeros(len(users), n_items).index_put_(cells, values[rows])
                 similarity.addmm_(dense.T, dense)
-        self.register_buffer("similarity", similarity, persistent=False)
+        for name, part in (("residual", residual), ("rated", rated), ("liked", liked), ("similarity", similarity)):
+            self.register_buffer(name, part, persistent=False)
         self.register_buffer("alpha", torch.zeros(len(strengths), len(history)))
 
     @torch.no_grad()
     def fit(self) -> Tensor:
-        """Solves all regressions; returns their leave-one-out values (N, F) in the order of the history."""
-        held_out = torch.zeros(len(self.strengths), len(self.history))
+        """Solves all regressions; returns their leave-one-out values (F, N) in the order of the history."""
+        left_out = torch.zeros_like(self.alpha)
         start = self.history.matrix.start.tolist()
         for first, count in zip(start, self.history.matrix.count.tolist(), strict=True):
             if 0 < count <= self.limit:
                 rows = slice(first, first + count)
-                self.alpha[:, rows], held_out[:, rows] = self._solve(rows)
-        return held_out.T.contiguous()
+                self.alpha[:, rows], left_out[:, rows] = self._solve(rows)
+        return left_out
 
     def _solve(self, rows: slice) -> tuple[Tensor, Tensor]:
         """alpha and leave-one-out values (F, n) of the user whose ratings are `rows`."""
@@ -87,13 +91,13 @@ class KernelRidge(nn.Module):
         return ridge(kernel, target, self.strengths)
 
     def features(self, users: Tensor, items: Tensor) -> Tensor:
-        """Predicted residuals (B, F); for pairs that are not in the history."""
+        """Predicted residuals (F, B); for pairs that are not in the history."""
         some, row = torch.unique(users, return_inverse=True)
-        result = torch.empty(len(users), len(self.strengths), device=users.device)
+        result = torch.empty(len(self.strengths), len(users), device=users.device)
         step = max(1, BLOCK // (len(self.similarity) * len(self.strengths)))
         for start in range(0, len(some), step):
             mine = torch.nonzero((row >= start) & (row < start + step))[:, 0]
-            result[mine] = self.of_catalogue(some[start : start + step])[:, row[mine] - start, items[mine]].T
+            result[:, mine] = self.of_catalogue(some[start : start + step])[:, row[mine] - start, items[mine]]
         return result
 
     def of_catalogue(self, users: Tensor) -> Tensor:
@@ -114,13 +118,13 @@ class KernelRidge(nn.Module):
         return result
 
     def of_history(self, user: int, items: Tensor, residual: Tensor) -> Tensor:
-        """Predicted residuals (I, F) of one user with this history, in place of that in the training ratings."""
+        """Predicted residuals (F, I) of one user with this history, in place of that in the training ratings."""
         own = torch.zeros(2, len(self.similarity), device=items.device)
         rows = self.history.rows_of(user)
         own[:, self.history.item[rows]] = torch.stack([self.liked[rows], self.rated[rows]])
         columns = self.similarity[:, items] - own.T @ own[:, items]
         alpha, _ = ridge(columns[items], residual, self.strengths)
-        return columns @ alpha.T
+        return alpha @ columns.T
 
 
 def ridge(kernel: Tensor, target: Tensor, strengths: tuple[float, ...]) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,147 @@
+"""The two ways to evaluate the equations of AANMF++: for pairs, or for all pairs of some users and some items.
+
+Both give the same numbers. Pairs are what training and single predictions need; over a grid, inner products and
+attention become matrix products.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from aanmf.data.attributes import AttributeSet
+from aanmf.models.kernels import cells
+from aanmf.models.layers import AttentionCell, masked_softmax
+
+
+@dataclass(frozen=True)
+class AttributeTable:
+    """Of items and attribute values, (I, V) each: attention scores before the softmax, and a_v . z_i + beta_v."""
+
+    score: Tensor
+    value: Tensor
+
+    @cached_property
+    def power(self) -> Tensor:
+        """(I, V) e^score, up to a factor per item: the softmax without its denominator."""
+        return (self.score - self.score.amax(dim=1, keepdim=True)).exp()
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """All that sum_j lambda_j(i) weight_j (a_j . z_i + beta_j) is made of.
+
+    Attributes:
+        cell: gives lambda; None: lambda is 1.
+        z: (I, K) vectors of items.
+        a, beta: (V, K), (V,) vectors and biases of attribute values.
+        ready: the table of all items and values, where it was computed ahead.
+    """
+
+    cell: AttentionCell | None
+    z: Tensor
+    a: Tensor
+    beta: Tensor
+    ready: AttributeTable | None = None
+
+    def table(self) -> AttributeTable:
+        """Of all items and values."""
+        score = self.z.new_zeros(len(self.z), len(self.a)) if self.cell is None else self.cell.table(self.a, self.z)
+        return AttributeTable(score, self._products())
+
+    def products(self, items: Tensor, values: Tensor) -> Tensor:
+        """a_v . z_i + beta_v (B, J) of items (B,) and values (B, J)."""
+        if self.ready is not None:
+            return cells(self.ready.value, items, values)
+        if values.numel() * self.a.shape[1] > len(self.a) * len(self.z):  # fewer items times values than pairs
+            return cells(self._products(), items, values)
+        own = self.a.index_select(0, values.reshape(-1)).view(*values.shape, self.a.shape[1])  # (B, J, K)
+        return (own @ self.z.index_select(0, items)[:, :, None])[..., 0] + self.beta[values]
+
+    def _products(self) -> Tensor:
+        return torch.addmm(self.beta, self.z, self.a.T)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of users (B,) and items (B,).
+
+    Attributes:
+        sets: (B, J) attributes of the users.
+        features: (F, B) of the kernel ridge.
+    """
+
+    users: Tensor
+    items: Tensor
+    sets: AttributeSet
+    features: Tensor
+
+    def both(self, of_user: Tensor, of_item: Tensor) -> tuple[Tensor, Tensor]:
+        """A number of each user (U,) and one of each item (I,), pair by pair: (B,), (B,)."""
+        return of_user.index_select(0, self.users), of_item.index_select(0, self.items)
+
+    def inner(self, x: Tensor, z: Tensor) -> Tensor:
+        """x_u . z_i (B,)."""
+        return (x.index_select(0, self.users) * z.index_select(0, self.items)).sum(-1)
+
+    def attention(self, of: Attributes) -> Tensor:
+        """lambda (B, J), 0 where there is no attribute."""
+        if of.cell is None:
+            return self.sets.mask.to(of.z.dtype)
+        if of.ready is None:
+            return of.cell(of.a, of.z, self.items, self.sets)
+        return masked_softmax(cells(of.ready.score, self.items, self.sets.value), self.sets.mask)
+
+    def attributes(self, of: Attributes) -> Tensor:
+        """sum_j lambda_j(i) weight_j (a_j . z_i + beta_j) (B,)."""
+        return (self.attention(of) * self.sets.weight * of.products(self.items, self.sets.value)).sum(1)
+
+    def take(self, rows: Tensor) -> Pairs:
+        """Some of the pairs."""
+        return Pairs(self.users[rows], self.items[rows], self.sets.rows(rows), self.features[:, rows])
+
+
+@dataclass(frozen=True)
+class Grid:
+    """All pairs of users (b,) and items (m,).
+
+    Attributes:
+        sets: (b, J) attributes of the users.
+        features: (F, b, m) of the kernel ridge.
+    """
+
+    users: Tensor
+    items: Tensor
+    sets: AttributeSet
+    features: Tensor
+
+    def both(self, of_user: Tensor, of_item: Tensor) -> tuple[Tensor, Tensor]:
+        """A number of each user (U,) and one of each item (I,), to broadcast: (b, 1), (m,)."""
+        return of_user[self.users][:, None], of_item[self.items]
+
+    def inner(self, x: Tensor, z: Tensor) -> Tensor:
+        """x_u . z_i (b, m)."""
+        return x[self.users] @ z[self.items].T
+
+    def attributes(self, of: Attributes) -> Tensor:
+        """sum_j lambda_j(i) weight_j (a_j . z_i + beta_j) (b, m): numerator and denominator of the softmax apart."""
+        sets, place = self.sets, self.sets.value
+        if of.ready is not None:
+            value, power = of.ready.value[self.items], of.ready.power[self.items]
+        else:  # of the values that these users have
+            some, place = torch.unique(sets.value, return_inverse=True)
+            table = Attributes(of.cell, of.z[self.items], of.a[some], of.beta[some]).table()
+            value, power = table.value, table.power
+        empty = torch.zeros(len(sets), value.shape[1], device=value.device)
+        weight = empty.scatter_add(1, place, sets.weight * sets.mask)
+        if of.cell is None:
+            return weight @ value.T
+        present = empty.scatter_add(1, place, sets.mask.float())
+        return (weight @ (power * value).T) / (present @ power.T).clamp(min=1e-30)
+
+    def take(self, columns: Tensor) -> Grid:
+        """All users and some of the items."""
+        return Grid(self.users, self.items[columns], self.sets, self.features[..., columns])

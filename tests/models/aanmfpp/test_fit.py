@@ -1,0 +1,112 @@
+"""What fitting AANMF++ chooses on held-out ratings, how it cuts them, and that no step reads what it is fitted to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from aanmf import AANMFpp, load_model
+from aanmf.data.dataset import RatingDataset
+from aanmf.errors import ConfigError
+from aanmf.models.aanmfpp.config import AANMFppConfig
+from aanmf.models.aanmfpp.equations import Equations
+from aanmf.models.aanmfpp.fit import _parts, validation_cuts
+from tests.conftest import small_dataset
+
+DATA = replace(small_dataset(), rating=small_dataset().rating.round())
+QUICK = {"factors": 2, "epochs": 2, "members": 1, "parts": 2}
+
+
+def of_ids_alone() -> RatingDataset:
+    """Ratings that depend on latent factors of user and item alone, and not on attributes."""
+    rng = np.random.default_rng(1)
+    taste = rng.normal(size=(len(DATA.users), 2)) @ rng.normal(size=(2, len(DATA.items)))
+    return replace(DATA, rating=np.clip(np.round(3 + 1.2 * taste[DATA.user, DATA.item]), 1, 5).astype(np.float32))
+
+
+OVERFIT = {**QUICK, "epochs": 8, "learning_rate": 0.1}
+"""Whatever there is to learn from is learned by heart."""
+
+
+def test_what_was_chosen_is_logged_and_the_settings_stay(tmp_path) -> None:
+    model = AANMFpp(**OVERFIT, l2_candidates=(1.0, 2.0)).fit(of_ids_alone())
+    chosen = model.fitted_.training_log.chosen
+    assert chosen["l2"] in (1.0, 2.0)
+    assert 0 < chosen["trust"] <= 1
+    assert float(model.module_.state_dict()["trust"]) == pytest.approx(chosen["trust"])
+    assert model.get_params()["l2"] is None
+    assert chosen["user_attributes"] is chosen["item_attributes"] is False
+    assert model.get_params()["user_attributes"] is True
+    model.save(tmp_path / "m")
+    assert load_model(tmp_path / "m").fitted_.training_log.chosen == chosen
+
+
+def test_parts_are_left_out_of_small_data_only() -> None:
+    data = of_ids_alone()
+    kept = AANMFpp(**OVERFIT, l2=1.0, simplify_up_to=len(data) - 1).fit(data)
+    left_out = AANMFpp(**OVERFIT, l2=1.0, simplify_up_to=len(data)).fit(data)
+    assert set(kept.fitted_.training_log.chosen) == {"l2", "trust"}
+    assert set(left_out.fitted_.training_log.chosen) > {"l2", "trust"}
+    assert not np.allclose(kept.predict_data(data), left_out.predict_data(data), atol=1e-3)
+
+
+def test_without_validation_nothing_is_compared() -> None:
+    log = AANMFpp(**QUICK, validation=0, l2_candidates=(1.0, 2.0, 3.0, 4.0)).fit(DATA).fitted_.training_log
+    assert log.chosen == {"l2": 2.0, "trust": 1.0}
+    assert {epoch.phase for epoch in log.epochs} == {"final"}
+
+
+def test_epochs_are_counted_over_members() -> None:
+    seen = []
+    model = AANMFpp(**{**QUICK, "members": 2}, l2=5.0, validation_cuts=1, simplify_up_to=0)
+    log = model.fit(DATA, on_epoch=seen.append).fitted_.training_log
+    assert log.epochs == seen
+    assert [(e.phase, e.epoch, e.of) for e in seen] == [
+        *(("search", n, 2) for n in (1, 2)),
+        *(("final", n, 6) for n in range(1, 7)),  # two members and one for newcomers
+    ]
+    assert log.best_epoch == 2
+
+
+def test_divergence_is_an_error() -> None:
+    with pytest.raises(ConfigError, match=r"diverged in epoch \d.*learning_rate below 1e\+30"):
+        AANMFpp(**QUICK, learning_rate=1e30, ordinal=False).fit(DATA)
+
+
+@pytest.mark.parametrize(("n", "cuts", "size"), [(600, 5, 60), (20_000, 2, 2000), (80_000, 1, 8000), (3, 3, 1)])
+def test_small_data_is_cut_several_times(n: int, cuts: int, size: int) -> None:
+    found = validation_cuts(n, AANMFppConfig(validation=0.1))
+    assert [len(rows) for rows in found] == [size] * cuts
+    assert len(np.unique(np.concatenate(found))) == cuts * size
+    assert len(validation_cuts(n, AANMFppConfig(validation=0.1, validation_cuts=1))) == 1
+
+
+def equations() -> Equations:
+    return Equations(AANMFppConfig(**QUICK), AANMFpp(**QUICK, validation=0).fit(DATA).fitted_.training)
+
+
+def test_every_rating_is_fitted_once_an_epoch_with_the_others_in_view() -> None:
+    model = equations()
+    features = torch.arange(float(len(DATA)))[None]  # say which rating it is
+    parts = list(_parts(model, features, 4, 0.0, torch.Generator().manual_seed(0)))
+    rows = [part.at.features[0].long() for part in parts]
+    assert sorted(torch.cat(rows).tolist()) == list(range(len(DATA)))
+    for part, own in zip(parts, rows, strict=True):
+        in_view = torch.ones(len(DATA)).index_fill_(0, own, 0)
+        assert torch.equal(part.seen.users.weight[0], in_view)
+        assert torch.equal(part.rating, model.history.rating[own])
+
+
+def test_users_and_items_treated_as_new_are_out_of_view() -> None:
+    model = equations()
+    features = torch.ones(1, len(DATA))
+    for part in _parts(model, features, 2, 0.5, torch.Generator().manual_seed(0)):
+        counts = part.seen.users.count[:40]
+        assert 5 < int((counts == 0).sum()) < 35  # of 40 users with ratings, half
+        hidden = (part.seen.users.count == 0)[part.at.users]
+        assert hidden.any()
+        assert (part.at.features[0, hidden] == 0).all()
+        assert (part.at.features != 0).any()
