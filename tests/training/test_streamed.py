@@ -107,7 +107,8 @@ def test_with_one_batch_the_model_is_that_of_memory(small, disk, model) -> None:
         settings["dropout"] = 0
     memory, streamed_ = model(**settings).fit(small), model(**settings).fit(disk)
     for name, each in memory.module_.state_dict().items():
-        torch.testing.assert_close(streamed_.module_.state_dict()[name], each, atol=2e-5, rtol=1e-4)
+        if name != "cell.out.bias":  # softmax ignores it: its gradient is rounding, which Adam blows up
+            torch.testing.assert_close(streamed_.module_.state_dict()[name], each, atol=2e-5, rtol=1e-4)
     assert streamed_.fitted_.training.scale == memory.fitted_.training.scale
 
 
@@ -149,7 +150,7 @@ def test_killed_it_goes_on_with_the_same_bits(disk, tmp_path) -> None:
 
 
 def test_a_model_that_needs_all_ratings_says_so(disk) -> None:
-    with pytest.raises(ConfigError, match=r"svd\+\+ cannot learn from streamed ratings; aanmf, aanmf\+p, mf, fm can"):
+    with pytest.raises(ConfigError, match=r"svd\+\+ cannot learn from streamed ratings; aanmf, aanmf\+p, mf, fm, nfm can"):
         SVDpp().fit(disk)
 
 
