@@ -467,9 +467,9 @@ def interrupt_training(tmp_path: Path, *args: str) -> subprocess.CompletedProces
     program = (
         "import sys, pathlib, aanmf.training.trainer as t\n"
         "from aanmf.cli import main\n"
-        "old = t.Phase._goes_on\n"
-        f"def goes_on(*a):\n    r = old(*a); pathlib.Path({str(epoch_done)!r}).touch(); return r\n"
-        "t.Phase._goes_on = goes_on\n"
+        "old = t.Phase._record_epoch\n"
+        f"def record_epoch(*a):\n    r = old(*a); pathlib.Path({str(epoch_done)!r}).touch(); return r\n"
+        "t.Phase._record_epoch = record_epoch\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
     process = subprocess.Popen(

@@ -150,7 +150,8 @@ def test_killed_it_goes_on_with_the_same_bits(disk, tmp_path) -> None:
 
 
 def test_a_model_that_needs_all_ratings_says_so(disk) -> None:
-    with pytest.raises(ConfigError, match=r"svd\+\+ cannot learn from streamed ratings; aanmf, aanmf\+p, mf, fm, nfm can"):
+    said = r"svd\+\+ cannot learn from streamed ratings; aanmf, aanmf\+p, mf, fm, nfm can"
+    with pytest.raises(ConfigError, match=said):
         SVDpp().fit(disk)
 
 
