@@ -69,7 +69,7 @@ class Job:
 
     @property
     def label(self) -> str:
-        """How messages name it, such as `svd++ on ml-100k, holdout:0.2, seed 0`."""
+        """How messages name it, such as `svd++ on ml-100k, u1, seed 0`."""
         measure = "" if self.measure == "test" else f" ({self.measure})"
         return f"{self.model} on {self.source}, {self.fold}, seed {self.seed}{measure}"
 
