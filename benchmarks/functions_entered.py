@@ -89,7 +89,7 @@ async def predict_over_http(entered: Entered, folder: Path) -> None:
     async def lifespan_send(message: Any) -> None:
         pass
 
-    running = asyncio.create_task(app({"type": "lifespan", "state": {}}, lifespan_receive, lifespan_send))
+    running = asyncio.ensure_future(app({"type": "lifespan", "state": {}}, lifespan_receive, lifespan_send))
     await asyncio.sleep(0.1)
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http"}

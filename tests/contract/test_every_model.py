@@ -457,10 +457,10 @@ def test_as_many_users_as_items(name: str) -> None:
 
 def test_a_model_of_its_own_seed_leaves_the_global_one_alone(name: str) -> None:
     torch.manual_seed(11)
-    before, numbers = torch.get_rng_state(), np.random.get_state()[1].copy()
+    before, numbers = torch.get_rng_state(), np.random.get_state(legacy=False)["state"]["key"].copy()
     make_model(name, **quick(name)).fit(DATA)
     assert torch.equal(torch.get_rng_state(), before)
-    np.testing.assert_array_equal(np.random.get_state()[1], numbers)
+    np.testing.assert_array_equal(np.random.get_state(legacy=False)["state"]["key"], numbers)
 
 
 def test_refused_before_fit(name: str, tmp_path) -> None:

@@ -105,7 +105,9 @@ def test_test_ratings_do_not_change_what_is_learned(data: RatingDataset, name: s
     planted[test] = 6 - planted[test]
     seen: list[np.ndarray] = []
 
-    class Spy(MF if name == "mf" else AANMF):  # type: ignore[misc]
+    base: Any = MF if name == "mf" else AANMF
+
+    class Spy(base):
         def predict_data(self, data: RatingDataset) -> np.ndarray:
             seen.append(super().predict_data(data))
             return seen[-1]

@@ -182,10 +182,12 @@ def test_training_data_with_stored_ratings(folder: Path) -> None:
     """What a model was trained on can be had back from it, attributes of every kind too."""
     model = load_model(folder)
     fitted, train = model.fitted_, model.fitted_.training.train
-    u, i, r = train.user[0].item(), train.item[0].item(), train.rating[0].item()
+    (u, known_user), (i, known_item), (r, known) = (
+        each[:2].tolist() for each in (train.user, train.item, train.rating)
+    )
     stored = [
         StoredRating(fitted.users.ids[u], fitted.items.ids[i], 1.0 if r > 2 else 5.0),  # changed
-        StoredRating(fitted.users.ids[train.user[1]], fitted.items.ids[train.item[1]], train.rating[1].item()),  # known
+        StoredRating(fitted.users.ids[known_user], fitted.items.ids[known_item], known),
         StoredRating("newcomer", "i0", 4.0),
     ]
     data, added = with_stored(model, stored)
