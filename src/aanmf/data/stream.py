@@ -176,8 +176,11 @@ def stream_dataset(
         ConfigError: an unknown option.
     """
     asked, folder, files = ReadOptions.of(options, keywords), Path(folder), shards(source)
-    if asked.repeated != "error":
-        raise DataError("--repeated cannot be followed where ratings are streamed: take repeated ones out before")
+    if asked.repeated is not None:
+        raise DataError(
+            f"repeated={asked.repeated!r} (--repeated {asked.repeated}): streamed ratings are not searched for "
+            "repeated pairs; leave the option out to count every rating, or remove repeated pairs from the files first"
+        )
     paths = {"users": paths_of(users), "items": paths_of(items)}
     stamps = [_stamp(path) for path in (*files, *paths["users"], *paths["items"])]
     given = {role: asked.columns[role] for role in ("user", "item", "rating")}
