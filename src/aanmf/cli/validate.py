@@ -47,7 +47,7 @@ def cross_validate(
         typer.Option("--protocol", help="u1, u1-u5, holdout:0.2, kfold:5, time, time:0.1, cold-user, cold-user:0.1."),
     ] = "holdout:0.2",
     seeds: Annotated[
-        str, typer.Option("--seeds", metavar="0,1,2", help="Repeat the run once per seed, with other folds.")
+        str, typer.Option("--seeds", metavar="0,1,2", help="Repeat everything once per seed, with other folds.")
     ] = "0",
     settings: Settings = None,
     config: ConfigFile = None,

@@ -84,7 +84,7 @@ class Run(Job):
         validation_rmse: on the ratings held out of the training part; None where there were none.
         epochs: that the final weights were trained for.
         fit_seconds: how long the fit took.
-        history: of every epoch: phase, epoch, train_mse, valid_mse, seconds.
+        training_log: of every epoch: phase, epoch, train_mse, valid_mse, seconds.
         curve: of every epoch: epoch, train_mse, test_mse of its weights (measure `curve`).
         attention: mean attention per genre over the test pairs, where asked for: `genres`, attributes, `n`.
         peak_mb: peak memory of the process; None where it was not measured.
@@ -96,7 +96,7 @@ class Run(Job):
     fit_seconds: float
     validation_rmse: float | None = None
     epochs: int = 0
-    history: list[dict[str, Any]] = field(default_factory=list)
+    training_log: list[dict[str, Any]] = field(default_factory=list)
     curve: list[dict[str, Any]] = field(default_factory=list)
     attention: list[dict[str, Any]] = field(default_factory=list)
     peak_mb: float | None = None
@@ -251,7 +251,7 @@ def fit_and_score(
         fit_seconds=seconds,
         validation_rmse=validation,
         epochs=log.best_epoch,
-        history=[{name: getattr(epoch, name) for name in _OF_EPOCH} for epoch in log.epochs],
+        training_log=[{name: getattr(epoch, name) for name in _OF_EPOCH} for epoch in log.epochs],
         curve=curve,
     )
 
