@@ -28,14 +28,6 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    factors: int = Field(default=32, ge=1, le=4096)
-    """K, the number of latent factors."""
-    epochs: int = Field(default=30, ge=1)
-    """Most passes over the training ratings; early stopping usually ends before."""
-    learning_rate: float = Field(default=1e-2, gt=0)
-    """Adam's step size at the start; it falls to 0 along half a cosine over `epochs`."""
-    validation: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the training ratings to choose the number of epochs on; 0 trains for all `epochs`."""
     device: str = "auto"
     """`auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`, ..."""
     seed: int = Field(default=0, ge=0)
@@ -66,7 +58,20 @@ class ModelConfig(BaseModel):
         return None
 
 
-class BatchConfig(ModelConfig):
+class FactorConfig(ModelConfig):
+    """Settings of models that learn latent factors, epoch by epoch."""
+
+    factors: int = Field(default=32, ge=1, le=4096)
+    """K, the number of latent factors."""
+    epochs: int = Field(default=30, ge=1)
+    """Most passes over the training ratings; early stopping usually ends before."""
+    learning_rate: float = Field(default=1e-2, gt=0)
+    """Adam's step size at the start; it falls to 0 along half a cosine over `epochs`."""
+    validation: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the training ratings to choose the number of epochs on; 0 trains for all `epochs`."""
+
+
+class BatchConfig(FactorConfig):
     """Settings of models that are trained in mini-batches (`training/trainer.py`)."""
 
     batch_size: int | None = Field(default=None, ge=1)
@@ -160,6 +165,7 @@ class TrainingData:
         scale: lowest and highest rating.
         train: the training ratings.
         links: (m, 2) positions of users who are joined (trust, friendship), where the settings name a file of them.
+        has_ratings: False where a row is a choice without a rating; `train.rating` then holds ones.
     """
 
     users: AttributeSet
@@ -167,6 +173,7 @@ class TrainingData:
     scale: tuple[float, float]
     train: Ratings
     links: NDArray[np.int64] | None = None
+    has_ratings: bool = True
 
     @property
     def n_users(self) -> int:
@@ -263,6 +270,20 @@ class RatingModule(nn.Module):
             ConfigError: this model has none.
         """
         raise ConfigError(f"{type(self).__name__} has no export form: it cannot be exported")
+
+    def match(self, users: Tensor, sets: AttributeSet | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """How likely users are to choose and like each item: yields (positions in `users` (b,), scores (b, n_items)).
+
+        Higher is more likely, on a scale of the model's own. With `sets` as in `catalogue`.
+
+        Raises:
+            ConfigError: this model has not learned what users choose.
+        """
+        raise ConfigError(f"{type(self).__name__} has not learned what users choose: rank by rating")
+
+    def match_folded_in(self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor) -> Tensor:
+        """The same (n_items,) for one user who gave new ratings, without retraining; arguments as in `fold_in`."""
+        raise ConfigError(f"{type(self).__name__} has not learned what users choose: rank by rating")
 
     def l2_groups(self) -> Iterable[tuple[float, list[nn.Parameter]]]:
         """(l2, parameters): adds (l2 / n ratings) * sum of their squares to the mean squared error."""

@@ -48,7 +48,9 @@ def explain_pair(predictor: Predictor, profile: Profile, item: str | int) -> Exp
 
     Raises:
         UnknownIdError: no such item in the training data.
+        ConfigError: the model predicts no ratings.
     """
+    predictor.check_rates()
     at, encoder, sets = predictor.items.position(item), predictor.users.encoder, predictor.attributes(profile)
     present = dict(attributes_of(encoder, sets))
     owner = torch.as_tensor(encoder.slot_attributes(sets)[0])  # (J,), -1 where empty

@@ -134,7 +134,9 @@ class Fitted:
             train = Ratings.of(data.user, data.item, data.rating)
             found = float(data.rating.min()), float(data.rating.max())
         users, items = EntitySide.fit("user", data.users, train), EntitySide.fit("item", data.items, train)
-        training = TrainingData(users.attributes, items.attributes, data.scale or found, train)
+        training = TrainingData(
+            users.attributes, items.attributes, data.scale or found, train, has_ratings=data.has_ratings
+        )
         about = {"name": data.name, "fingerprint": data.fingerprint, "ratings": len(data)}
         return cls(users, items, training, about)
 
@@ -164,7 +166,7 @@ class Fitted:
         """What a model folder keeps as JSON."""
         encoders = {f"{side.name}s": side.encoder.model_dump(mode="json") for side in (self.users, self.items)}
         return {
-            "encoders": {**encoders, "scale": self.training.scale},
+            "encoders": {**encoders, "scale": self.training.scale, "has_ratings": self.training.has_ratings},
             "training": {"data": self.data, **dataclasses.asdict(self.training_log)},
         }
 
@@ -195,7 +197,8 @@ class Fitted:
         low, high = documents["encoders"]["scale"]
         log = dict(documents["training"])
         about = log.pop("data")
-        training = TrainingData(users.attributes, items.attributes, (low, high), train)
+        has_ratings = documents["encoders"].get("has_ratings", True)
+        training = TrainingData(users.attributes, items.attributes, (low, high), train, has_ratings=has_ratings)
         return cls(users, items, training, about, TrainingLog.of(log))
 
 

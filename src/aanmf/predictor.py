@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,13 +18,15 @@ from aanmf.data.dataset import RatingDataset
 from aanmf.errors import ConfigError, DataError, UnknownIdError
 from aanmf.fitted import Fitted
 from aanmf.models.catalog import ModelSpec, with_capability
+from aanmf.similarity import Similarity
 from aanmf.training.predict import predict_pairs
 
 User = str | int | Mapping[str, object]
 """A user of the training data by id, or a new user by attributes."""
-NewRatings = Mapping[str, float] | Mapping[int, float]
-"""Ratings given since training, by item id."""
+NewRatings = Mapping[str, float | None] | Mapping[int, float | None] | Mapping[str, float] | Mapping[int, float]
+"""Ratings given since training, by item id; None for a choice without a rating, which counts as a mean rating."""
 Floats = NDArray[np.float32]
+Scored = Literal["rating", "match"]
 SCORE_BLOCK = 256
 """Users whose scores are stored at once."""
 
@@ -51,19 +54,22 @@ class Predictor:
         self.spec, self.module, self.fitted = spec, module.eval(), fitted
         self.users, self.items, self.scale = fitted.users, fitted.items, fitted.training.scale
         self.device = next(module.parameters()).device
-        self._stored: NDArray[np.float32] | None = None
+        self.rates = spec.rates and fitted.training.has_ratings
+        self._stored: dict[Scored, Floats] = {}
 
     @torch.no_grad()
     def store_scores(self, most_bytes: int) -> None:
         """Computes the scores of all users for all items now, if they fit into so many bytes, to answer faster."""
         n_users, n_items = len(self.users) + 1, len(self.items)
-        if 4 * n_users * n_items > most_bytes:
+        kinds: list[Scored] = [*(["rating"] * self.rates), *(["match"] * self.spec.matches)]
+        if 4 * n_users * n_items * len(kinds) > most_bytes:
             return
-        stored = np.empty((n_users, n_items), np.float32)
-        for users in torch.arange(n_users).split(SCORE_BLOCK):
-            for part, scores in self.scores(users):
-                stored[users[part].numpy()] = scores.cpu().numpy()
-        self._stored = stored
+        for kind in kinds:
+            stored = np.empty((n_users, n_items), np.float32)
+            for users in torch.arange(n_users).split(SCORE_BLOCK):
+                for part, scores in self.scores(users, kind):
+                    stored[users[part].numpy()] = scores.cpu().numpy()
+            self._stored[kind] = stored
 
     # ------------------------------------------------------------------ pairs
 
@@ -94,8 +100,10 @@ class Predictor:
         self, user: NDArray[np.int64], item: NDArray[np.int64], attributes: AttributeSet | None = None
     ) -> Floats:
         """Ratings (n,) of pairs of positions; `attributes` (n, J) instead of the users' own."""
-        if self._stored is not None and attributes is None and (item < self.items.unknown).all():
-            return self._stored[user, item].clip(*self.scale)
+        self.check_rates()
+        stored = self._stored.get("rating")
+        if stored is not None and attributes is None and (item < self.items.unknown).all():
+            return stored[user, item].clip(*self.scale)
         predicted = predict_pairs(self.module, self._tensor(user), self._tensor(item), attributes)
         return predicted.clamp(*self.scale).cpu().numpy()
 
@@ -112,6 +120,15 @@ class Predictor:
         found = self.module.interval(self._tensor(user), self._tensor(item), coverage, attributes)
         columns = (each.clamp(*self.scale).cpu().numpy() for each in found)
         return dict(zip(("rating", "low", "high"), columns, strict=True))
+
+    def check_rates(self) -> None:
+        """Raises ConfigError where the model predicts no ratings."""
+        if not self.spec.rates:
+            raise ConfigError(
+                f"{self.spec.name} does not predict ratings. Available: {', '.join(with_capability('rates'))}"
+            )
+        if not self.fitted.training.has_ratings:
+            raise ConfigError(f"{self.spec.name} was trained on choices without ratings: it predicts none")
 
     def check_interval(self, coverage: float) -> None:
         """Raises ConfigError where the model has no intervals, or `coverage` is not between 0 and 1."""
@@ -149,14 +166,10 @@ class Predictor:
         """Of all users, on the device."""
         return self.users.attributes.to(self.device)
 
-    @cached_property
-    def unrated(self) -> Tensor:
-        """(n_items,) which items have no training rating, on the device."""
-        return torch.from_numpy(self.items.n_ratings[:-1] == 0).to(self.device)
-
     def _new_ratings(self, ratings: NewRatings) -> tuple[Tensor, Tensor]:
         """Positions and ratings (m,), checked."""
         low, high = self.scale
+        ratings = {item: self.fitted.training.mean if value is None else value for item, value in ratings.items()}
         position = self.items.table.ids.index(ratings)
         for (label, value), at in zip(ratings.items(), position, strict=True):
             if at < 0:
@@ -174,13 +187,18 @@ class Predictor:
         user, attributes = self.repeated(profile, len(item))
         if interval is not None and not len(profile.item):
             return self.bounds(user, item, interval, attributes), fallbacks
-        rating = self.ratings(user, item, attributes)
+        found = {"rating": self.ratings_for(profile, item)}
+        return found if interval is None else found | self.around(profile, item, found["rating"], interval), fallbacks
+
+    def ratings_for(self, profile: Profile, item: NDArray[np.int64]) -> Floats:
+        """One user's ratings (n,) of items at positions; new ratings count."""
+        user, attributes = self.repeated(profile, len(item))
+        rating = self.ratings(user, item, None if profile.attributes is None else attributes)
         if len(profile.item):
             known = item < self.items.unknown
             ((_, (scores,)),) = self.scores_of([profile])
             rating[known] = scores.clamp(*self.scale).cpu().numpy()[item[known]]
-        found = {"rating": rating}
-        return found if interval is None else found | self.around(profile, item, rating, interval), fallbacks
+        return rating
 
     def around(self, profile: Profile, item: NDArray[np.int64], rating: Floats, coverage: float) -> dict[str, Floats]:
         """`low` and `high` of one user's ratings (n,) of items.
@@ -200,34 +218,46 @@ class Predictor:
     # ------------------------------------------------------------------ all items
 
     @torch.no_grad()
-    def scores(self, users: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    def scores(
+        self, users: Tensor, kind: Scored = "rating", attributes: AttributeSet | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Scores of all items, in blocks of users: places in `users` (b,) on the CPU, scores (b, n_items).
 
-        The scores belong to the caller, who may overwrite them.
+        The scores belong to the caller, who may overwrite them. `attributes` (n, J) in place of the users' own.
         """
-        if self._stored is not None:
-            yield torch.arange(len(users)), torch.from_numpy(self._stored[users.numpy()])
+        if kind in self._stored and attributes is None:
+            yield torch.arange(len(users)), torch.from_numpy(self._stored[kind][users.numpy()])
             return
-        for part, scores in self.module.catalogue(users.to(self.device)):
+        source = self.module.match if kind == "match" else self.module.catalogue
+        for part, scores in source(users.to(self.device), attributes):
             yield part.cpu(), scores
 
     @torch.no_grad()
-    def scores_of(self, profiles: Sequence[Profile]) -> Iterator[tuple[list[int], Tensor]]:
+    def scores_of(self, profiles: Sequence[Profile], kind: Scored = "rating") -> Iterator[tuple[list[int], Tensor]]:
         """The same for profiles: those as trained from one pass over the catalogue, the others one by one."""
         as_trained: list[int] = []
         for row, profile in enumerate(profiles):
             if len(profile.item):
-                scores = self.module.fold_in(profile.position, profile.attributes, profile.item, profile.rating)
-                yield [row], scores[None]
+                folded_in = self.module.match_folded_in if kind == "match" else self.module.fold_in
+                yield [row], folded_in(profile.position, profile.attributes, profile.item, profile.rating)[None]
             elif profile.attributes is not None:
-                user = torch.tensor([profile.position], device=self.device)
-                ((_, scores),) = self.module.catalogue(user, profile.attributes)
+                ((_, scores),) = self.scores(torch.tensor([profile.position]), kind, profile.attributes)
                 yield [row], scores
             else:
                 as_trained.append(row)
         if as_trained:
-            for part, scores in self.scores(torch.tensor([profiles[row].position for row in as_trained])):
+            for part, scores in self.scores(torch.tensor([profiles[row].position for row in as_trained]), kind):
                 yield [as_trained[place] for place in part.tolist()], scores
+
+    @cached_property
+    def item_similarity(self) -> Similarity:
+        """Of items."""
+        return Similarity(self.fitted, self.items)
+
+    @cached_property
+    def user_similarity(self) -> Similarity:
+        """Of users."""
+        return Similarity(self.fitted, self.users)
 
     def _tensor(self, array: NDArray[np.int64]) -> Tensor:
         return torch.as_tensor(array, device=self.device)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
-from typing import Literal
+from typing import Literal, TypedDict
 
 import numpy as np
 import polars as pl
@@ -13,15 +13,35 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aanmf.data.attributes import AttributeSet
+from aanmf.data.where import rows_where
 from aanmf.errors import ConfigError
 from aanmf.fitted import EntitySide
-from aanmf.predictor import Floats, Predictor, Profile
+from aanmf.models.catalog import ModelSpec, with_capability
+from aanmf.predictor import Floats, Predictor, Profile, Scored
+from aanmf.similarity import Similarity, diversified
 
-RankBy = Literal["rating", "low"]
+RankBy = Literal["match", "rating", "low"]
+RANK_BY = ("match", "rating", "low")
 TABLE_USERS = 1024
 """Users whose lists are put into one table, at least."""
 COVERAGE = 0.9
 """Of the interval whose lower end ranks, where none is given."""
+POOL = 10
+"""A diverse list of n items is picked from the best POOL * n."""
+
+
+class ListArguments(TypedDict, total=False):
+    """What `recommend` can be told about the list; see `ListOptions`."""
+
+    rank_by: RankBy | None
+    interval: float | None
+    seen: bool
+    unrated: bool | None
+    candidates: Iterable[str | int] | None
+    exclude: Iterable[str | int]
+    where: Mapping[str, object] | None
+    diversity: float
 
 
 @dataclass(frozen=True)
@@ -30,26 +50,43 @@ class ListOptions:
 
     Attributes:
         n: items at most.
-        by: `rating`, or `low` to rank by the lower end of the interval (of 90 %, if none is given).
+        rank_by: `match`: how likely the user is to choose the item and to like it; `rating`: the predicted rating;
+            `low`: the lower end of its interval (of 90 %, if none is given). None: `match` where the model has it.
         interval: for instance .9: adds `low` and `high`, between which the rating lies with this probability.
         seen: also items that the user has rated.
-        unrated: also items without any training rating (whose score is that of an average item).
+        unrated: also items without any training rating; None: where the model scores them by their attributes.
+        candidates: ids that may be listed; None: all.
+        exclude: ids that may not be listed.
+        where: conditions on attributes of items, as (name, value) pairs or a mapping; see `aanmf.data.where`.
+        diversity: from 0 (the order of the scores) to 1: how much an item loses by its likeness to those above it.
     """
 
     n: int = 10
-    by: RankBy = "rating"
+    rank_by: RankBy | None = None
     interval: float | None = None
     seen: bool = False
-    unrated: bool = False
+    unrated: bool | None = None
+    candidates: Iterable[str | int] | None = None
+    exclude: Iterable[str | int] = ()
+    where: Mapping[str, object] | tuple[tuple[str, object], ...] | None = None
+    diversity: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.by not in ("rating", "low"):
-            raise ConfigError(f"by={self.by!r}: give 'rating' or 'low'")
+        if self.rank_by is not None and self.rank_by not in RANK_BY:
+            raise ConfigError(f"rank_by={self.rank_by!r}. Available: {', '.join(RANK_BY)}")
+        if not 0 <= self.diversity <= 1:
+            raise ConfigError(f"diversity={self.diversity}: give a number from 0 to 1")
+        pairs = self.where.items() if isinstance(self.where, Mapping) else self.where or ()
+        hashable = tuple((name, tuple(value) if isinstance(value, list) else value) for name, value in pairs)
+        object.__setattr__(self, "where", hashable)
+        object.__setattr__(self, "exclude", tuple(map(str, self.exclude)))
+        if self.candidates is not None:
+            object.__setattr__(self, "candidates", tuple(map(str, self.candidates)))
 
     @property
     def coverage(self) -> float | None:
         """Of the interval to compute; None: no interval."""
-        return COVERAGE if self.by == "low" and self.interval is None else self.interval
+        return COVERAGE if self.rank_by == "low" and self.interval is None else self.interval
 
 
 @dataclass(frozen=True)
@@ -59,7 +96,8 @@ class RankedList:
     Attributes:
         side: all items.
         item: (n,) positions.
-        columns: `rating` (n,) and, with an interval, `low` and `high`.
+        columns: `rating` (n,) if the model predicts ratings, with an interval `low` and `high`, and `match` if that
+            ranks.
     """
 
     side: EntitySide
@@ -68,9 +106,7 @@ class RankedList:
 
     def table(self) -> pl.DataFrame:
         """`item`, `label` (if items have one) and the columns."""
-        labels = {} if self.side.labels is None else {"label": [self.side.labels[at] for at in self.item]}
-        names = {"item": [self.side.ids[at] for at in self.item], **labels}
-        return pl.DataFrame({**names, **self.columns}, schema_overrides=dict.fromkeys(names, pl.String))
+        return item_table(self.side, self.item, self.columns)
 
     def rows(self) -> list[dict[str, object]]:
         """The same as a dictionary per item; numbers to four digits, `label` always."""
@@ -81,77 +117,177 @@ class RankedList:
         ]
 
 
+def item_table(side: EntitySide, rows: NDArray[np.int64], columns: Mapping[str, Floats]) -> pl.DataFrame:
+    """`item` (or `user`), `label` if there are labels, and columns of some items (users)."""
+    labels = {} if side.labels is None else {"label": [side.labels[at] for at in rows]}
+    names = {side.name: [side.ids[at] for at in rows], **labels}
+    return pl.DataFrame({**names, **columns}, schema_overrides=dict.fromkeys(names, pl.String))
+
+
+def can_rank_by(spec: ModelSpec, rank_by: RankBy) -> bool:
+    """Whether a model ranks in this way."""
+    return {"match": spec.matches, "rating": spec.rates, "low": spec.intervals}[rank_by]
+
+
 def make_lists(predictor: Predictor, profiles: Sequence[Profile], options: ListOptions) -> list[RankedList]:
-    """A list for each of several users, in their order.
+    """A list for each of several users, in their order; see `Ranker`."""
+    return Ranker(predictor, options).lists(profiles)
+
+
+class Ranker:
+    """Makes lists by the same options.
 
     Raises:
-        ConfigError: an interval is asked of a model that has none.
+        ConfigError: the model cannot rank in this way, or a condition on attributes that cannot be met.
+        UnknownIdError: a candidate, or an excluded item, that the model does not know.
     """
-    if options.coverage is not None:
-        predictor.check_interval(options.coverage)
-    lists: dict[int, RankedList] = {}
-    for rows, scores in predictor.scores_of(profiles):
-        some = [profiles[row] for row in rows]
-        lists |= zip(rows, _some_lists(predictor, some, scores, options), strict=True)
-    return [lists[row] for row in range(len(profiles))]
 
+    def __init__(self, predictor: Predictor, options: ListOptions) -> None:
+        self.predictor, self.options, spec = predictor, options, predictor.spec
+        self.rank_by = options.rank_by or ("match" if spec.matches else "rating")
+        if self.rank_by == "match" and not spec.matches:
+            raise ConfigError(
+                f"{spec.name} does not rank by match: give rank_by='rating', or use another model. "
+                f"Available: {', '.join(with_capability('matches'))}"
+            )
+        if self.rank_by != "match":
+            predictor.check_rates()
+        if options.coverage is not None:
+            predictor.check_interval(options.coverage)
+        self.scored: Scored = "match" if self.rank_by == "match" else "rating"
+        self.barred = torch.from_numpy(~self.allowed()).to(predictor.device)
 
-def make_all_lists(predictor: Predictor, options: ListOptions) -> Iterator[pl.DataFrame]:
-    """Lists by rating of all users of the training data, in blocks: `user`, `item`, `rating`, best first."""
-    gathered: list[tuple[Tensor, Tensor, Tensor]] = []  # of a block of users: positions (b,), scores and items (b, n)
-    for users, scores in predictor.scores(torch.arange(len(predictor.users))):
-        gathered.append((users, *_best(predictor, scores, users.numpy(), options)))
-        if sum(len(users) for users, *_ in gathered) >= TABLE_USERS:
-            yield _table(predictor, gathered)
-            gathered.clear()
-    if gathered:
-        yield _table(predictor, gathered)
+    def allowed(self) -> NDArray[np.bool_]:
+        """(n_items,) items that may be listed at all."""
+        items, options = self.predictor.items, self.options
+        unrated = self.predictor.spec.new_items and self.rank_by == "match"
+        found = (items.n_ratings[:-1] > 0) | (unrated if options.unrated is None else options.unrated)
+        if options.candidates is not None:
+            named = np.zeros(len(found), bool)
+            named[[items.position(label) for label in options.candidates]] = True
+            found &= named
+        found[[items.position(label) for label in options.exclude]] = False
+        return found & rows_where(items.table, dict(options.where or ()))
 
+    def lists(self, profiles: Sequence[Profile]) -> list[RankedList]:
+        """A list for each of several users, in their order."""
+        lists: dict[int, RankedList] = {}
+        for rows, scores in self.predictor.scores_of(profiles, self.scored):
+            lists |= zip(rows, self._some([profiles[row] for row in rows], scores), strict=True)
+        return [lists[row] for row in range(len(profiles))]
 
-def _some_lists(
-    predictor: Predictor, profiles: Sequence[Profile], scores: Tensor, options: ListOptions
-) -> Iterator[RankedList]:
-    """From the scores (b, n_items) of b users; an interval is computed for the items that are listed."""
-    order, coverage = scores, options.coverage
-    if coverage is not None and options.by == "low":
-        every, rating = np.arange(scores.shape[1]), scores.clamp(*predictor.scale).cpu().numpy()
-        low = [predictor.around(*each, coverage)["low"] for each in zip(profiles, repeat(every), rating)]
-        order = torch.from_numpy(np.stack(low)).to(scores.device)
-    for row, profile in enumerate(profiles):
-        if len(profile.item) and not options.seen:
-            order[row, profile.item] = -torch.inf
-    best, items = _best(predictor, order, np.array([profile.position for profile in profiles]), options)
-    ratings = scores.gather(1, items).clamp(*predictor.scale).cpu().numpy()
-    left, items = (best > -torch.inf).sum(dim=1).tolist(), items.cpu().numpy()
-    for row, (profile, n) in enumerate(zip(profiles, left, strict=True)):
-        item, rating = items[row, :n], ratings[row, :n]
-        interval = {} if coverage is None else predictor.around(profile, item, rating, coverage)
-        yield RankedList(predictor.items, item, {"rating": rating, **interval})
+    def everyone(self) -> Iterator[pl.DataFrame]:
+        """Lists of all users of the training data, in blocks: `user`, `item`, `rating`, `match`, best first."""
+        gathered: list[tuple[Tensor, Tensor, Tensor]] = []  # of a block of users: positions (b,), scores, items (b, n)
+        for block in self.ranked(np.arange(len(self.predictor.users))):
+            gathered.append(block)
+            if sum(len(users) for users, *_ in gathered) >= TABLE_USERS:
+                yield self._table(gathered)
+                gathered.clear()
+        if gathered:
+            yield self._table(gathered)
 
+    def ranked(
+        self, users: NDArray[np.int64], attributes: AttributeSet | None = None
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Of blocks of users at positions (m,): places in `users` (b,), and what ranks the first n items, and these.
 
-def _best(predictor: Predictor, order: Tensor, users: NDArray[np.int64], options: ListOptions) -> tuple[Tensor, Tensor]:
-    """The n largest (b, n) of an order (b, n_items) of users at positions (b,), and their places; -inf: none is left.
+        `attributes` (m, J) in place of the users' own.
+        """
+        predictor, n_items = self.predictor, len(self.predictor.items)
+        for part, scores in predictor.scores(torch.from_numpy(users), self.scored, attributes):
+            if self.rank_by == "low":
+                for row, at in enumerate(part.tolist()):
+                    own = (
+                        None if attributes is None else attributes.rows(part[row].expand(n_items).to(predictor.device))
+                    )
+                    pairs = np.full(n_items, users[at]), np.arange(n_items)
+                    bounds = predictor.bounds(*pairs, self.options.coverage or COVERAGE, own)
+                    scores[row] = torch.from_numpy(bounds["low"]).to(scores.device)
+            yield part, *self.best(scores, users[part.numpy()])
 
-    Left out are, unless the options say otherwise, items that nobody has rated and those that the user has: their
-    places in `order` are overwritten.
-    """
-    if not options.unrated:
-        order.masked_fill_(predictor.unrated.to(order.device), -torch.inf)
-    if not options.seen:
-        row, item = (torch.from_numpy(side).to(order.device) for side in predictor.fitted.rated_by(users))
-        order[row, item] = -torch.inf
-    best = torch.topk(order, min(max(options.n, 0), order.shape[1]))
-    return best.values, best.indices
+    def best(self, order: Tensor, users: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """The first n (b, n) by an order (b, n_items) of users at positions (b,), and their places; -inf: none is left.
 
+        The places in `order` of items that may not be listed are overwritten.
+        """
+        order.masked_fill_(self.barred.to(order.device), -torch.inf)
+        if not self.options.seen:
+            row, item = (torch.from_numpy(side).to(order.device) for side in self.predictor.fitted.rated_by(users))
+            order[row, item] = -torch.inf
+        n = min(max(self.options.n, 0), order.shape[1])
+        if self.options.diversity == 0:
+            return tuple(torch.topk(order, n))
+        values, items = torch.topk(order, min(POOL * n, order.shape[1]))
+        places = torch.stack([self._diverse(*each, n) for each in zip(values.cpu(), items.cpu(), strict=True)])
+        return values.gather(1, places.to(order.device)), items.gather(1, places.to(order.device))
 
-def _table(predictor: Predictor, gathered: list[tuple[Tensor, Tensor, Tensor]]) -> pl.DataFrame:
-    """`user`, `item`, `rating` of some blocks of users."""
-    user, score, item = (torch.cat(parts).cpu() for parts in zip(*gathered, strict=True))
-    left = score > -torch.inf
-    return pl.DataFrame(
-        {
-            "user": pl.Series(predictor.users.ids, dtype=pl.String).gather(user[:, None].expand_as(left)[left].numpy()),
-            "item": pl.Series(predictor.items.ids, dtype=pl.String).gather(item[left].numpy()),
-            "rating": score.clamp(*predictor.scale)[left].numpy(),
+    def _diverse(self, scores: Tensor, items: Tensor, n: int) -> Tensor:
+        """Places (n,) of one user's best items; those that may not be listed, at the end of `items`, come last."""
+        left = int((scores > -torch.inf).sum())
+        among = self.predictor.item_similarity.among(items[:left].numpy())
+        picked = diversified(scores[:left].numpy(), among, n, self.options.diversity)
+        return torch.from_numpy(np.concatenate([picked, np.arange(left, left + n - len(picked))]))
+
+    def _some(self, profiles: Sequence[Profile], scores: Tensor) -> Iterator[RankedList]:
+        """From the scores (b, n_items) of b users; an interval is computed for the items that are listed."""
+        predictor, order, coverage = self.predictor, scores, self.options.coverage
+        if coverage is not None and self.rank_by == "low":
+            every, rating = np.arange(scores.shape[1]), scores.clamp(*predictor.scale).cpu().numpy()
+            low = [predictor.around(*each, coverage)["low"] for each in zip(profiles, repeat(every), rating)]
+            order = torch.from_numpy(np.stack(low)).to(scores.device)
+        for row, profile in enumerate(profiles):
+            if len(profile.item) and not self.options.seen:
+                order[row, profile.item] = -torch.inf
+        best, items = self.best(order, np.array([profile.position for profile in profiles]))
+        left = (best > -torch.inf).sum(dim=1).tolist()
+        chosen = scores.gather(1, items).cpu().numpy()
+        for row, (profile, n) in enumerate(zip(profiles, left, strict=True)):
+            item, columns = items[row, :n].cpu().numpy(), {}
+            if self.rank_by != "match":
+                columns["rating"] = chosen[row, :n].clip(*predictor.scale)
+            elif predictor.rates:
+                columns["rating"] = predictor.ratings_for(profile, item)
+            if coverage is not None:
+                columns |= predictor.around(profile, item, columns["rating"], coverage)
+            if self.rank_by == "match":
+                columns["match"] = chosen[row, :n]
+            yield RankedList(predictor.items, item, columns)
+
+    def _table(self, gathered: Sequence[tuple[Tensor, Tensor, Tensor]]) -> pl.DataFrame:
+        """`user`, `item` and scores of some blocks of users."""
+        predictor = self.predictor
+        user, score, item = (torch.cat(parts).cpu() for parts in zip(*gathered, strict=True))
+        left = score > -torch.inf
+        rows, items, scores = user[:, None].expand_as(left)[left].numpy(), item[left].numpy(), score[left].numpy()
+        columns: dict[str, Floats] = {}
+        if self.rank_by == "rating":
+            columns["rating"] = scores.clip(*predictor.scale)
+        elif predictor.rates:
+            columns["rating"] = predictor.ratings(rows, items)
+        if self.rank_by != "rating":
+            columns[self.rank_by] = scores
+        names = {
+            side.name: pl.Series(side.ids, dtype=pl.String).gather(places)
+            for side, places in ((predictor.users, rows), (predictor.items, items))
         }
-    )
+        return pl.DataFrame({**names, **columns})
+
+
+def most_similar(similarity: Similarity, entity: str | int | Mapping[str, object], n: int) -> pl.DataFrame:
+    """The n items (users) most similar to one, by id or new by attributes: id, label and `similarity`, best first.
+
+    Raises:
+        UnknownIdError: no such item (user).
+        SchemaError: an attribute or a value that the model does not know.
+    """
+    side = similarity.side
+    if isinstance(entity, Mapping):
+        found = similarity.to_new(side.encoder.transform_one(entity))
+    else:
+        row = side.position(entity)
+        found = similarity.to_all(row)
+        found[row] = -1
+    best = np.argsort(-found, kind="stable")[: max(n, 0)]
+    best = best[found[best] > 0]
+    return item_table(side, best, {"similarity": found[best]})

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar, Unpack
 
 import polars as pl
 
@@ -16,11 +16,12 @@ from aanmf.data.stream import StreamedDataset
 from aanmf.errors import ConfigError, DataError, ModelFolderError, NotFittedError
 from aanmf.explanation import Explanation, attention_map, explain_pair
 from aanmf.fitted import Fitted
-from aanmf.metrics import Scores, score
+from aanmf.list_evaluation import evaluate
+from aanmf.metrics import Scores
 from aanmf.model_folder import read_model, write_model
 from aanmf.models.catalog import CATALOG, CLASSES, ModelSpec, load_object, spec_of, with_capability
 from aanmf.predictor import Floats, NewRatings, Predictor, User
-from aanmf.ranking import ListOptions, RankBy, make_all_lists, make_lists
+from aanmf.ranking import ListArguments, ListOptions, RankBy, Ranker, make_lists, most_similar
 from aanmf.storage import read_manifest
 from aanmf.training.checkpoint import Checkpoints
 from aanmf.training.distributed import Ranks
@@ -117,6 +118,11 @@ class Recommender:
         """
         _check_training(self.spec, isinstance(data, StreamedDataset), checkpoints)
         fitted = Fitted.of(data)
+        if not (fitted.training.has_ratings or self.spec.matches):
+            raise ConfigError(
+                f"{self.spec.name} learns from ratings, and {data.name} has none. "
+                f"Available for choices without ratings: {', '.join(with_capability('matches'))}"
+            )
         training = replace(fitted.training, links=self.config.read_links(data.users.ids))
         train = load_object(self.spec.trainer)
         module, training_log = train(self.spec.module_type, training, self.config, on_epoch, checkpoints, shard_rows)
@@ -157,59 +163,76 @@ class Recommender:
         found, fallbacks = self.predictor_.predict_for(profile, item_ids, interval)
         return _table({"item": item_ids, **found, "fallback": fallbacks})
 
-    def evaluate(self, data: RatingDataset, metrics: Sequence[str] | None = None) -> Scores:
-        """Scores over all ratings of `data`, matched by id: `scores.rmse`, `scores.mae`, ..., `scores.n`.
+    def evaluate(
+        self,
+        data: RatingDataset,
+        metrics: Sequence[str] | None = None,
+        *,
+        relevant: float | None = None,
+        rank_by: RankBy | None = None,
+        group_by: str | None = None,
+        candidates: Sequence[str] | None = None,
+    ) -> Scores:
+        """Scores on test ratings, matched by id: `scores.rmse`, `scores["ndcg@10"]`, ..., `scores.n`.
 
-        A user whose id the model does not know is predicted from the attributes in `data`.
+        A user whose id the model does not know is predicted, and ranked for, from the attributes in `data`.
 
         Args:
             data: test ratings.
-            metrics: names in `aanmf.metrics.METRICS`, such as `["rmse", "mae"]`; None: all of them.
+            metrics: names such as `["rmse", "ndcg@10"]` (`docs/metrics.md`); None: RMSE and MAE, or metrics of lists
+                for a model that predicts no ratings. Metrics that the model cannot have are None.
+            relevant: the lowest rating that makes an item relevant in a list; None: above the mean training rating.
+            rank_by: how lists are ranked, as for `recommend`.
+            group_by: a categorical or multi-valued attribute of the users; `scores.groups` then has scores by value.
+            candidates: ids of the items that lists are made of; None: all.
 
         Raises:
-            ConfigError: an unknown metric.
-            DataError: there is no rating.
+            ConfigError: an unknown metric, a threshold off the scale, or longer lists than there are items.
+            DataError: there is no rating, or no user has a relevant item.
         """
-        return score(self.predict_data(data), data.rating, metrics)
+        return evaluate(self.predictor_, data, metrics, relevant, rank_by, group_by, candidates)
 
     def predict_data(self, data: RatingDataset) -> Floats:
         """Predictions (n,) for the pairs of a data set, clipped to the scale; new users by their attributes."""
         return self.predictor_.predict_data(data)
 
     def recommend(
-        self,
-        user: User,
-        n: int = 10,
-        *,
-        ratings: NewRatings | None = None,
-        by: RankBy = "rating",
-        interval: float | None = None,
-        seen: bool = False,
-        unrated: bool = False,
+        self, user: User, n: int = 10, *, ratings: NewRatings | None = None, **options: Unpack[ListArguments]
     ) -> pl.DataFrame:
-        """The items that the user is predicted to rate highest.
+        """The items that suit a user best.
 
         Args:
             user: id of a user of the training data, or attributes of a new one.
             n: how many.
             ratings: what the user rated since training, by item id; counts at once, without retraining.
-            by: `low` ranks by the lower end of the interval (of 90 %, if none is given).
-            interval: for instance .9: adds `low` and `high`, between which the rating lies with this probability.
-            seen: also items that the user has rated.
-            unrated: also items without any training rating (whose score is that of an average item).
+            **options: `rank_by`, `interval`, `seen`, `unrated`, `candidates`, `exclude`, `where` and `diversity`: see
+                `aanmf.ranking.ListOptions`.
 
         Returns:
-            A table of at most n rows, best first: `item`, `label` (title, if known), `rating`, and the interval's ends.
+            A table of at most n rows, best first: `item`, `label` (title, if known), `rating` (if the model predicts
+            ratings), the interval's ends, and `match` if that ranks, on a scale of the model's own.
 
         Raises:
             UnknownIdError: no such user in the training data, or no such item in `ratings`.
             SchemaError: an attribute or a value that the model does not know; the message lists those it knows.
             DataError: a rating that is not a number on the scale.
-            ConfigError: an interval is asked of a model that has none.
+            ConfigError: the model has no intervals, or cannot rank in this way.
         """
-        options = ListOptions(n, by, interval, seen, unrated)
-        (found,) = make_lists(self.predictor_, [self.predictor_.profile(user, ratings)], options)
-        return found.table()
+        (found,) = self.recommend_many([user], n, ratings=[ratings], **options)
+        return found
+
+    def recommend_many(
+        self,
+        users: Sequence[User],
+        n: int = 10,
+        *,
+        ratings: Sequence[NewRatings | None] | None = None,
+        **options: Unpack[ListArguments],
+    ) -> list[pl.DataFrame]:
+        """Lists for many users at once, by id or new; `ratings` of each of them; see `recommend`."""
+        given = [None] * len(users) if ratings is None else ratings
+        profiles = [self.predictor_.profile(*each) for each in zip(users, given, strict=True)]
+        return [found.table() for found in make_lists(self.predictor_, profiles, ListOptions(n, **options))]
 
     def recommend_for(
         self,
@@ -217,9 +240,7 @@ class Recommender:
         n: int = 10,
         *,
         ratings: NewRatings | None = None,
-        by: RankBy = "rating",
-        interval: float | None = None,
-        unrated: bool = False,
+        **options: Unpack[ListArguments],
     ) -> pl.DataFrame:
         """The items for a new user, known by attributes and, optionally, a few ratings; see `recommend`.
 
@@ -228,11 +249,26 @@ class Recommender:
         >>> model.recommend_for({"gender": "F"}, n=3, ratings={"1": 5, "2": 1}).height
         3
         """
-        return self.recommend(attributes, n, ratings=ratings, by=by, interval=interval, unrated=unrated)
+        return self.recommend(attributes, n, ratings=ratings, **options)
 
-    def recommend_all(self, n: int = 10, *, seen: bool = False, unrated: bool = False) -> Iterator[pl.DataFrame]:
-        """The lists of all users of the training data, in blocks: `user`, `item`, `rating`; see `recommend`."""
-        return make_all_lists(self.predictor_, ListOptions(n, seen=seen, unrated=unrated))
+    def recommend_all(self, n: int = 10, **options: Unpack[ListArguments]) -> Iterator[pl.DataFrame]:
+        """The lists of all users of the training data, in blocks: `user`, `item` and scores; see `recommend`."""
+        return Ranker(self.predictor_, ListOptions(n, **options)).everyone()
+
+    def similar(self, item: str | int | Mapping[str, object], n: int = 10) -> pl.DataFrame:
+        """The items most similar to one, by id, or to a new one, by attributes: `item`, `label`, `similarity`.
+
+        Similar are items that the same users rated, and items with the same attributes; see `aanmf.similarity`.
+
+        Raises:
+            UnknownIdError: no such item.
+            SchemaError: an attribute or a value that the model does not know.
+        """
+        return most_similar(self.predictor_.item_similarity, item, n)
+
+    def similar_users(self, user: User, n: int = 10) -> pl.DataFrame:
+        """The users most similar to one, by id, or to a new one, by attributes: `user`, `similarity`; see `similar`."""
+        return most_similar(self.predictor_.user_similarity, user, n)
 
     def explain(self, user: User, item: str | int) -> pl.DataFrame:
         """What the rating of an item by a user, by id or new by attributes, rests on.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aanmf.data.dataset import RatingDataset
 from aanmf.data.split import cold_users, folds, holdout, kfold, last_of_each_user
 from aanmf.errors import DataError
 
@@ -95,3 +98,22 @@ def test_a_part_keeps_users_items_and_rows_together(small) -> None:
     np.testing.assert_array_equal(train.time, small.time[fold.train])
     assert train.users is small.users
     assert train.fingerprint != test.fingerprint
+
+
+def test_the_last_ratings_of_all(small: RatingDataset) -> None:
+    (fold,) = folds(small, "time-global:0.2")
+    assert fold.name == "time-global:0.2"
+    assert len(fold.test) == 120
+    assert small.time is not None
+    assert small.time[fold.test].min() >= small.time[fold.train].max()
+    with pytest.raises(DataError, match="needs times"):
+        folds(replace(small, time=None), "time-global")
+
+
+def test_items_that_are_new(small: RatingDataset) -> None:
+    (fold,) = folds(small, "cold-item:0.25", [3])
+    new = set(small.item[fold.test])
+    assert len(new) == 5
+    assert not new & set(small.item[fold.train])
+    assert len(fold.test) == np.isin(small.item, list(new)).sum()
+    assert folds(small, "cold-item:0.25", [4])[0].test.tolist() != fold.test.tolist()

@@ -28,7 +28,7 @@ _LISTED = {
         ("tune", tune.tune),
         ("reproduce", reproduce.reproduce),
     ],
-    "Use": [("predict", use.predict), ("recommend", use.recommend), ("explain", use.explain)],
+    "Use": [("predict", use.predict), ("recommend", use.recommend), ("similar", use.similar), ("explain", use.explain)],
     "Serve": [("serve", serve.serve), ("update", serve.update), ("export", export.export)],
 }
 

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -29,6 +29,15 @@ ConfigFile = Annotated[
     Path | None, typer.Option("--config", metavar="FILE.toml", help="Settings from a TOML file; --set overrides it.")
 ]
 ModelName = Annotated[str, typer.Option("--model", metavar="NAME", help=f"Which model: {', '.join(CATALOG)}.")]
+
+RankBy = Annotated[
+    Literal["match", "rating", "low"] | None,
+    typer.Option(
+        "--rank-by",
+        help="match: what the user is likely to choose and like; rating: the predicted rating; low: the low end of its "
+        "interval. [default: match where the model has it]",
+    ),
+]
 
 _SOURCE = (
     "ml-100k, ml-1m, synthetic, synthetic:N (ratings), a file (CSV, TSV, Parquet), or a database: sqlite:///FILE, "

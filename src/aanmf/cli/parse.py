@@ -114,6 +114,35 @@ def read_ratings(given: list[str]) -> dict[str, float]:
     return ratings
 
 
+def read_where(given: list[str]) -> dict[str, object]:
+    """`["genres=Drama|Comedy", "year=1990..1999"]` as conditions; see `aanmf.data.where`.
+
+    Raises:
+        ConfigError: a part without `=`.
+    """
+    where: dict[str, object] = {}
+    for part in given:
+        name, equals, value = part.partition("=")
+        if not equals or not name.strip() or not value.strip():
+            raise ConfigError(f"--where: {part!r} is not NAME=VALUE; write for instance --where genres=Drama")
+        low, dots, high = value.partition("..")
+        ends = low.strip() or None, high.strip() or None
+        where[name.strip()] = ends if dots else [each.strip() for each in value.split("|")]
+    return where
+
+
+def read_ids(path: Path) -> list[str]:
+    """Ids, one per line.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--candidates {path}: cannot be read ({error})") from None
+
+
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aanmf.cli.options import AsJson, ModelFolder
+from aanmf.cli.options import AsJson, ModelFolder, RankBy
 from aanmf.cli.output import emit, notice, out, table
-from aanmf.cli.parse import read_attributes, read_ratings
+from aanmf.cli.parse import read_attributes, read_ids, read_ratings, read_where
 from aanmf.errors import AanmfError, ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from aanmf.predictor import User
+    from aanmf.ranking import ListArguments
     from aanmf.recommender import Recommender
 
 UserId = Annotated[str | None, typer.Option("--user", metavar="ID", help="A user of the training data.")]
@@ -93,9 +94,25 @@ def recommend(
         typer.Option("--rating", metavar="ITEM=R", help="A rating given since training; counts at once. Repeatable."),
     ] = None,
     interval: Interval = None,
-    by_low: Annotated[
-        bool, typer.Option("--by-low", help="Rank by the lower end of the interval (90 %): the safe choices first.")
-    ] = False,
+    rank_by: RankBy = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--where",
+            metavar="NAME=VALUE",
+            help="Only items with this attribute: genres=Drama, genres=Drama|Comedy, year=1990..1999. Repeatable.",
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option("--exclude", metavar="ID", help="Leave this item out. Repeatable.")
+    ] = None,
+    candidates: Annotated[
+        Path | None, typer.Option("--candidates", metavar="FILE", help="Only these items: a file with an id per line.")
+    ] = None,
+    diversity: Annotated[
+        float, typer.Option("--diversity", min=0, max=1, help="Prefer items unlike those above them: 0 (off) to 1.")
+    ] = 0.0,
+    seen: Annotated[bool, typer.Option("--seen", help="Also items that the user has rated.")] = False,
     everyone: Annotated[bool, typer.Option("--all", help="Lists for all users, written to --out.")] = False,
     out_file: Annotated[
         Path | None, typer.Option("--out", metavar="OUT.parquet", help="Where the lists of --all go.")
@@ -110,8 +127,17 @@ def recommend(
     if everyone != (out_file is not None):
         raise ConfigError("--all and --out FILE go together")
     model = load_model(folder)
+    options: ListArguments = {
+        "rank_by": rank_by,
+        "interval": interval,
+        "seen": seen,
+        "where": read_where(where or []),
+        "exclude": exclude or [],
+        "candidates": read_ids(candidates) if candidates else None,
+        "diversity": diversity,
+    }
     if everyone and out_file is not None:
-        rows = write_tables(model.recommend_all(n), out_file)
+        rows = write_tables(model.recommend_all(n, **options), out_file)
         if as_json:
             emit({"rows": rows, "out": str(out_file)})
         else:
@@ -119,12 +145,33 @@ def recommend(
         return
     asked = str(user) if attributes is None else read_attributes(attributes)
     ratings = read_ratings(rated or [])
-    found = model.recommend(asked, n, ratings=ratings, by="low" if by_low else "rating", interval=interval)
+    found = model.recommend(asked, n, ratings=ratings, **options)
     if as_json:
         known = None if attributes is None else asked
         emit({"user": user, "attributes": known, "ratings": ratings, "items": found.to_dicts()})
         return
     out().print(recommendation_table(f"For {_described(asked)}", found))
+
+
+def similar(
+    folder: ModelFolder,
+    item: Annotated[str | None, typer.Option("--item", metavar="ID", help="Items similar to this one.")] = None,
+    user: Annotated[str | None, typer.Option("--user", metavar="ID", help="Users similar to this one.")] = None,
+    n: Annotated[int, typer.Option("-n", min=1, help="How many.")] = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Find the items, or the users, that are most similar to one."""
+    from aanmf.recommender import load_model
+
+    if (item is None) == (user is None):
+        raise ConfigError("similar needs either --item ID or --user ID")
+    model = load_model(folder)
+    found = model.similar(item, n) if item is not None else model.similar_users(str(user), n)
+    if as_json:
+        emit({"item": item, "user": user, "similar": found.to_dicts()})
+        return
+    what = f"item {item}" if item is not None else f"user {user}"
+    out().print(table(f"Similar to {what}", tuple(found.columns), list(found.iter_rows())))
 
 
 def explain(
@@ -184,7 +231,7 @@ def _described(user: User) -> str:
 
 def recommendation_table(title: str, found: pl.DataFrame) -> RenderableType:
     """Recommended items to read."""
-    names = [name for name in ("item", "label", "rating", "low", "high") if name in found.columns]
+    names = [name for name in ("item", "label", "rating", "low", "high", "match") if name in found.columns]
     rows = [(str(place), *row) for place, row in enumerate(found.select(names).iter_rows(), start=1)]
     if not rows:
         return f"{title}: nothing left to recommend"

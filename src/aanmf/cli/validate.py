@@ -7,11 +7,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aanmf.cli.options import AsJson, ConfigFile, ModelFolder, Settings, Source, reads_source
+from aanmf.cli.options import AsJson, ConfigFile, ModelFolder, RankBy, Settings, Source, reads_source
 from aanmf.cli.output import emit, err, notice, out, progress, table
 from aanmf.cli.parse import read_settings
 from aanmf.errors import ConfigError
 from aanmf.models.catalog import CATALOG
+
+Metrics = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics",
+        metavar="NAME,...",
+        help="rmse, mae, and of lists of 10: ndcg@10, recall@10, precision@10, mrr@10, hit@10, coverage@10, ...",
+    ),
+]
+Relevant = Annotated[
+    float | None,
+    typer.Option(
+        "--relevant", metavar="R", help="Rating from which an item counts as relevant. [default: above the mean]"
+    ),
+]
 
 if TYPE_CHECKING:
     from aanmf.evaluation.cross_validate import CrossValidation
@@ -19,21 +34,35 @@ if TYPE_CHECKING:
 
 
 @reads_source
-def evaluate(folder: ModelFolder, source: Source, as_json: AsJson = False) -> None:
+def evaluate(
+    folder: ModelFolder,
+    source: Source,
+    metrics: Metrics = None,
+    relevant: Relevant = None,
+    rank_by: RankBy = None,
+    group_by: Annotated[
+        str | None, typer.Option("--group-by", metavar="NAME", help="Also by the values of this user attribute.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Measure a saved model on ratings that it was not trained on."""
     from aanmf.recommender import load_model
 
     model = load_model(folder)
     data = source.load()
-    scores = model.evaluate(data)
+    scores = model.evaluate(data, split_names(metrics), relevant=relevant, rank_by=rank_by, group_by=group_by)
     trained_on = model.fitted_.data.get("fingerprint") == data.fingerprint
     if trained_on:
         notice("the model was trained on these ratings: the errors say little about new ones")
     if as_json:
-        emit({"model": repr(model), "source": data.name, **scores, "trained_on_these": trained_on})
-    else:
-        columns = ("model", *labels_of(name for name in scores if name != "n"), "ratings")
-        out().print(table(data.name, columns, [(repr(model), *scores.values())]))
+        groups = [{group_by: value, **found} for value, found in scores.groups.items()] if group_by else None
+        found = {"model": repr(model), "source": data.name, **scores, "trained_on_these": trained_on}
+        emit(found | ({} if groups is None else {"groups": groups}))
+        return
+    out().print(table(data.name, ("model", *labels_of(scores)), [(repr(model), *scores.values())]))
+    if group_by:
+        rows = [(value, *found.values()) for value, found in scores.groups.items()]
+        out().print(table(f"By {group_by}", (group_by, *labels_of(scores)), rows))
 
 
 @reads_source
@@ -44,11 +73,17 @@ def cross_validate(
     ],
     protocol: Annotated[
         str,
-        typer.Option("--protocol", help="u1, u1-u5, holdout:0.2, kfold:5, time, time:0.1, cold-user, cold-user:0.1."),
+        typer.Option(
+            "--protocol",
+            help="u1, u1-u5, holdout:0.2, kfold:5, time:0.1, time-global:0.2, cold-user:0.1, cold-item:0.1.",
+        ),
     ] = "holdout:0.2",
     seeds: Annotated[
         str, typer.Option("--seeds", metavar="0,1,2", help="Repeat everything once per seed, with other folds.")
     ] = "0",
+    metrics: Metrics = None,
+    relevant: Relevant = None,
+    rank_by: RankBy = None,
     settings: Settings = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
@@ -78,7 +113,7 @@ def cross_validate(
         def on_run(run: Run) -> None:
             runs.append(run)
             scores = zip(labels_of(run.scores), run.scores.values(), strict=True)
-            shown = "  ".join(f"{label} {value:.4f}" for label, value in scores)
+            shown = "  ".join(f"{label} {_number(value)}" for label, value in scores)
             line = f"{run.model} {run.fold} seed {run.seed}: {shown}"
             bar.update(task, advance=1, description=line)
             if not console.is_terminal:  # a log
@@ -86,7 +121,8 @@ def cross_validate(
 
         stopped = False
         try:
-            run_all(data, models, protocol, numbers, chosen, on_run, on_start=on_start)
+            of_lists = {"metrics": split_names(metrics), "relevant": relevant, "rank_by": rank_by}
+            run_all(data, models, protocol, numbers, chosen, on_run, on_start=on_start, **of_lists)
         except KeyboardInterrupt:
             stopped = True
     found = CrossValidation(tuple(runs))
@@ -101,7 +137,7 @@ def cross_validate(
 
 def print_runs(found: CrossValidation, title: str) -> None:
     """Runs, means and differences as tables."""
-    console, labels = out(), labels_of(found.metrics)
+    console, labels, names = out(), labels_of(found.metrics), found.metrics
     several = len(found.runs) > len(found.models)
     if several:
         rows = [
@@ -109,7 +145,7 @@ def print_runs(found: CrossValidation, title: str) -> None:
                 run.model,
                 run.fold,
                 str(run.seed),
-                *run.scores.values(),
+                *(run.scores[name] for name in names),
                 run.n_test,
                 run.epochs,
                 f"{run.fit_seconds:.1f} s",
@@ -121,7 +157,9 @@ def print_runs(found: CrossValidation, title: str) -> None:
     rows = []
     for summary in found.summary:
         values = [(summary.scores[f"{name}_mean"], summary.scores[f"{name}_std"]) for name in found.metrics]
-        means = [f"{mean:.4f} ± {std:.4f}" if several else f"{mean:.4f}" for mean, std in values]
+        means = [
+            f"{_number(mean)} ± {std:.4f}" if several and std is not None else _number(mean) for mean, std in values
+        ]
         rows.append((summary.model, *means, _seconds(summary.fit_seconds)))
     console.print(table(title, ("model", *labels, "fit"), rows))
     rows = [
@@ -138,7 +176,17 @@ def labels_of(metrics: Iterable[str]) -> list[str]:
     """How tables name metrics."""
     from aanmf.metrics import metric_of
 
-    return [metric_of(name).label for name in metrics]
+    counts = {"n": "ratings", "n_users": "users", "n_users_left_out": "users left out"}
+    return [counts.get(name) or metric_of(name).label for name in metrics]
+
+
+def split_names(text: str | None) -> list[str] | None:
+    """`rmse,ndcg@10` as names."""
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
 
 
 def _seconds(seconds: float) -> str:

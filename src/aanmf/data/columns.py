@@ -21,10 +21,13 @@ ROLES = {"user": USER_NAMES, "item": ITEM_NAMES, "rating": RATING_NAMES, "time":
 def find_columns(columns: Sequence[str], given: Mapping[str, str | None], where: str) -> dict[str, str]:
     """Column names by role: as given, else by position in a table without header, else by name.
 
+    There may be no ratings where the columns of the other roles are all that the table has.
+
     Raises:
         DataError: a given column does not exist, or none is found for users, items or ratings.
     """
     found: dict[str, str] = {}
+    missing: list[str] = []
     by_position = dict(zip(ROLES, columns, strict=False)) if columns[0] == "column_1" else {}
     for role, names in ROLES.items():
         column = given.get(role)
@@ -34,10 +37,14 @@ def find_columns(columns: Sequence[str], given: Mapping[str, str | None], where:
         if column is not None:
             found[role] = column
         elif role != "time":
-            raise DataError(
-                f"{where}: cannot tell which column holds the {role}. Available: {', '.join(columns)}. "
-                f"Name it ({role}=... in Python, --{role}-column on the command line)"
-            )
+            missing.append(role)
+    others = set(columns) - set(found.values())
+    if missing and (missing != ["rating"] or others):
+        role = missing[0]
+        raise DataError(
+            f"{where}: cannot tell which column holds the {role}. Available: {', '.join(columns)}. "
+            f"Name it ({role}=... in Python, --{role}-column on the command line)"
+        )
     return found
 
 

@@ -32,6 +32,7 @@ class RatingDataset:
         scale: lowest and highest possible rating if stated, else None (the range of the training ratings is used).
         folds: test rows of the splits that a data set ships with (`u1` ... `u5` of MovieLens 100K), by name.
         name: for messages and reports.
+        has_ratings: False where a row is a choice (a click, a purchase) without a rating; `rating` then holds ones.
     """
 
     users: EntityTable
@@ -43,6 +44,7 @@ class RatingDataset:
     scale: tuple[float, float] | None = None
     folds: Mapping[str, Rows] = field(default_factory=dict)
     name: str = "ratings"
+    has_ratings: bool = True
 
     def __post_init__(self) -> None:
         assert self.user.shape == self.item.shape == self.rating.shape
@@ -67,7 +69,8 @@ class RatingDataset:
         """Reads ratings, and attributes of users and items, from files.
 
         Args:
-            ratings: CSV, TSV (any separator, also `::`) or Parquet, with a row per rating.
+            ratings: CSV, TSV (any separator, also `::`) or Parquet, with a row per rating. A table of users and items
+                alone is one of choices (`has_ratings`); repeated rows in it count once.
             users, items: a file with a row per user (item), or several files: further ones may have several rows per
                 user (one cuisine each, say), and their columns become multi-valued attributes.
             options: how to read the tables.
@@ -115,12 +118,15 @@ class RatingDataset:
         ratings.require_rows()
         names = find_columns(ratings.frame.columns, options.columns, ratings.where)
         user_ids, item_ids = ratings.ids(names["user"]), ratings.ids(names["item"])
-        rating, time = ratings.ratings(names["rating"]), ratings.times(names["time"]) if "time" in names else None
+        has_ratings = "rating" in names
+        rating = ratings.ratings(names["rating"]) if has_ratings else np.ones(len(user_ids), np.float32)
+        time = ratings.times(names["time"]) if "time" in names else None
         users = read_entities("users", tables["users"], user_ids, names["user"], options)
         items = read_entities("items", tables["items"], item_ids, names["item"], options)
         user, item = users.ids.index(user_ids), items.ids.index(item_ids)
-        data = cls(users, items, user, item, rating, time, options.scale, name=options.name or name)
-        return _without_repeats(data, options.repeated, ratings)
+        scale, name = options.scale if has_ratings else None, options.name or name
+        data = cls(users, items, user, item, rating, time, scale, name=name, has_ratings=has_ratings)
+        return _without_repeats(data, options.repeated if has_ratings else "last", ratings)
 
     def take(self, rows: Rows) -> RatingDataset:
         """These ratings, in this order, with the same users and items."""

@@ -1,6 +1,7 @@
 """Splits into a training and a test part, exactly as reports name them.
 
-A protocol is written `u1`, `u1-u5`, `holdout:0.2`, `kfold:5`, `time:0.1` or `cold-user:0.1`.
+A protocol is written `u1`, `u1-u5`, `holdout:0.2`, `kfold:5`, `time:0.1`, `time-global:0.2`, `cold-user:0.1` or
+`cold-item:0.1`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 from aanmf.data.dataset import RatingDataset, Rows, random_split
 from aanmf.errors import DataError
 
-PROTOCOLS = "u1, u1-u5, holdout:0.2, kfold:5, time, cold-user"
+PROTOCOLS = "u1, u1-u5, holdout:0.2, kfold:5, time, time-global, cold-user, cold-item"
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,31 @@ def last_of_each_user(data: RatingDataset, test: float, seed: int = 0) -> Fold:
     return _fold(f"time:{test:g}", seed, len(data), order[rank >= (counts - held)[user]])
 
 
+def last_of_all(data: RatingDataset, test: float, seed: int = 0) -> Fold:
+    """By time: the last `test` of all ratings are test rows; of ratings at the same time, those further down."""
+    if data.time is None:
+        raise DataError(f"{data.name}: a split by time needs times, and these ratings have none")
+    _check_share("time-global", test)
+    order = np.argsort(data.time, kind="stable")
+    return _fold(f"time-global:{test:g}", seed, len(data), order[len(data) - round(len(data) * test) :])
+
+
 def cold_users(data: RatingDataset, test: float, seed: int) -> Fold:
     """By user: all ratings of `test` of the users, drawn at random, are test rows."""
-    _check_share("cold-user", test)
-    rated = np.unique(data.user)
+    return _cold(f"cold-user:{test:g}", data.user, test, seed)
+
+
+def cold_items(data: RatingDataset, test: float, seed: int) -> Fold:
+    """By item: all ratings of `test` of the items, drawn at random, are test rows."""
+    return _cold(f"cold-item:{test:g}", data.item, test, seed)
+
+
+def _cold(name: str, side: Rows, test: float, seed: int) -> Fold:
+    """All rows of `test` of the users (items), drawn at random from those that have rows (n,)."""
+    _check_share(name.partition(":")[0], test)
+    rated = np.unique(side)
     drawn = np.random.default_rng(seed).permutation(rated)[: max(1, round(len(rated) * test))]
-    return _fold(f"cold-user:{test:g}", seed, len(data), np.flatnonzero(np.isin(data.user, drawn)))
+    return _fold(name, seed, len(side), np.flatnonzero(np.isin(side, drawn)))
 
 
 def folds(data: RatingDataset, protocol: str, seeds: Sequence[int] = (0,)) -> list[Fold]:
@@ -89,8 +109,12 @@ def folds(data: RatingDataset, protocol: str, seeds: Sequence[int] = (0,)) -> li
             return [fold for seed in seeds for fold in kfold(len(data), int(k), seed)]
         case "time":
             return [last_of_each_user(data, _number(protocol, argument, 0.1), seed) for seed in seeds]
+        case "time-global":
+            return [last_of_all(data, _number(protocol, argument, 0.2), seed) for seed in seeds]
         case "cold-user":
             return [cold_users(data, _number(protocol, argument, 0.1), seed) for seed in seeds]
+        case "cold-item":
+            return [cold_items(data, _number(protocol, argument, 0.1), seed) for seed in seeds]
         case _:
             raise DataError(f"unknown protocol {protocol!r}. Available: {PROTOCOLS}")
 

@@ -17,10 +17,13 @@ from aanmf.data.split import folds
 from aanmf.errors import ConfigError
 from aanmf.evaluation.runs import Run, RunStore, fit_and_score, job_of
 from aanmf.evaluation.significance import paired_test
-from aanmf.metrics import Scores
+from aanmf.metrics import METRICS, OF_LISTS, Scores, metric_of
 from aanmf.models.catalog import CATALOG
+from aanmf.ranking import RankBy, can_rank_by
 from aanmf.recommender import Recommender, make_model
 
+COUNTS = ("n_users", "n_users_left_out")
+"""What scores hold besides metrics."""
 Factory = Callable[..., Recommender]
 """Makes an untrained model from settings by name, `seed` among them. A `Recommender` class is one."""
 
@@ -32,7 +35,7 @@ class Summary:
     Attributes:
         model: its name.
         scores: means and standard deviations of a sample (0 for a single run) by metric: `rmse_mean`, `rmse_std`, ...,
-            which are also attributes of the summary.
+            which are also attributes of the summary; None where the model does not have the metric.
         fit_seconds: mean.
     """
 
@@ -82,19 +85,20 @@ class CrossValidation:
     @property
     def metrics(self) -> list[str]:
         """Names of the metrics, in order."""
-        return list(self.runs[0].scores) if self.runs else []
+        return [name for name in self.runs[0].scores if name not in COUNTS] if self.runs else []
 
     @property
     def summary(self) -> list[Summary]:
         """Mean and standard deviation of each model."""
-        return [_summary(model, [run for run in self.runs if run.model == model]) for model in self.models]
+        return [_summary(model, self._runs(model), self.metrics) for model in self.models]
 
     @property
     def comparisons(self) -> list[Comparison]:
-        """Every pair of models by every metric, where there are two folds or more."""
+        """Every pair of models by every metric that both have, where there are two folds or more."""
         found: list[Comparison] = []
         for metric in self.metrics:
-            for one, other in combinations(self.models, 2):
+            having = [model for model in self.models if self._runs(model)[0].scores[metric] is not None]
+            for one, other in combinations(having, 2):
                 values, others = self._values(metric, one), self._values(metric, other)
                 if len(values) == len(others) >= 2:
                     test = paired_test(values, others)
@@ -114,7 +118,10 @@ class CrossValidation:
         return pl.DataFrame([run.row() for run in self.runs])
 
     def _values(self, metric: str, model: str) -> list[float]:
-        return [run.score(metric) for run in self.runs if run.model == model]
+        return [run.score(metric) for run in self._runs(model)]
+
+    def _runs(self, model: str) -> list[Run]:
+        return [run for run in self.runs if run.model == model]
 
 
 def cross_validate(
@@ -125,6 +132,9 @@ def cross_validate(
     settings: Mapping[str, Any] | None = None,
     on_run: Callable[[Run], None] | None = None,
     *,
+    metrics: Sequence[str] | None = None,
+    relevant: float | None = None,
+    rank_by: RankBy | None = None,
     on_start: Callable[[int], None] | None = None,
     folder: str | Path | None = None,
 ) -> CrossValidation:
@@ -136,11 +146,15 @@ def cross_validate(
     Args:
         data: all ratings.
         models: names (`mf`, `aanmf`, ...) or functions that make a model from its settings.
-        protocol: `u1`, `u1-u5`, `holdout:0.2`, `kfold:5`, `time:0.1`, `cold-user:0.1`: `aanmf.data.split`.
+        protocol: `u1`, `u1-u5`, `holdout:0.2`, `kfold:5`, `time:0.1`, `time-global:0.2`, `cold-user:0.1`,
+            `cold-item:0.1`: see `aanmf.data.split`.
         seeds: the folds are drawn once per seed. A fold's seed is also the seed of the models trained on it.
         settings: for all models; a mapping under a model's name is for that model alone:
             `{"factors": 16, "aanmf": {"layers": (16,)}}`.
         on_run: called after every run.
+        metrics: names such as `["rmse", "ndcg@10"]`; None: RMSE and MAE, or metrics of lists where no model has these.
+        relevant, rank_by: for metrics of lists; see `Recommender.evaluate`. With `cold-item`, lists are made of the
+            new items. A model that does not rank in this way ranks as it does by default.
         on_start: called with the number of runs before the first one.
         folder: where runs are kept; those that it has already are not repeated. None: nowhere.
 
@@ -152,6 +166,7 @@ def cross_validate(
     chosen = {name: settings_for(name, settings or {}, named) for name in named}
     for name, make in named.items():  # a typing error in a setting should not wait for its turn
         make(**{**chosen[name], "seed": 0})
+    scored = _scored(named, metrics, relevant, rank_by)
     store, runs = RunStore(folder) if folder else None, list[Run]()
     splits = folds(data, protocol, seeds)
     if on_start:
@@ -160,7 +175,8 @@ def cross_validate(
         train, test = fold.of(data)
         for name, make in named.items():
             model = make(**{**chosen[name], "seed": fold.seed})
-            job = job_of(name, model.get_params(), data, fold, protocol)
+            asked = {key: value for key, value in scored.items() if key != "rank_by" or can_rank_by(model.spec, value)}
+            job = job_of(name, model.get_params(), data, fold, protocol, scored=asked)
             run = store.get(job) if store else None
             if run is None:
                 run = fit_and_score(job, model, train, test)
@@ -197,15 +213,27 @@ def _named(models: Sequence[str | Factory]) -> dict[str, Factory]:
     return named
 
 
+def _scored(
+    models: Mapping[str, Factory], metrics: Sequence[str] | None, relevant: float | None, rank_by: RankBy | None
+) -> dict[str, Any]:
+    """What `Recommender.evaluate` is told; nothing where RMSE and MAE are asked for, as by default."""
+    rate = any(CATALOG[name].rates for name in models if name in CATALOG) or not set(models) & set(CATALOG)
+    names = list(metrics or (METRICS if rate else OF_LISTS))
+    for name in names:
+        metric_of(name)
+    given = {"relevant": relevant, "rank_by": rank_by}
+    return {} if names == list(METRICS) else {"metrics": names} | {k: v for k, v in given.items() if v is not None}
+
+
 def _name_of(factory: Factory) -> str:
     spec = getattr(factory, "spec", None)
     return spec.name if spec else getattr(factory, "__name__", repr(factory))
 
 
-def _summary(model: str, runs: Sequence[Run]) -> Summary:
+def _summary(model: str, runs: Sequence[Run], metrics: Sequence[str]) -> Summary:
     scores = Scores()
-    for metric in runs[0].scores:
-        values = [run.score(metric) for run in runs]
-        scores[f"{metric}_mean"] = statistics.fmean(values)
-        scores[f"{metric}_std"] = statistics.stdev(values) if len(values) > 1 else 0.0
+    for metric in metrics:
+        values = [run.scores[metric] for run in runs if run.scores[metric] is not None]
+        scores[f"{metric}_mean"] = statistics.fmean(values) if values else None
+        scores[f"{metric}_std"] = (statistics.stdev(values) if len(values) > 1 else 0.0) if values else None
     return Summary(model, scores, statistics.fmean(run.fit_seconds for run in runs))

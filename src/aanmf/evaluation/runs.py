@@ -11,7 +11,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +25,7 @@ from aanmf.data.dataset import RatingDataset
 from aanmf.data.split import Fold
 from aanmf.errors import ConfigError, DataError
 from aanmf.evaluation.curve import error_curve
-from aanmf.metrics import METRICS, Scores
+from aanmf.metrics import METRICS, Scores, metric_of
 from aanmf.recommender import Recommender
 from aanmf.storage import replace_file
 from aanmf.training.log import OnEpoch
@@ -49,6 +49,7 @@ class Job:
         protocol, seed, fold: which split.
         split: hash of the split's training and test rows.
         measure: what is measured.
+        scored: how the test part is scored: arguments of `Recommender.evaluate`; empty: RMSE and MAE.
     """
 
     model: str
@@ -60,6 +61,7 @@ class Job:
     fold: str
     split: str
     measure: Measure = "test"
+    scored: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def key(self) -> str:
@@ -104,8 +106,8 @@ class Run(Job):
 
     @classmethod
     def of(cls, job: Job, scores: Scores, **results: Any) -> Run:
-        """A job with its results; of the scores, those that are metrics."""
-        scores = Scores({name: scores[name] for name in METRICS if name in scores})
+        """A job with its results; `n` of the scores is left out, as `n_test` says it."""
+        scores = Scores({name: value for name, value in scores.items() if name != "n"})
         return cls(**_values(job, Job), scores=scores, **results)
 
     def score(self, metric: str) -> float:
@@ -114,8 +116,8 @@ class Run(Job):
         Raises:
             DataError: the test part was not scored.
         """
-        if metric not in self.scores:
-            raise DataError(f"{self.label}: the test part was not scored in this run")
+        if self.scores.get(metric) is None:
+            raise DataError(f"{self.label}: the test part was not scored by {metric} in this run")
         return self.scores[metric]
 
     @property
@@ -143,8 +145,11 @@ class Run(Job):
     @classmethod
     def of_json(cls, document: Mapping[str, Any]) -> Run:
         """From what `to_json` gave."""
-        rest = {name: value for name, value in document.items() if name not in ("key", "job", "seconds", *METRICS)}
-        scores = Scores({name: document[name] for name in METRICS if document[name] is not None})
+        own = {each.name for each in fields(cls)}
+        rest = {name: value for name, value in document.items() if name in own}
+        left = {name: value for name, value in document.items() if name not in {*own, "key", "job", "seconds"}}
+        scored = document["job"].get("scored")
+        scores = Scores({name: value for name, value in left.items() if scored or value is not None})
         return cls(**document["job"], **rest, scores=scores, fit_seconds=document["seconds"])
 
 
@@ -197,6 +202,7 @@ def job_of(
     protocol: str,
     source: str | None = None,
     measure: Measure = "test",
+    scored: Mapping[str, Any] | None = None,
 ) -> Job:
     """The job of fitting a model on a fold; `settings` are all of it, `source` names the data if not `data.name`."""
     return Job(
@@ -209,6 +215,7 @@ def job_of(
         fold=fold.name,
         split=_hash(np.ascontiguousarray(fold.train).tobytes() + np.ascontiguousarray(fold.test).tobytes()),
         measure=measure,
+        scored=json.loads(json.dumps(scored or {})),
     )
 
 
@@ -241,7 +248,7 @@ def fit_and_score(
         raise ConfigError(f"{job.label}: {error}") from error
     seconds = time.perf_counter() - start
     if job.measure == "test":
-        scores = model.evaluate(test)
+        scores = model.evaluate(test, **job.scored, candidates=_candidates(job, test))
     if validation is None and (errors := [epoch.valid_mse for epoch in log.epochs if epoch.valid_mse is not None]):
         validation = math.sqrt(min(errors))
     return Run.of(
@@ -257,20 +264,28 @@ def fit_and_score(
 
 
 def fit_to_validate(
-    model: Recommender, train: RatingDataset, on_epoch: OnEpoch | None = None
+    model: Recommender, train: RatingDataset, on_epoch: OnEpoch | None = None, metrics: Sequence[str] | None = None
 ) -> tuple[Recommender, Scores]:
     """Fits without a last fit on everything; returns the model and its scores on ratings held out of `train`.
 
     Models with early stopping stop on these same ratings, so theirs are the scores of the best epoch; other models are
-    fitted without them.
+    fitted without them, and so is every model whose lists are scored, which must not have seen them.
     """
-    share = model.config.validation or 0.1
+    share = getattr(model.config, "validation", 0) or 0.1
+    of_lists = any(metric_of(name).of == "lists" for name in metrics or ())
     held_out = validation_rows(len(train), share, model.config.seed)
-    if isinstance(model.config, BatchConfig):
+    if isinstance(model.config, BatchConfig) and not of_lists:
         model = type(model)(**{**model.get_params(), "validation": share, "refit": False}).fit(train, on_epoch)
     else:
         model = model.fit(train.take(np.setdiff1d(np.arange(len(train)), held_out)), on_epoch)
-    return model, model.evaluate(train.take(held_out))
+    return model, model.evaluate(train.take(held_out), metrics)
+
+
+def _candidates(job: Job, test: RatingDataset) -> list[str] | None:
+    """The items that lists are made of: all, but for new items those of the test part."""
+    if not job.protocol.startswith("cold-item"):
+        return None
+    return [test.items.ids.ids[at] for at in np.unique(test.item)]
 
 
 def fingerprint_of(data: RatingDataset) -> str:

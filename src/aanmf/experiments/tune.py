@@ -102,7 +102,7 @@ def tune(
                 raise optuna.TrialPruned
 
         try:
-            return fit_to_validate(make_model(model, **{**fixed, **settings}), train, on_epoch)[1][metric]
+            return fit_to_validate(make_model(model, **{**fixed, **settings}), train, on_epoch, [metric])[1][metric]
         except ConfigError:
             trial.set_user_attr("diverged", True)
             raise

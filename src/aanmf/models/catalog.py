@@ -82,6 +82,9 @@ class ModelSpec:
         settings: what the name implies: `{"pooling": "pairwise"}`.
         space: what tuning may choose; other settings keep their defaults.
         trainer: `package.module:function` with the signature of `training.trainer.fit_module`.
+        rates: it predicts ratings.
+        matches: it learns what users choose, so that it ranks by more than predicted ratings.
+        new_items: it scores items without ratings by their attributes when it ranks by match.
         attention: it weights user attributes item by item.
         intervals: it gives prediction intervals.
         streams: it needs no other ratings to predict one, so that training can read them from disk.
@@ -100,6 +103,9 @@ class ModelSpec:
     settings: Mapping[str, Any] = field(default_factory=dict)
     space: Space = field(default_factory=dict)
     trainer: str = "aanmf.training.trainer:fit_module"
+    rates: bool = True
+    matches: bool = False
+    new_items: bool = False
     attention: bool = False
     intervals: bool = False
     streams: bool = False
@@ -135,6 +141,13 @@ def _spec(
 
 _ROW_BY_ROW: dict[str, Any] = {"streams": True, "processes": True}
 _AANMF: dict[str, Any] = {"space": {**_DENSE, "l2": Range(4, 150)}, "attention": True, "in_report": True} | _ROW_BY_ROW
+_LISTS: dict[str, Any] = {
+    "trainer": "aanmf.models.closed_form:fit_closed_form",
+    "rates": False,
+    "matches": True,
+    "checkpoints": False,
+    "exports": False,
+}
 _SPECS = (
     _spec(
         "aanmf++",
@@ -192,6 +205,52 @@ _SPECS = (
         "auto-encoder with semantic neighbours from a social graph",
         space={**_ENCODER, "pull": Range(0.1, 50)},
         in_report=True,
+    ),
+    _spec("popularity", "Popularity", "the items that most users rated", **_LISTS),
+    _spec(
+        "ease",
+        "EASE",
+        "item-item weights in closed form: EASE, and with dropout EDLAE (Steck 2019, 2020)",
+        space={"l2": Range(10, 2000), "dropout": Range(0, 0.8, log=False, natural=True)},
+        **_LISTS,
+    ),
+    _spec(
+        "item-knn",
+        "ItemKNN",
+        "nearest neighbours of items by the users who rated them",
+        file="item_knn",
+        space={"neighbours": Range(10, 800, whole=True), "shrinkage": Range(0, 50, log=False, natural=True)},
+        **_LISTS,
+    ),
+    _spec(
+        "ials",
+        "iALS",
+        "matrix factorisation of choices by alternating least squares (Hu et al. 2008, Rendle et al. 2022)",
+        class_name="IALS",
+        space={"factors": Range(16, 256, whole=True), "l2": Range(1e-4, 0.3), "unobserved": Range(0.02, 2)},
+        **_LISTS,
+    ),
+    _spec(
+        "bpr",
+        "BPR",
+        "matrix factorisation that ranks chosen items above others (Rendle et al. 2009)",
+        space={
+            "factors": Range(16, 256, whole=True),
+            "learning_rate": Range(5e-4, 5e-2),
+            "l2": Range(1e-5, 1e-1),
+            "epochs": Range(10, 100, whole=True),
+        },
+        **_LISTS,
+    ),
+    _spec(
+        "damped-means",
+        "Damped means",
+        "mean rating plus damped deviations of user and item",
+        class_name="DampedMeans",
+        file="damped_means",
+        space={"damping_items": Range(0.5, 50), "damping_users": Range(0.5, 50)},
+        trainer="aanmf.models.damped_means:fit_damped_means",
+        checkpoints=False,
     ),
 )
 CATALOG: dict[str, ModelSpec] = {spec.name: spec for spec in _SPECS}

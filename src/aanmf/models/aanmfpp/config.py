@@ -6,13 +6,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from aanmf.contract import ModelConfig
+from aanmf.contract import FactorConfig
 
 Amount = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 
 
-class AANMFppConfig(ModelConfig):
+class AANMFppConfig(FactorConfig):
     """Settings of `AANMFpp`."""
 
     epochs: int = Field(default=8, ge=1)

@@ -1,0 +1,171 @@
+"""Lists against a test part: who is listed what, and which of it is relevant.
+
+A list is made of all items of the catalogue, rated or not, but those of the user's training ratings. Relevant are the
+items of the user's test ratings from a threshold on. Users without a relevant item are left out, and counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+
+from aanmf.contract import TrainingData
+from aanmf.data.dataset import RatingDataset
+from aanmf.data.where import rows_where
+from aanmf.errors import ConfigError, DataError
+from aanmf.metrics import METRICS, OF_LISTS, Lists, Scores, metric_of, score, score_lists
+from aanmf.predictor import Predictor
+from aanmf.ranking import ListOptions, RankBy, Ranker
+
+
+@dataclass(frozen=True)
+class EvaluatedLists:
+    """Lists of the users of a test part.
+
+    Attributes:
+        lists: of U users.
+        users: (U,) their rows in the test part's table of users.
+        left_out: (V,) rows of the users with test ratings to whom nothing is relevant.
+    """
+
+    lists: Lists
+    users: NDArray[np.int64]
+    left_out: NDArray[np.int64]
+
+
+def rank_test_users(
+    predictor: Predictor,
+    test: RatingDataset,
+    k: int,
+    relevant: float | None = None,
+    rank_by: RankBy | None = None,
+    candidates: Iterable[str] | None = None,
+) -> EvaluatedLists:
+    """The first k items of every user of a test part, and which of them are relevant.
+
+    Args:
+        predictor: of a fitted model. Users whom it does not know are ranked for by their attributes in `test`.
+        test: test ratings.
+        k: length of the lists.
+        relevant: the lowest rating that makes an item relevant; see `relevant_rows`.
+        rank_by: as for `recommend`.
+        candidates: ids of the items that lists are made of; None: all.
+
+    Raises:
+        ConfigError: there are fewer than k candidates, a threshold off the scale, or a way of ranking that the model
+            does not have.
+        DataError: no user has a relevant item.
+    """
+    ranker = Ranker(predictor, ListOptions(k, rank_by, unrated=True, candidates=candidates))
+    allowed = np.flatnonzero(ranker.allowed())
+    if k > len(allowed):
+        raise ConfigError(f"lists of {k} items: there are {len(allowed):,} candidates. Give a shorter length")
+    rows = relevant_rows(test, predictor.fitted.training, relevant)
+    users, left_out = np.unique(test.user[rows]), np.setdiff1d(test.user, test.user[rows])
+    if not len(users):
+        raise DataError(f"{test.name}: no test rating is relevant to anyone: give a lower threshold (relevant)")
+    known = predictor.users.table.ids.index(test.users.ids.ids, predictor.users.unknown)[users]
+    item = _first(ranker, known, users, test, k)
+    position = predictor.items.table.ids.index(test.items.ids.ids)[test.item[rows]]
+    place, n_items = np.searchsorted(users, test.user[rows]), len(predictor.items)
+    wanted = np.unique(place[position >= 0] * n_items + position[position >= 0])
+    hit = np.isin(np.arange(len(users))[:, None] * n_items + item, wanted) & (item >= 0)
+    pairs = np.unique(np.stack([place, test.item[rows]]), axis=1)
+    n_relevant = np.bincount(pairs[0], minlength=len(users))
+    n_users = int((predictor.users.n_ratings > 0).sum())
+    lists = Lists(item, hit, n_relevant, allowed, predictor.items.n_ratings[:-1], n_users)
+    return EvaluatedLists(lists, users, left_out)
+
+
+def relevant_rows(test: RatingDataset, training: TrainingData, relevant: float | None) -> NDArray[np.bool_]:
+    """Which test ratings (n,) make their item relevant.
+
+    Those of `relevant` or more; without a threshold, those above the mean training rating. Where training or test has
+    no ratings, or the scale has a single value, every test row does.
+
+    Raises:
+        ConfigError: the threshold lies off the scale, or there are no ratings to compare it with.
+    """
+    low, high = training.scale
+    if relevant is None:
+        if not (training.has_ratings and test.has_ratings) or low == high:
+            return np.ones(len(test), bool)
+        return test.rating > training.mean
+    if not (training.has_ratings and test.has_ratings):
+        raise ConfigError(f"relevant={relevant:g}: there are no ratings, every test row is relevant; leave it out")
+    if not low <= relevant <= high:
+        raise ConfigError(f"relevant={relevant:g}: ratings lie between {low:g} and {high:g}")
+    return test.rating >= relevant
+
+
+def _first(
+    ranker: Ranker, known: NDArray[np.int64], users: NDArray[np.int64], test: RatingDataset, k: int
+) -> NDArray[np.int64]:
+    """(U, k) positions of the best items of users at positions `known`, new ones by attributes; -1: none is left."""
+    predictor, item = ranker.predictor, np.full((len(users), k), -1)
+    new = known == predictor.users.unknown
+    attributes = predictor.users.encoder.transform(test.users).to(predictor.device)
+    for rows in (np.flatnonzero(~new), np.flatnonzero(new)):
+        own = (
+            attributes.rows(torch.as_tensor(users[rows], device=predictor.device))
+            if len(rows) and new[rows[0]]
+            else None
+        )
+        for part, best, items in ranker.ranked(known[rows], own):
+            item[rows[part]] = torch.where(best > -torch.inf, items, -1).cpu().numpy()
+    return item
+
+
+def evaluate(
+    predictor: Predictor,
+    test: RatingDataset,
+    metrics: Sequence[str] | None = None,
+    relevant: float | None = None,
+    rank_by: RankBy | None = None,
+    group_by: str | None = None,
+    candidates: Iterable[str] | None = None,
+) -> Scores:
+    """Scores on a test part; see `Recommender.evaluate`."""
+    names = list(METRICS) if predictor.rates else list(OF_LISTS)
+    chosen = {name: metric_of(name) for name in (names if metrics is None else metrics)}
+    if not len(test):
+        raise DataError("no ratings to score")
+    groups = _groups(test, group_by) if group_by else {}
+    scores = {group: Scores() for group in ("", *groups)}
+    of_ratings = [name for name, metric in chosen.items() if metric.of == "ratings"]
+    if of_ratings and predictor.rates and test.has_ratings:
+        predicted = predictor.predict_data(test)
+        for group, found in scores.items():
+            rows = groups[group][test.user] if group else np.ones(len(test), bool)
+            found |= score(predicted[rows], test.rating[rows], of_ratings) if rows.any() else {}
+    if of_lists := [name for name, metric in chosen.items() if metric.of == "lists"]:
+        longest = max(chosen[name].k for name in of_lists)
+        made = rank_test_users(predictor, test, longest, relevant, rank_by, candidates)
+        for group, found in scores.items():
+            rows = groups[group][made.users] if group else np.ones(len(made.users), bool)
+            found |= score_lists(made.lists.take(rows), of_lists) if rows.any() else {"n_users": 0}
+            found["n_users_left_out"] = int(groups[group][made.left_out].sum()) if group else len(made.left_out)
+    for group, found in scores.items():
+        rows = groups[group][test.user] if group else np.ones(len(test), bool)
+        scores[group] = Scores({**dict.fromkeys(chosen), "n": int(rows.sum()), **found})
+    scores[""].groups = {group: found for group, found in scores.items() if group and found["n"]}
+    return scores[""]
+
+
+def _groups(test: RatingDataset, name: str) -> dict[str, NDArray[np.bool_]]:
+    """Users (n,) of each value of an attribute, a user with several values in several groups.
+
+    Raises:
+        DataError: no such attribute of the users, or one that has no labels.
+    """
+    test.users.attribute(name)
+    column = test.users.columns[name]
+    if column.dtype not in (pl.String, pl.List(pl.String)):
+        raise DataError(f"group_by={name!r}: give a categorical or multi-valued attribute of the users")
+    labels = (column.explode() if column.dtype == pl.List(pl.String) else column).drop_nulls().unique().sort()
+    return {label: rows_where(test.users, {name: label}) for label in labels}
