@@ -397,7 +397,7 @@ def test_doctor(aanmf: Run, ask: Callable[..., Any]) -> None:
         (["recommend", "MODEL"], "--attributes"),
         (["recommend", "MODEL", "--all"], "--out"),
         (["recommend", "MODEL", "--user", "1", "--rating", "x"], "ITEM=NUMBER"),
-        (["recommend", "MODEL", "--user", "1", "--by-low"], "aanmf++"),
+        (["recommend", "MODEL", "--user", "1", "--rank-by", "low"], "aanmf++"),
         (["recommend", "MODEL", "--user", "nobody"], "'nobody'"),
         (["recommend", "MODEL", "--attributes", "gender=X"], "allowed: 'F', 'M'"),
         (["recommend", "MODEL", "--attributes", "shoe=42"], "shoe"),

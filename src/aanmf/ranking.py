@@ -217,7 +217,8 @@ class Ranker:
             order[row, item] = -torch.inf
         n = min(max(self.options.n, 0), order.shape[1])
         if self.options.diversity == 0:
-            return tuple(torch.topk(order, n))
+            values, items = torch.topk(order, n)
+            return values, items
         values, items = torch.topk(order, min(POOL * n, order.shape[1]))
         places = torch.stack([self._diverse(*each, n) for each in zip(values.cpu(), items.cpu(), strict=True)])
         return values.gather(1, places.to(order.device)), items.gather(1, places.to(order.device))

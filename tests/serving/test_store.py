@@ -23,6 +23,7 @@ import pytest
 
 from aanmf.cli import main
 from aanmf.errors import ConfigError, ModelFolderError
+from aanmf.predictor import Predictor
 from aanmf.recommender import load_model
 from aanmf.serving.store import RatingStore, StoredRating, StoreError
 from aanmf.serving.update import retrain, with_stored
@@ -146,7 +147,8 @@ def test_a_new_model_is_taken_up_without_a_failed_request(start: Start, folder: 
     with ThreadPoolExecutor(2) as pool:
         running = [pool.submit(ask) for _ in range(2)]
         for turn in range(2):
-            model._fitted = replace(model.fitted_, data={**model.fitted_.data, "turn": turn})
+            fitted = replace(model.fitted_, data={**model.fitted_.data, "turn": turn})
+            model._predictor = Predictor(model.spec, model.module_, fitted)
             model.save(mine)
             deadline = time.monotonic() + 20
             while len(versions) < turn + 2 and time.monotonic() < deadline:

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import polars as pl
@@ -97,6 +98,7 @@ class StreamedDataset:
         file: the ratings, with positions in `users` and `items`.
         scale: lowest and highest possible rating if stated, else None (the range of the ratings is used).
         name: for messages and reports.
+        has_ratings: as in `RatingDataset`; every row has a rating here.
     """
 
     users: EntityTable
@@ -104,6 +106,7 @@ class StreamedDataset:
     file: RatingFile
     scale: tuple[float, float] | None = None
     name: str = "ratings"
+    has_ratings: ClassVar[bool] = True
 
     def __len__(self) -> int:
         return len(self.file)
