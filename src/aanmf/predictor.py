@@ -101,10 +101,10 @@ class Predictor:
         self, user: NDArray[np.int64], item: NDArray[np.int64], attributes: AttributeSet | None = None
     ) -> Floats:
         """Ratings (n,) of pairs of positions; `attributes` (n, J) instead of the users' own."""
-        self.check_rates()
         stored = self._stored.get("rating")
         if stored is not None and attributes is None and (item < self.items.unknown).all():
             return stored[user, item].clip(*self.scale)
+        self.check_rates()
         predicted = predict_pairs(self.module, self._tensor(user), self._tensor(item), attributes)
         return predicted.clamp(*self.scale).cpu().numpy()
 

@@ -255,7 +255,13 @@ def _open(path: Path, options: ReadOptions) -> tuple[pl.LazyFrame, dict[str, str
     else:
         frame = read_table(path, options.separator)
         table, columns = frame.lazy(), frame.columns
-    return table, find_columns(columns, options.columns | {"time": None}, str(path))
+    names = find_columns(columns, options.columns | {"time": None}, str(path))
+    if "rating" not in names:
+        raise DataError(
+            f"{path}: cannot tell which column holds the rating, and choices without ratings cannot be streamed. "
+            f"Available: {', '.join(columns)}. Name it (rating=... in Python, --rating-column on the command line)"
+        )
+    return table, names
 
 
 def _stamp(path: Path) -> list[object]:
