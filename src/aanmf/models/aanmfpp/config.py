@@ -77,6 +77,15 @@ class AANMFppConfig(FactorConfig):
     simplify_up_to: int = Field(default=50_000, ge=0)
     """With at most so many ratings it is also tried whether the model does better without attributes or histories."""
 
+    match: bool = True
+    """False: only ratings are learned, not what users choose; lists are then ranked by predicted rating."""
+    match_items: int = Field(default=12_000, ge=1)
+    """Items with a place in the item-item matrices of choice, the most rated first."""
+    match_ratings: int = Field(default=3, ge=1)
+    """Items with fewer ratings have no place in them."""
+    match_landmarks: int = Field(default=1000, ge=1)
+    """Users, drawn at random, whose histories others' are compared with."""
+
     @property
     def l2_tried(self) -> tuple[float, ...]:
         """The values of l2 that are compared on held-out ratings."""
