@@ -10,13 +10,13 @@ A user has rated n items: h is 1 for these items, else 0; w is a number from .1 
     popular  sum of an item's w over all users
     like     P(rating above the mean), from the predicted rating
 
-    match_ui = sum_k omega_k(n) log(score_k + (group + mean score) / 10),   omega(n) = (5 new + n known) / (5 + n)
+    match_ui = sum_k omega_k(n) log(score_k + (group + mean score) / 20),   omega(n) = (5 new + n known) / (5 + n)
 
-`new` and `known` are learned on held-out ratings and users (`stack.py`); then all scores are fitted to all ratings. match
-is a log probability, normalised over the items with ratings. An item without any is scored by its content; how often such
-items are chosen is the Good-Turing estimate, the share of ratings whose item has no other.
+`new` and `known` are learned on held-out ratings and users (`stack.py`); then all scores are fitted to all ratings.
+match is a log probability, normalised over the items with ratings. An item without any is scored by its content; how
+often such items are chosen is the Good-Turing estimate, the share of ratings whose item has no other.
 
-EDLAE: Steck, "Autoencoders that don't overfit towards the identity", NeurIPS 2020. A with landmarks: the Nystroem method.
+EDLAE: Steck, "Autoencoders that don't overfit towards the identity", NeurIPS 2020. Landmarks: the Nystroem method.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ WEIGHTS = {
 """omega of a new and of a known user before anything is learned; those that are 0 stay 0."""
 FEW = 5.0
 """With so many ratings a user is halfway between a new and a known one."""
-FLOOR = 0.1
+FLOOR = 0.05
 """Share of the group's score that is added to all scores: where a history is silent, the group decides."""
 CHOICE, GROUP, CONTENT = 3.0, 100.0, 50.0
 """Penalties of the regressions: lambda by the square root of the number of users, of users' and items' attributes."""
@@ -123,6 +123,7 @@ class ChoiceHead(nn.Module):
     def __init__(self, config: AANMFppConfig, training: TrainingData) -> None:
         super().__init__()
         train, self.n_items, self.scale = training.train, training.n_items, training.scale
+        self.config = config
         self.middle, self.width = train.mean, max(1e-3, 0.5 * float(train.rating.double().std(correction=0)))
         shape = (training.n_users + 1, training.n_items)
         self.ratings = SparseMatrix(train.user, train.item, self.weigh(train.rating), shape)
@@ -133,12 +134,17 @@ class ChoiceHead(nn.Module):
         active = self.ratings.count.nonzero()[:, 0]
         active = active[torch.randperm(len(active), generator=torch.Generator().manual_seed(config.seed))]
         landmarks = active[: config.match_landmarks]
-        users, items = attribute_matrix(training.users), attribute_matrix(training.items)[: self.n_items]
+        users, items = self.attributes(training.users), attribute_matrix(training.items)[: self.n_items]
+        items = items[:, : items.shape[1] * config.item_attributes]
         built = {"near": near, "place": place, "count": count, "active": active, "users": users}
-        built["items"] = items - items[count > 0].mean(0)
+        items = items - items[count > 0].mean(0)
+        built["items"] = torch.cat([items, torch.ones(self.n_items, 1)], dim=1)
         tables = {"choice": (len(near),) * 2, "taste": (len(near),) * 2, "alike": (len(landmarks), self.n_items)}
         learned = {name: torch.zeros(size, dtype=torch.float16) for name, size in tables.items()}
-        learned |= {"group": torch.zeros(users.shape[1] + 1, self.n_items), "content": torch.zeros(items.shape)}
+        learned |= {
+            "group": torch.zeros(users.shape[1] + 1, self.n_items),
+            "content": torch.zeros(built["items"].shape),
+        }
         learned["omega"] = torch.tensor(list(WEIGHTS.values())).T.contiguous()
         for name, part in (built | learned).items():
             self.register_buffer(name, part, persistent=name in learned)
@@ -150,10 +156,20 @@ class ChoiceHead(nn.Module):
         low, high = self.scale
         return ((4 * (rating - low) / (high - low) - 1) / 3).clamp(0.1, 1) if high > low else torch.ones_like(rating)
 
+    def attributes(self, sets: AttributeSet) -> Tensor:
+        """(n, A) attributes of users, as `forward` takes them."""
+        matrix = attribute_matrix(sets)
+        return matrix[:, : matrix.shape[1] * self.config.user_attributes]
+
     def histories(self, users: Tensor) -> Histories:
         """The ratings of some users that the scores were fitted to."""
         entry, _ = self.ratings.entries(users)
         return Histories(self.ratings.col[entry], self.ratings.value[entry], self.ratings.count[users], self.n_items)
+
+    def history(self, items: Tensor, ratings: Tensor) -> Histories:
+        """The history of one user who gave these ratings."""
+        count = torch.tensor([len(items)], device=items.device)
+        return Histories(items, self.weigh(ratings), count, self.n_items)
 
     # ------------------------------------------------------------ fitting
 
@@ -166,9 +182,9 @@ class ChoiceHead(nn.Module):
         a, popular = self.users[self.active], self._popular()
         slope = ridge(a - a.mean(0), GROUP) @ self.ratings.product_t(self.users - a.mean(0)).T  # (A, I)
         self.group.copy_(torch.cat([(popular - a.mean(0) @ slope)[None], slope]))
-        rated = self.count > 0
-        content = self.items @ ridge(self.items[rated], CONTENT)
-        own = (content * self.items).sum(1) * rated  # what an item adds to its own fitted value
+        rated, g = self.count > 0, self.items[:, :-1]
+        content = torch.cat([g @ ridge(g[rated], CONTENT), self.items[:, -1:] / rated.sum()], dim=1)
+        own = (content * self.items).sum(1) * rated  # share of an item in its own fitted value
         self.content.copy_(content / (1 - own).clamp(min=0.01)[:, None])
         return self
 
@@ -250,8 +266,7 @@ class ChoiceHead(nn.Module):
 
     def content_scores(self, h: Histories) -> Tensor:
         """(b, I) what a user's ratings say of items by their attributes."""
-        mean = self.users.new_zeros(len(h.count)).index_add_(0, h.row, h.weight) / (self.count > 0).sum()
-        return (mean[:, None] + h.product(h.weight, self.items) @ self.content.T).clamp_(min=0)
+        return (h.product(h.weight, self.items) @ self.content.T).clamp_(min=0)
 
     @torch.no_grad()
     def forward(self, h: Histories, attributes: Tensor, rating: Tensor | None = None) -> Tensor:
@@ -259,7 +274,7 @@ class ChoiceHead(nn.Module):
 
         Args:
             h: histories of b users.
-            attributes: (b, A) their attributes, as `attribute_matrix` gives them.
+            attributes: (b, A) their attributes, as `attributes` gives them.
             rating: (b, I) predicted ratings; None: without.
         """
         result = torch.zeros(len(h.count), self.n_items, device=attributes.device)

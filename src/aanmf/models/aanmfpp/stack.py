@@ -46,15 +46,13 @@ class Candidates:
         return Candidates(features, self.count, self.listed.gather(1, columns), self.wanted.gather(1, columns))
 
 
-def learn_weights(
-    config: AANMFppConfig, training: TrainingData, cuts: Iterable[tuple[Tensor, Rates | None]], seed: int
-) -> Tensor:
+def learn_weights(config: AANMFppConfig, training: TrainingData, cuts: Iterable[tuple[Tensor, Rates | None]]) -> Tensor:
     """omega (2, F) of `ChoiceHead`.
 
     Args:
         cuts: rows of training ratings to hold out, each with predictions of a model that has not seen them.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(config.seed)
     found = [part for rows, rates in cuts for part in held_out(config, training, rows, rates, generator)]
     return maximise(found)
 
@@ -136,8 +134,8 @@ def maximise(found: Sequence[Candidates]) -> Tensor:
     scale = features[listed].std(0).clamp(min=1e-3)  # damping is the same for scores that vary much and little
     everything = Candidates(features / scale, count, listed, wanted)
     omega = _maximum(everything, start * scale, start * scale)
-    scores = _scores(everything, omega)
-    return _maximum(everything.take(scores.topk(min(TOP, scores.shape[1]), dim=1).indices), start * scale, omega) / scale
+    first = _scores(everything, omega).topk(min(TOP, features.shape[1]), dim=1).indices
+    return _maximum(everything.take(first), start * scale, omega) / scale
 
 
 def _scores(at: Candidates, omega: Tensor) -> Tensor:
