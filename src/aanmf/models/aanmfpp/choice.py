@@ -4,7 +4,7 @@ A user has rated n items: h is 1 for these items, else 0; w is a number from .1 
 
     choice   h B,    B = -P / diag P off the diagonal, P = (G + diag G + lambda)^-1, G = X' D^-1/2 X, D = diag n   EDLAE
     taste    w C,    the same of P = (K + .1)^-1, K_ij = exp(3 cos(i, j) - 3) of the columns of w of two items
-    alike    k(w) A, A = (K'K + .3 K_LL)^-1 K' W, K_uv = exp(4 cos(u, v) - 4) of the w of a user and of L landmark users
+    alike    k(w) A, A = (K'K + .3 K_LL)^-1 K' W, K_uv = exp(4 cos(u, v) - 4) - exp(-4) of the w of users and L landmarks
     group    ridge regression of all users' w on the attributes of users
     content  ridge regression of all items' w on the attributes of items, with the item itself left out
     popular  sum of an item's w over all users
@@ -21,6 +21,7 @@ EDLAE: Steck, "Autoencoders that don't overfit towards the identity", NeurIPS 20
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
@@ -239,7 +240,7 @@ class ChoiceHead(nn.Module):
     def near_users(self, h: Histories) -> Tensor:
         """k(w) (b, L)."""
         cos = self.landmarks.product(h.dense(self._direction(h)).T.contiguous()).T
-        return cos.sub(1).mul_(4).exp_()
+        return cos.sub(1).mul_(4).exp_().sub_(math.exp(-4))
 
     # ------------------------------------------------------------ scoring
 
