@@ -157,7 +157,7 @@ def test_intervals_widen_with_coverage_and_hold_the_prediction(model: AANMFpp) -
 
 
 def test_ranking_by_the_lower_bound_is_ordered_by_it(model: AANMFpp) -> None:
-    low = model.recommend("u3", n=8, by="low")["low"].to_list()
+    low = model.recommend("u3", n=8, rank_by="low")["low"].to_list()
     assert low == sorted(low, reverse=True)
 
 

@@ -40,6 +40,7 @@ def fit_aanmfpp(
 ) -> tuple[AANMFppModule, TrainingLog]:
     """Chooses l2 and the trust over damped means on held-out ratings, then fits all members on all ratings.
 
+    What users choose is learned after that (`choice.py`); of choices without ratings, nothing else is.
     `training_log.chosen` holds `l2`, `trust`, and as False the parts that were left out.
 
     Raises:
@@ -47,7 +48,8 @@ def fit_aanmfpp(
     """
     trainer = Trainer(config, pick_device(config.device), on_epoch)
     with torch.random.fork_rng(devices=[trainer.device] if trainer.device.type == "cuda" else []):
-        if config.validation > 0 and len(training.train) >= 20:
+        validated = config.validation > 0 and len(training.train) >= 20
+        if validated and training.has_ratings:
             selected = select(trainer, training)
         else:
             selected = Selection(config, config.l2_tried[(len(config.l2_tried) - 1) // 2])
@@ -55,13 +57,16 @@ def fit_aanmfpp(
         module = build(selected.config, training)
         assert isinstance(module, AANMFppModule)
         module.to(trainer.device).train()
-        cold = [0.0] * config.members + [config.cold] * (config.cold > 0)
-        plans = [Plan(member, selected.l2, share) for member, share in zip(module.members, cold, strict=True)]
-        trainer.train("final", module, training, plans)
+        if training.has_ratings:
+            cold = [0.0] * config.members + [config.cold] * (config.cold > 0)
+            plans = [Plan(member, selected.l2, share) for member, share in zip(module.members, cold, strict=True)]
+            trainer.train("final", module, training, plans)
         module.trust.fill_(selected.trust)
         module.errors.load_state_dict(selected.errors.state_dict())
         if module.choice is not None:
-            module.choice.fit().omega.copy_(learn_weights(selected.config, training, selected.cuts()))
+            rows = validation_cuts(len(training.train), config) if validated else []
+            cuts = selected.cuts() if training.has_ratings else [(torch.as_tensor(each), None) for each in rows]
+            module.choice.fit().omega.copy_(learn_weights(selected.config, training, cuts))
     trainer.training_log.chosen = selected.chosen(config)
     return module.eval(), trainer.training_log
 

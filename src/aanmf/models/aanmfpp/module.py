@@ -53,6 +53,7 @@ class AANMFppModule(Equations):
         self.errors = Interval()
         self.member = nn.ModuleList(self.new_member(training) for _ in range(config.members + (config.cold > 0)))
         self.choice = ChoiceHead(config, training) if config.match else None
+        self.has_ratings = training.has_ratings
         self._state: State | None = None
 
     @property
@@ -155,20 +156,25 @@ class AANMFppModule(Equations):
 
     # ------------------------------------------------------------ what users choose
 
+    @property
+    def matches(self) -> bool:
+        """See `RatingModule.matches`."""
+        return self.choice is not None
+
     def match(self, users: Tensor, sets: AttributeSet | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """See `RatingModule.match`: log probabilities."""
         choice = self._choice()
         for part in torch.arange(len(users), device=users.device).split(max(1, CATALOGUE // self.n_items)):
             own = None if sets is None else sets.rows(part)
             attributes = choice.users[users[part]] if own is None else choice.attributes(own)
-            rating = torch.cat([scores for _, scores in self.catalogue(users[part], own)])
+            rating = torch.cat([each for _, each in self.catalogue(users[part], own)]) if self.has_ratings else None
             yield part, choice(choice.histories(users[part]), attributes, rating)
 
     def match_folded_in(self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor) -> Tensor:
         """See `RatingModule.match_folded_in`: the same equations with a longer history of the user."""
         choice = self._choice()
         attributes = choice.users[[user]] if sets is None else choice.attributes(sets)
-        rating = self.fold_in(user, sets, items, ratings)[None]
+        rating = self.fold_in(user, sets, items, ratings)[None] if self.has_ratings else None
         items, ratings = self.history.with_new(user, items, ratings * self.scale)
         return choice(choice.history(items, ratings / self.scale), attributes, rating)[0]
 
