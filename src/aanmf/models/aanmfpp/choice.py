@@ -4,7 +4,7 @@ A user has rated n items: h is 1 for these items, else 0; w is a number from .1 
 
     choice   h B,    B = -P / diag P off the diagonal, P = (G + diag G + lambda)^-1, G = X' D^-1/2 X, D = diag n   EDLAE
     taste    w C,    the same of P = (K + .1)^-1, K_ij = exp(3 cos(i, j) - 3) of the columns of w of two items
-    alike    k(w) A, A = (K'K + .3 K_LL)^-1 K' W, K_uv = exp(4 cos(u, v) - 4) - exp(-4) of the w of users and L landmarks
+    alike    k(w) A, A = (K'K + .3 K_LL)^-1 K' W, K_uv = exp(4 cos - 4) - exp(-4) of the w of users u and L landmarks
     group    ridge regression of all users' w on the attributes of users
     content  ridge regression of all items' w on the attributes of items, with the item itself left out
     popular  sum of an item's w over all users
