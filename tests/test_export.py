@@ -27,14 +27,21 @@ IN_ONNX = ["mf", "aanmf", "aanmf+p", "nfm", "aanmf++"]
 """One of each export form: writing a file takes seconds."""
 
 
-def fitted(name: str) -> Recommender:
-    return make_model(name, epochs=2, validation=0, factors=4, **QUICK.get(name, {})).fit(DATA)
+def fitted(name: str, **settings: object) -> Recommender:
+    return make_model(name, epochs=2, validation=0, factors=4, **QUICK.get(name, {}), **settings).fit(DATA)
 
 
-@pytest.mark.parametrize("name", with_capability("exports"))
-def test_the_export_form_predicts_what_the_model_predicts(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        *((name, {}) for name in with_capability("exports")),
+        ("aanmf++", {"attention": False}),
+        ("aanmf++", {"attention": "uniform"}),
+    ],
+)
+def test_the_export_form_predicts_what_the_model_predicts(name: str, settings: dict[str, object]) -> None:
     """Every pair, the unknown user and item among them."""
-    module = fitted(name).module_
+    module = fitted(name, **settings).module_
     n_users, n_items = len(DATA.users) + 1, len(DATA.items) + 1
     users = torch.arange(n_users).repeat_interleave(n_items)
     items = torch.arange(n_items).repeat(n_users)

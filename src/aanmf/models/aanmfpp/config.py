@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -28,8 +28,8 @@ class AANMFppConfig(FactorConfig):
     steps: int | None = Field(default=None, ge=1)
     """Optimiser steps per part; None: 1 up to 160,000 ratings, then growing with the cube root of their number."""
 
-    attention: bool = True
-    """False: attributes are added with weight 1."""
+    attention: bool | Literal["uniform"] = True
+    """`uniform`: attributes are averaged, each with weight 1 / J; False: they are added, each with weight 1."""
     history: bool = True
     """False: without the histories of users and the audiences of items."""
     user_attributes: bool = True

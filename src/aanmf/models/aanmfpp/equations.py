@@ -181,7 +181,14 @@ class Equations(RatingModule):
     def attributes(self, member: Member, encoded: Encoded, vectors: tuple[Tensor, ...]) -> Attributes:
         """What attention and its sum are made of; `vectors` of the users' vector attributes."""
         cell, a, beta = member.cell, member.vectors.a(vectors), member.biases.a(vectors)[:, 0]
-        return Attributes(cell if self.config.attention else None, encoded.z, a, beta, encoded.table)
+        return Attributes(
+            cell if self.config.attention is True else None,
+            encoded.z,
+            a,
+            beta,
+            encoded.table,
+            summed=self.config.attention is False,
+        )
 
     # ------------------------------------------------------------ scores and their head
 

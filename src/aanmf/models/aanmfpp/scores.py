@@ -35,7 +35,8 @@ class Attributes:
     """All that sum_j lambda_j(i) weight_j (a_j . z_i + beta_j) is made of.
 
     Attributes:
-        cell: gives lambda; None: lambda is 1.
+        cell: gives lambda; None: all attributes of a user weigh the same.
+        summed: lambda is 1; otherwise the lambda of a user sum to 1.
         z: (I, K) vectors of items.
         a, beta: (V, K), (V,) vectors and biases of attribute values.
         ready: the table of all items and values, where it was computed ahead.
@@ -46,6 +47,7 @@ class Attributes:
     a: Tensor
     beta: Tensor
     ready: AttributeTable | None = None
+    summed: bool = False
 
     def table(self) -> AttributeTable:
         """Of all items and values."""
@@ -89,8 +91,10 @@ class Pairs:
 
     def attention(self, of: Attributes) -> Tensor:
         """lambda (B, J), 0 where there is no attribute."""
-        if of.cell is None:
+        if of.summed:
             return self.sets.mask.to(of.z.dtype)
+        if of.cell is None:
+            return masked_softmax(torch.zeros_like(self.sets.weight), self.sets.mask)
         if of.ready is None:
             return of.cell(of.a, of.z, self.items, self.sets)
         return masked_softmax(cells(of.ready.score, self.items, self.sets.value), self.sets.mask)
@@ -137,7 +141,7 @@ class Grid:
             value, power = table.value, table.power
         empty = torch.zeros(len(sets), value.shape[1], device=value.device)
         weight = empty.scatter_add(1, place, sets.weight * sets.mask)
-        if of.cell is None:
+        if of.summed:
             return weight @ value.T
         present = empty.scatter_add(1, place, sets.mask.float())
         return (weight @ (power * value).T) / (present @ power.T).clamp(min=1e-30)
