@@ -16,7 +16,7 @@ from aanmf import MF, AANMFpp, Recommender
 from aanmf.cli import main
 from aanmf.errors import AanmfError, ConfigError
 from aanmf.export import TOLERANCE, export_onnx, export_tables
-from aanmf.models.catalog import with_capability
+from aanmf.models.catalog import CATALOG, with_capability
 from aanmf.recommender import make_model
 from aanmf.training.predict import predict_pairs
 from tests.conftest import small_dataset
@@ -28,7 +28,9 @@ IN_ONNX = ["mf", "aanmf", "aanmf+p", "nfm", "aanmf++"]
 
 
 def fitted(name: str, **settings: object) -> Recommender:
-    return make_model(name, epochs=2, validation=0, factors=4, **QUICK.get(name, {}), **settings).fit(DATA)
+    quick = {"epochs": 2, "validation": 0, "factors": 4, **QUICK.get(name, {}), **settings}
+    known = CATALOG[name].config_type.model_fields
+    return make_model(name, **{setting: value for setting, value in quick.items() if setting in known}).fit(DATA)
 
 
 @pytest.mark.parametrize(
