@@ -195,7 +195,9 @@ class Equations(RatingModule):
     def latent(self, member: Member, encoded: Encoded, at: Pairs | Grid) -> Tensor:
         """f of pairs (B,), or of a grid (b, m)."""
         b_u, b_i = at.both(encoded.b_u, encoded.b_i)
-        f = b_u + b_i + at.inner(encoded.x, encoded.z) + torch.tensordot(member.t, at.features, 1)
+        f = b_u + b_i + at.inner(encoded.x, encoded.z)
+        for t, feature in zip(member.t, at.features, strict=False):  # without the kernel ridge there is none
+            f = f + t * feature
         return f + at.attributes(self.attributes(member, encoded, at.sets.vectors)) if self.attend else f
 
     def above(self, member: Member, f: Tensor) -> Tensor:

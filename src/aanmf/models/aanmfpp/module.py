@@ -126,13 +126,13 @@ class AANMFppModule(Equations):
 
     def catalogue(self, users: Tensor, sets: AttributeSet | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """See `RatingModule.catalogue`."""
-        sets, items = self.sets.rows(users) if sets is None else sets, self._items(users)
+        sets = self.sets.rows(users) if sets is None else sets
         many, few = (max(1, numbers // max(1, self.n_items)) for numbers in (CATALOGUE, CATALOGUE // 32))
         for part in torch.arange(len(users), device=users.device).split(many):
             features = self.ridge.of_catalogue(users[part])[..., :-1] if self.ridge else self._no_features(len(part))
             for rows in torch.arange(len(part), device=users.device).split(few):
                 some = part[rows]
-                at = Grid(users[some], items, sets.rows(some), features[:, rows[0] : rows[-1] + 1])
+                at = Grid(users[some], slice(self.n_items), sets.rows(some), features[:, rows[0] : rows[-1] + 1])
                 yield some, self._predict(self.state(), at)
 
     def fold_in(self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor) -> Tensor:
@@ -151,7 +151,7 @@ class AANMFppModule(Equations):
         if self.ridge:
             features = self.ridge.of_history(user, items, explained.users.residual[0])[:, None, :-1]
         row = torch.zeros(1, dtype=torch.int64, device=items.device)
-        at = Grid(row, self._items(row), self.sets.rows(row + user) if sets is None else sets, features)
+        at = Grid(row, slice(self.n_items), self.sets.rows(row + user) if sets is None else sets, features)
         return self._predict(State(seen, means, explained, encoded), at)[0]
 
     # ------------------------------------------------------------ what users choose
@@ -182,9 +182,6 @@ class AANMFppModule(Equations):
         if self.choice is None:
             raise ConfigError("this model was trained with match=False: rank by rating, or train with match=True")
         return self.choice
-
-    def _items(self, like: Tensor) -> Tensor:
-        return torch.arange(self.n_items, device=like.device)
 
     def _no_features(self, users: int) -> Tensor:
         return torch.zeros(0, users, self.n_items, device=self.scale.device)
