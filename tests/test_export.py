@@ -16,7 +16,7 @@ from aanmf import MF, AANMFpp, Recommender
 from aanmf.cli import main
 from aanmf.errors import AanmfError, ConfigError
 from aanmf.export import TOLERANCE, export_onnx, export_tables
-from aanmf.models.catalog import with_capability
+from aanmf.models.catalog import CATALOG, with_capability
 from aanmf.recommender import make_model
 from aanmf.training.predict import predict_pairs
 from tests.conftest import small_dataset
@@ -27,14 +27,23 @@ IN_ONNX = ["mf", "aanmf", "aanmf+p", "nfm", "aanmf++"]
 """One of each export form: writing a file takes seconds."""
 
 
-def fitted(name: str) -> Recommender:
-    return make_model(name, epochs=2, validation=0, factors=4, **QUICK.get(name, {})).fit(DATA)
+def fitted(name: str, **settings: object) -> Recommender:
+    quick = {"epochs": 2, "validation": 0, "factors": 4, **QUICK.get(name, {}), **settings}
+    known = CATALOG[name].config_type.model_fields
+    return make_model(name, **{setting: value for setting, value in quick.items() if setting in known}).fit(DATA)
 
 
-@pytest.mark.parametrize("name", with_capability("exports"))
-def test_the_export_form_predicts_what_the_model_predicts(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        *((name, {}) for name in with_capability("exports")),
+        ("aanmf++", {"attention": False}),
+        ("aanmf++", {"attention": "uniform"}),
+    ],
+)
+def test_the_export_form_predicts_what_the_model_predicts(name: str, settings: dict[str, object]) -> None:
     """Every pair, the unknown user and item among them."""
-    module = fitted(name).module_
+    module = fitted(name, **settings).module_
     n_users, n_items = len(DATA.users) + 1, len(DATA.items) + 1
     users = torch.arange(n_users).repeat_interleave(n_items)
     items = torch.arange(n_items).repeat(n_users)

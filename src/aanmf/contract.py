@@ -271,6 +271,11 @@ class RatingModule(nn.Module):
         """
         raise ConfigError(f"{type(self).__name__} has no export form: it cannot be exported")
 
+    @property
+    def matches(self) -> bool:
+        """Whether it has learned what users choose: whether `match` answers."""
+        return False
+
     def match(self, users: Tensor, sets: AttributeSet | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """How likely users are to choose and like each item: yields (positions in `users` (b,), scores (b, n_items)).
 

@@ -1,13 +1,14 @@
 """Model folders of format 1: turned into those of format 2 as they are read.
 
-In format 1 the last column of every table of AANMF++ was a bias; in format 2 biases are tables of their own. Nothing
-else has changed.
+In format 1 the last column of every table of AANMF++ was a bias, and it did not learn what users choose; in format 2
+biases are tables of their own. Nothing else has changed.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -15,15 +16,18 @@ _TABLE = re.compile(r"members\.(\d+)\.([pqycwd]|[ag]\.(?:weight|projections\.\d+
 _OTHER = re.compile(r"members\.(\d+)\.(.+)")
 
 
-def weights_of_format_1(model: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of a model of format 1 as format 2 has them.
+def of_format_1(
+    model: str, settings: Mapping[str, Any], weights: Mapping[str, Tensor]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The settings and weights of a model of format 1 as format 2 has them.
 
     Args:
         model: its name in the catalogue.
+        settings: that were asked for.
         weights: by the name of the parameter, as `read_folder` gave them.
     """
     if model != "aanmf++":
-        return dict(weights)
+        return dict(settings), dict(weights)
     converted: dict[str, Tensor] = {}
     for name, tensor in weights.items():
         if table := _TABLE.fullmatch(name):
@@ -32,4 +36,4 @@ def weights_of_format_1(model: str, weights: Mapping[str, Tensor]) -> dict[str, 
             converted[f"member.{member}.biases.{rest}"] = tensor[:, -1:].contiguous()
         else:
             converted[_OTHER.sub(r"member.\1.\2", name)] = tensor
-    return converted
+    return {**settings, "match": False}, converted

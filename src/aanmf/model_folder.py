@@ -8,7 +8,7 @@ from typing import Any, cast
 from aanmf.contract import RatingModule
 from aanmf.errors import ModelFolderError
 from aanmf.fitted import Fitted
-from aanmf.legacy import weights_of_format_1
+from aanmf.legacy import of_format_1
 from aanmf.models.catalog import ModelSpec
 from aanmf.storage import read_folder, write_folder
 from aanmf.training.predict import pick_device
@@ -44,7 +44,7 @@ def read_model(path: str | Path, spec: ModelSpec, device: str) -> tuple[dict[str
     settings, fitted = documents["config"], Fitted.restored(documents, tensors["data"], Path(path))
     weights = tensors["weights"]
     if manifest["format"] == 1:
-        weights = weights_of_format_1(spec.name, weights)
+        settings, weights = of_format_1(spec.name, settings, weights)
     config = spec.config_type.of(settings).with_chosen(fitted.training_log.chosen)
     module = spec.module_type(config, fitted.training)
     try:

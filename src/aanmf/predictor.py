@@ -54,14 +54,14 @@ class Predictor:
         self.spec, self.module, self.fitted = spec, module.eval(), fitted
         self.users, self.items, self.scale = fitted.users, fitted.items, fitted.training.scale
         self.device = next(module.parameters()).device
-        self.rates = spec.rates and fitted.training.has_ratings
+        self.rates, self.matches = spec.rates and fitted.training.has_ratings, module.matches
         self._stored: dict[Scored, Floats] = {}
 
     @torch.no_grad()
     def store_scores(self, most_bytes: int) -> None:
         """Computes the scores of all users for all items now, if they fit into so many bytes, to answer faster."""
         n_users, n_items = len(self.users) + 1, len(self.items)
-        offered: dict[Scored, bool] = {"rating": self.rates, "match": self.spec.matches}
+        offered: dict[Scored, bool] = {"rating": self.rates, "match": self.matches}
         kinds: list[Scored] = [kind for kind, given in offered.items() if given]
         if 4 * n_users * n_items * len(kinds) > most_bytes:
             return
@@ -226,6 +226,8 @@ class Predictor:
 
         The scores belong to the caller, who may overwrite them. `attributes` (n, J) in place of the users' own.
         """
+        if not len(users):
+            return
         if kind in self._stored and attributes is None:
             yield torch.arange(len(users)), torch.from_numpy(self._stored[kind][users.numpy()])
             return

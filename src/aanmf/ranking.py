@@ -144,8 +144,8 @@ class Ranker:
 
     def __init__(self, predictor: Predictor, options: ListOptions) -> None:
         self.predictor, self.options, spec = predictor, options, predictor.spec
-        self.rank_by = options.rank_by or ("match" if spec.matches else "rating")
-        if self.rank_by == "match" and not spec.matches:
+        self.rank_by = options.rank_by or ("match" if predictor.matches else "rating")
+        if self.rank_by == "match" and not predictor.matches:
             raise ConfigError(
                 f"{spec.name} does not rank by match: give rank_by='rating', or use another model. "
                 f"Available: {', '.join(with_capability('matches'))}"

@@ -48,6 +48,9 @@ CHANGED: dict[str, object] = {
     "ridge_items": 5,
     "validation_ratings": 60,
     "validation_cuts": 2,
+    "match_items": 5,
+    "match_landmarks": 5,
+    "match_ratings": 30,
 }
 """Another value of a setting where the general rule (not, plus one, a hundred times as much) will not do."""
 OF_VALIDATION = {"l2_candidates", "means_damping", "validation_ratings", "validation_cuts"}
@@ -89,12 +92,14 @@ def state(model: Recommender) -> dict[str, torch.Tensor]:
 
 
 def outcome(model: Recommender, data: RatingDataset) -> np.ndarray:
-    """Predictions, and what the model's intervals hold, if it gives any."""
-    predicted = model.predict_data(data)
-    if not model.spec.intervals:
-        return predicted
-    _, low, _ = model.module_.interval(torch.as_tensor(data.user), torch.as_tensor(data.item), 0.8)
-    return np.concatenate([predicted, low.detach().numpy()])
+    """Predictions, and what the model's intervals and its lists hold, if it gives any."""
+    found = [model.predict_data(data)]
+    if model.spec.intervals:
+        _, low, _ = model.module_.interval(torch.as_tensor(data.user), torch.as_tensor(data.item), 0.8)
+        found.append(low.detach().numpy())
+    if model.predictor_.matches:
+        found += [scores.numpy().ravel() for _, scores in model.predictor_.scores(torch.arange(40), "match")]
+    return np.concatenate(found)
 
 
 def test_batches_of_none_one_and_many(name: str) -> None:
@@ -182,7 +187,9 @@ def test_every_setting_has_an_effect(name: str, tmp_path) -> None:
         base = make_model(name, **common).fit(data)
         for value in values:
             other = make_model(name, **{**common, setting: value}).fit(data)
-            assert not np.allclose(outcome(other, data), outcome(base, data), atol=1e-7), (setting, value)
+            with_setting, without = outcome(other, data), outcome(base, data)
+            changed = len(with_setting) != len(without) or not np.allclose(with_setting, without, atol=1e-7)
+            assert changed, (setting, value)
 
 
 def test_learning_needs_no_attributes(name: str) -> None:
@@ -215,11 +222,11 @@ def test_test_ratings_do_not_change_predictions(name: str) -> None:
 def test_recommend(name: str) -> None:
     model = fitted(name)
     rated = {DATA.items.ids.ids[i] for i in DATA.item[DATA.user == 1]}
-    table = model.recommend("u1", n=1000)
+    table = model.recommend("u1", n=1000, rank_by="rating")
     assert not rated & set(table["item"])
     assert "i20" not in set(table["item"])  # never rated by anyone
     assert "i20" in set(model.recommend("u1", n=1000, unrated=True)["item"])
-    assert set(model.recommend("u1", n=1000, seen=True)["item"]) == {f"i{i}" for i in range(20)}
+    assert set(model.recommend("u1", n=1000, seen=True, unrated=False)["item"]) == {f"i{i}" for i in range(20)}
     assert table["rating"].is_sorted(descending=True)
     pairs = model.predict("u1", table["item"].to_list())
     np.testing.assert_allclose(pairs["rating"], table["rating"], atol=1e-5)
@@ -388,7 +395,7 @@ def test_data_in_another_order_of_ids_is_matched_by_id(name: str) -> None:
 def test_a_single_rating_is_enough(name: str) -> None:
     model = make_model(name, **quick(name)).fit(DATA.take(np.array([5])))
     assert np.isfinite(model.predict_data(DATA)).all()
-    assert model.recommend(DATA.users.ids.ids[DATA.user[5]]).height == 0  # the only rated item is seen
+    assert model.recommend(DATA.users.ids.ids[DATA.user[5]], unrated=False).height == 0  # the only rated item is seen
 
 
 def test_every_answer_is_clipped_to_the_stated_scale(name: str) -> None:

@@ -142,6 +142,11 @@ class ListModule(RatingModule):
         return Histories(self.item, self.weight, self.start)
 
     @property
+    def matches(self) -> bool:
+        """See `RatingModule.matches`."""
+        return True
+
+    @property
     def n_items(self) -> int:
         """Items known by id."""
         return len(self.popularity)

@@ -87,7 +87,9 @@ def test_predictions_are_those_of_plain_loops(model: AANMFpp) -> None:
         assert float(got[row]) == pytest.approx(np.mean(each) / float(module.scale), abs=2e-4)
 
 
-@pytest.mark.parametrize("settings", [{}, {"attention": False}, {"user_attributes": False}, {"ridge": False}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"attention": False}, {"attention": "uniform"}, {"user_attributes": False}, {"ridge": False}]
+)
 def test_the_catalogue_is_scored_as_pairs_are(settings: dict[str, object]) -> None:
     module = module_of(fit(**settings))
     users = torch.tensor([3, 5, 9])
@@ -196,8 +198,8 @@ def test_a_new_user_is_predicted_as_a_known_one_without_ratings_whose_attributes
     np.testing.assert_allclose(pairs, other[3], atol=1e-5)
 
 
-@pytest.mark.parametrize("attention", [True, False])
-def test_a_table_of_attention_predicts_as_pair_by_pair(monkeypatch: pytest.MonkeyPatch, attention: bool) -> None:
+@pytest.mark.parametrize("attention", [True, False, "uniform"])
+def test_a_table_of_attention_predicts_as_pair_by_pair(monkeypatch: pytest.MonkeyPatch, attention: bool | str) -> None:
     data = DATA.with_attributes(users=["gender", "hobbies", "age"])
     model = fit(data, attention=attention)
     module, users, items = module_of(model), torch.arange(40), torch.arange(40) % 20
@@ -210,3 +212,10 @@ def test_a_table_of_attention_predicts_as_pair_by_pair(monkeypatch: pytest.Monke
     torch.testing.assert_close(table[0], pairs[0])
     for a, b in zip(table[1].values(), pairs[1].values(), strict=True):
         torch.testing.assert_close(a, b)
+
+
+def test_uniform_attention_averages_attributes() -> None:
+    module = module_of(fit(attention="uniform"))
+    users, items = torch.arange(20), torch.arange(20)
+    mask = module.sets.rows(users).mask
+    torch.testing.assert_close(module.attention(users, items), mask / mask.sum(1, keepdim=True))

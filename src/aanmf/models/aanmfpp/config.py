@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -28,8 +28,8 @@ class AANMFppConfig(FactorConfig):
     steps: int | None = Field(default=None, ge=1)
     """Optimiser steps per part; None: 1 up to 160,000 ratings, then growing with the cube root of their number."""
 
-    attention: bool = True
-    """False: attributes are added with weight 1."""
+    attention: bool | Literal["uniform"] = True
+    """`uniform`: attributes are averaged, each with weight 1 / J; False: they are added, each with weight 1."""
     history: bool = True
     """False: without the histories of users and the audiences of items."""
     user_attributes: bool = True
@@ -76,6 +76,15 @@ class AANMFppConfig(FactorConfig):
     """Cuts into training and held-out ratings, at most."""
     simplify_up_to: int = Field(default=50_000, ge=0)
     """With at most so many ratings it is also tried whether the model does better without attributes or histories."""
+
+    match: bool = True
+    """False: only ratings are learned, not what users choose; lists are then ranked by predicted rating."""
+    match_items: int = Field(default=12_000, ge=1)
+    """Items with a place in the item-item matrices of choice, the most rated first."""
+    match_ratings: int = Field(default=3, ge=1)
+    """Items with fewer ratings have no place in them."""
+    match_landmarks: int = Field(default=1000, ge=1)
+    """Users, drawn at random, whose histories others' are compared with."""
 
     @property
     def l2_tried(self) -> tuple[float, ...]:

@@ -181,14 +181,23 @@ class Equations(RatingModule):
     def attributes(self, member: Member, encoded: Encoded, vectors: tuple[Tensor, ...]) -> Attributes:
         """What attention and its sum are made of; `vectors` of the users' vector attributes."""
         cell, a, beta = member.cell, member.vectors.a(vectors), member.biases.a(vectors)[:, 0]
-        return Attributes(cell if self.config.attention else None, encoded.z, a, beta, encoded.table)
+        return Attributes(
+            cell if self.config.attention is True else None,
+            encoded.z,
+            a,
+            beta,
+            encoded.table,
+            summed=self.config.attention is False,
+        )
 
     # ------------------------------------------------------------ scores and their head
 
     def latent(self, member: Member, encoded: Encoded, at: Pairs | Grid) -> Tensor:
         """f of pairs (B,), or of a grid (b, m)."""
         b_u, b_i = at.both(encoded.b_u, encoded.b_i)
-        f = b_u + b_i + at.inner(encoded.x, encoded.z) + torch.tensordot(member.t, at.features, 1)
+        f = b_u + b_i + at.inner(encoded.x, encoded.z)
+        for t, feature in zip(member.t, at.features, strict=False):  # without the kernel ridge there is none
+            f = f + t * feature
         return f + at.attributes(self.attributes(member, encoded, at.sets.vectors)) if self.attend else f
 
     def above(self, member: Member, f: Tensor) -> Tensor:

@@ -69,7 +69,7 @@ class AANMFppForm(nn.Module):
         shared: what they have in common.
         sets: attributes of the users; None: not used.
         ridge: None: without.
-        attention: whether attributes are weighted by the attention cell.
+        attention: how attributes are weighted; see `AANMFppConfig`.
         ordinal: whether the head is ordinal.
         newcomer: whether there is a member for new users and items.
     """
@@ -80,7 +80,7 @@ class AANMFppForm(nn.Module):
         shared: EnsembleTables,
         sets: AttributeSet | None,
         ridge: KernelRidge | None,
-        attention: bool,
+        attention: bool | str,
         ordinal: bool,
         newcomer: bool,
     ) -> None:
@@ -110,7 +110,9 @@ class AANMFppForm(nn.Module):
         of = self.members
         added = (of.a[sets.value] * of.z[items][:, None]).sum(-1) + of.beta[sets.value]  # (B, J, E)
         weight = (sets.weight * sets.mask)[..., None]  # (B, J, 1)
-        if self.attention:
+        if self.attention == "uniform":
+            weight = weight / sets.mask.sum(1).clamp(min=1)[:, None, None]
+        elif self.attention:
             v = torch.tanh(of.w1_a[sets.value] + of.w1_z[items][:, None])  # (B, J, E, K)
             s = (v * of.w2.T).sum(-1)  # (B, J, E); the softmax does not depend on b2
             weight = weight * masked_softmax(s.mT, sets.mask[:, None]).mT

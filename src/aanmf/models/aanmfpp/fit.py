@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from aanmf.contract import RatingModule, TrainingData
 from aanmf.models.aanmfpp.config import AANMFppConfig
@@ -19,6 +19,7 @@ from aanmf.models.aanmfpp.history import Seen
 from aanmf.models.aanmfpp.interval import Interval
 from aanmf.models.aanmfpp.module import AANMFppModule
 from aanmf.models.aanmfpp.scores import Pairs
+from aanmf.models.aanmfpp.stack import Rates, learn_weights
 from aanmf.training.checkpoint import Checkpoints
 from aanmf.training.log import Epoch, OnEpoch, TrainingLog
 from aanmf.training.optimizer import adam, half_cosine
@@ -39,6 +40,7 @@ def fit_aanmfpp(
 ) -> tuple[AANMFppModule, TrainingLog]:
     """Chooses l2 and the trust over damped means on held-out ratings, then fits all members on all ratings.
 
+    What users choose is learned after that (`choice.py`); of choices without ratings, nothing else is.
     `training_log.chosen` holds `l2`, `trust`, and as False the parts that were left out.
 
     Raises:
@@ -46,25 +48,61 @@ def fit_aanmfpp(
     """
     trainer = Trainer(config, pick_device(config.device), on_epoch)
     with torch.random.fork_rng(devices=[trainer.device] if trainer.device.type == "cuda" else []):
-        if config.validation > 0 and len(training.train) >= 20:
-            choice = choose(trainer, training)
+        validated = config.validation > 0 and len(training.train) >= 20
+        if validated and training.has_ratings:
+            selected = select(trainer, training)
         else:
-            choice = Choice(config, config.l2_tried[(len(config.l2_tried) - 1) // 2])
+            selected = Selection(config, config.l2_tried[(len(config.l2_tried) - 1) // 2])
         torch.manual_seed(config.seed)
-        module = build(choice.config, training)
+        module = build(selected.config, training)
         assert isinstance(module, AANMFppModule)
         module.to(trainer.device).train()
-        cold = [0.0] * config.members + [config.cold] * (config.cold > 0)
-        plans = [Plan(member, choice.l2, share) for member, share in zip(module.members, cold, strict=True)]
-        trainer.train("final", module, training, plans)
-        module.trust.fill_(choice.trust)
-        module.errors.load_state_dict(choice.errors.state_dict())
-    trainer.training_log.chosen = choice.chosen(config)
+        if training.has_ratings:
+            cold = [0.0] * config.members + [config.cold] * (config.cold > 0)
+            plans = [Plan(member, selected.l2, share) for member, share in zip(module.members, cold, strict=True)]
+            trainer.train("final", module, training, plans)
+        module.trust.fill_(selected.trust)
+        module.errors.load_state_dict(selected.errors.state_dict())
+        if module.choice is not None:
+            rows = validation_cuts(len(training.train), config) if validated else []
+            cuts = selected.cuts() if training.has_ratings else [(torch.as_tensor(each), None) for each in rows]
+            module.choice.fit().omega.copy_(learn_weights(selected.config, training, cuts))
+    trainer.training_log.chosen = selected.chosen(config)
     return module.eval(), trainer.training_log
 
 
 @dataclass(frozen=True)
-class Choice:
+class HeldOut:
+    """Held-out ratings, scaled as in the model, and predictions of members that have not seen them.
+
+    Attributes:
+        rows: (n,) which of the training ratings.
+        module: of the other ratings.
+        members: one per strength of l2.
+        truth, means: (n,) the ratings, and damped means.
+        counts: (2, n) ratings of the user, and of the item.
+        moments: (L, 2, n) mean and variance of the members.
+    """
+
+    rows: Tensor
+    module: AANMFppModule
+    members: list[Member]
+    truth: Tensor
+    means: Tensor
+    counts: Tensor
+    moments: Tensor
+
+    def rates(self, strength: int, trust: float) -> Rates:
+        """Predicted ratings of one of the members, as far as it is trusted over damped means."""
+        self.module.member = nn.ModuleList([self.members[strength]])
+        self.module.trust.fill_(trust)
+        self.module.train()
+        device = self.truth.device
+        return lambda users: torch.cat([scores.cpu() for _, scores in self.module.catalogue(users.to(device))])
+
+
+@dataclass(frozen=True)
+class Selection:
     """What held-out ratings decide.
 
     Attributes:
@@ -73,6 +111,7 @@ class Choice:
         trust: weight of the model over damped means, 0 to 1.
         errors: of the held-out ratings, for intervals.
         mse: of the held-out ratings, scaled as in the model, blended as far as `trust` says.
+        held: the held-out ratings, and `strength`, the place of `l2` among the members.
     """
 
     config: AANMFppConfig
@@ -80,6 +119,12 @@ class Choice:
     trust: float = 1.0
     errors: Interval = field(default_factory=Interval)
     mse: float = 0.0
+    held: Sequence[HeldOut] = ()
+    strength: int = 0
+
+    def cuts(self) -> list[tuple[Tensor, Rates]]:
+        """Held-out rows, and ratings predicted by the members selected."""
+        return [(part.rows, part.rates(self.strength, self.trust)) for part in self.held]
 
     def chosen(self, asked: AANMFppConfig) -> dict[str, float]:
         """What differs from the settings that were asked for, or was not asked for."""
@@ -87,33 +132,36 @@ class Choice:
         return {"l2": self.l2, "trust": self.trust, **parts}
 
 
-def choose(trainer: Trainer, training: TrainingData) -> Choice:
-    """The best choice on held-out ratings: l2 and, where ratings are few, whether to leave parts out."""
+def select(trainer: Trainer, training: TrainingData) -> Selection:
+    """The best selection on held-out ratings: l2 and, where ratings are few, whether to leave parts out."""
     config = trainer.config
-    best = min(validate(trainer, training, config, config.l2_tried), key=lambda choice: choice.mse)
+    best = min(validate(trainer, training, config, config.l2_tried), key=lambda each: each.mse)
     if len(training.train) <= config.simplify_up_to:
         for parts in SIMPLER:
             simpler = config.model_copy(update=dict.fromkeys(parts, False))
-            best = min(best, *validate(trainer, training, simpler, [best.l2]), key=lambda choice: choice.mse)
+            best = min(best, *validate(trainer, training, simpler, [best.l2]), key=lambda each: each.mse)
     log.info("%r: l2 %g, trust %.2f over damped means", best.config, best.l2, best.trust)
     return best
 
 
 def validate(
     trainer: Trainer, training: TrainingData, config: AANMFppConfig, strengths: Sequence[float]
-) -> list[Choice]:
-    """One choice per strength of l2, from members trained without the held-out ratings."""
+) -> list[Selection]:
+    """One selection per strength of l2, from members trained without the held-out ratings."""
     cuts = validation_cuts(len(training.train), config)
-    found = [_held_out(trainer, training, config, strengths, rows) for rows in cuts]
-    truth, means, counts, moments = (torch.cat(parts, dim=-1) for parts in zip(*found, strict=True))
-    choices = []
-    for l2, (model, variance) in zip(strengths, moments, strict=True):
+    held = [_hold_out(trainer, training, config, strengths, rows) for rows in cuts]
+    truth, means, counts, moments = (
+        torch.cat([getattr(part, name) for part in held], dim=-1) for name in ("truth", "means", "counts", "moments")
+    )
+    selections = []
+    for strength, (model, variance) in enumerate(moments):
         x, y = model - means, truth - means
         trust = float((x @ y / (x @ x).clamp(min=1e-9)).clamp(0, 1))
         error, errors = y - trust * x, Interval().to(trainer.device)
         errors.fit(error, variance, counts[0], counts[1])
-        choices.append(Choice(config, l2, trust, errors, float(error.square().mean())))
-    return choices
+        mse = float(error.square().mean())
+        selections.append(Selection(config, strengths[strength], trust, errors, mse, held, strength))
+    return selections
 
 
 def validation_cuts(n: int, config: AANMFppConfig) -> list[NDArray[np.int64]]:
@@ -124,25 +172,26 @@ def validation_cuts(n: int, config: AANMFppConfig) -> list[NDArray[np.int64]]:
     return [np.sort(order[n - (cut + 1) * size : n - cut * size]) for cut in range(cuts)]
 
 
-def _held_out(
+def _hold_out(
     trainer: Trainer, training: TrainingData, config: AANMFppConfig, strengths: Sequence[float], rows: NDArray[np.int64]
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Of held-out ratings, scaled: truth and damped means (n,), counts (2, n), moments of the members (L, 2, n)."""
+) -> HeldOut:
+    """Holds out some ratings and trains one member per strength of l2 without them."""
     kept = np.setdiff1d(np.arange(len(training.train)), rows)
     part = training.with_train(training.train.take(torch.as_tensor(kept)))
     torch.manual_seed(config.seed)
-    equations = Equations(config, part).to(trainer.device)
-    plans = [Plan(equations.new_member(part).to(trainer.device), l2) for l2 in strengths]
-    trainer.train("search", equations, part, plans)
+    single = config.model_copy(update={"members": 1, "cold": 0.0, "match": False})
+    module = AANMFppModule(single, part).to(trainer.device)
+    members = [*module.members, *(module.new_member(part).to(trainer.device) for _ in strengths[1:])]
+    trainer.train("search", module, part, [Plan(*each) for each in zip(members, strengths, strict=True)])
     with torch.no_grad():
         valid = training.train.take(torch.as_tensor(rows)).to(trainer.device)
-        seen, means = (equations.history.see_all(each) for each in (config.damping, config.means_damping))
-        at = equations.pairs(valid.user, valid.item)
-        members = [plan.member for plan in plans]
-        latent = [equations.latent(member, equations.encode(member, seen), at) for member in members]
-        moments = [equations.moments(member, f) for member, f in zip(members, latent, strict=True)]
+        seen, means = (module.history.see_all(each) for each in (config.damping, config.means_damping))
+        at = module.pairs(valid.user, valid.item)
+        latent = [module.latent(member, module.encode(member, seen), at) for member in members]
+        moments = [module.moments(member, f) for member, f in zip(members, latent, strict=True)]
         counts = torch.stack(at.both(seen.users.count, seen.items.count))
-        return valid.rating * equations.scale, damped_means(means, at), counts, torch.stack(moments)
+        truth, moments = valid.rating * module.scale, torch.stack(moments)
+        return HeldOut(torch.as_tensor(rows), module, members, truth, damped_means(means, at), counts, moments)
 
 
 @dataclass(frozen=True)

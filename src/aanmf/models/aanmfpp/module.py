@@ -1,4 +1,4 @@
-"""AANMF++: predictions of several members of the model in `equations.py`, blended with damped means."""
+"""AANMF++: predictions of several members of the model in `equations.py`, blended with damped means; and choice."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from aanmf.contract import Side, TrainingData
 from aanmf.data.attributes import AttributeSet
+from aanmf.errors import ConfigError
+from aanmf.models.aanmfpp.choice import ChoiceHead
 from aanmf.models.aanmfpp.config import AANMFppConfig
 from aanmf.models.aanmfpp.equations import Encoded, Equations, Member, damped_means
 from aanmf.models.aanmfpp.export import AANMFppForm, EnsembleTables, MemberTables
@@ -50,6 +52,8 @@ class AANMFppModule(Equations):
         self.register_buffer("trust", torch.ones(()))  # weight of the model over damped means
         self.errors = Interval()
         self.member = nn.ModuleList(self.new_member(training) for _ in range(config.members + (config.cold > 0)))
+        self.choice = ChoiceHead(config, training) if config.match else None
+        self.has_ratings = training.has_ratings
         self._state: State | None = None
 
     @property
@@ -122,13 +126,13 @@ class AANMFppModule(Equations):
 
     def catalogue(self, users: Tensor, sets: AttributeSet | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """See `RatingModule.catalogue`."""
-        sets, items = self.sets.rows(users) if sets is None else sets, self._items(users)
+        sets = self.sets.rows(users) if sets is None else sets
         many, few = (max(1, numbers // max(1, self.n_items)) for numbers in (CATALOGUE, CATALOGUE // 32))
         for part in torch.arange(len(users), device=users.device).split(many):
             features = self.ridge.of_catalogue(users[part])[..., :-1] if self.ridge else self._no_features(len(part))
             for rows in torch.arange(len(part), device=users.device).split(few):
                 some = part[rows]
-                at = Grid(users[some], items, sets.rows(some), features[:, rows[0] : rows[-1] + 1])
+                at = Grid(users[some], slice(self.n_items), sets.rows(some), features[:, rows[0] : rows[-1] + 1])
                 yield some, self._predict(self.state(), at)
 
     def fold_in(self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor) -> Tensor:
@@ -147,11 +151,37 @@ class AANMFppModule(Equations):
         if self.ridge:
             features = self.ridge.of_history(user, items, explained.users.residual[0])[:, None, :-1]
         row = torch.zeros(1, dtype=torch.int64, device=items.device)
-        at = Grid(row, self._items(row), self.sets.rows(row + user) if sets is None else sets, features)
+        at = Grid(row, slice(self.n_items), self.sets.rows(row + user) if sets is None else sets, features)
         return self._predict(State(seen, means, explained, encoded), at)[0]
 
-    def _items(self, like: Tensor) -> Tensor:
-        return torch.arange(self.n_items, device=like.device)
+    # ------------------------------------------------------------ what users choose
+
+    @property
+    def matches(self) -> bool:
+        """See `RatingModule.matches`."""
+        return self.choice is not None
+
+    def match(self, users: Tensor, sets: AttributeSet | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """See `RatingModule.match`: log probabilities."""
+        choice = self._choice()
+        for part in torch.arange(len(users), device=users.device).split(max(1, CATALOGUE // self.n_items)):
+            own = None if sets is None else sets.rows(part)
+            attributes = choice.users[users[part]] if own is None else choice.attributes(own)
+            rating = torch.cat([each for _, each in self.catalogue(users[part], own)]) if self.has_ratings else None
+            yield part, choice(choice.histories(users[part]), attributes, rating)
+
+    def match_folded_in(self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor) -> Tensor:
+        """See `RatingModule.match_folded_in`: the same equations with a longer history of the user."""
+        choice = self._choice()
+        attributes = choice.users[[user]] if sets is None else choice.attributes(sets)
+        rating = self.fold_in(user, sets, items, ratings)[None] if self.has_ratings else None
+        items, ratings = self.history.with_new(user, items, ratings * self.scale)
+        return choice(choice.history(items, ratings / self.scale), attributes, rating)[0]
+
+    def _choice(self) -> ChoiceHead:
+        if self.choice is None:
+            raise ConfigError("this model was trained with match=False: rank by rating, or train with match=True")
+        return self.choice
 
     def _no_features(self, users: int) -> Tensor:
         return torch.zeros(0, users, self.n_items, device=self.scale.device)

@@ -29,13 +29,19 @@ class AttributeTable:
         """(I, V) e^score, up to a factor per item: the softmax without its denominator."""
         return (self.score - self.score.amax(dim=1, keepdim=True)).exp()
 
+    @cached_property
+    def product(self) -> Tensor:
+        """(I, V) power times value: the numerator of the weighted sum of values."""
+        return self.power * self.value
+
 
 @dataclass(frozen=True)
 class Attributes:
     """All that sum_j lambda_j(i) weight_j (a_j . z_i + beta_j) is made of.
 
     Attributes:
-        cell: gives lambda; None: lambda is 1.
+        cell: gives lambda; None: all attributes of a user weigh the same.
+        summed: lambda is 1; otherwise the lambda of a user sum to 1.
         z: (I, K) vectors of items.
         a, beta: (V, K), (V,) vectors and biases of attribute values.
         ready: the table of all items and values, where it was computed ahead.
@@ -46,6 +52,7 @@ class Attributes:
     a: Tensor
     beta: Tensor
     ready: AttributeTable | None = None
+    summed: bool = False
 
     def table(self) -> AttributeTable:
         """Of all items and values."""
@@ -89,8 +96,10 @@ class Pairs:
 
     def attention(self, of: Attributes) -> Tensor:
         """lambda (B, J), 0 where there is no attribute."""
-        if of.cell is None:
+        if of.summed:
             return self.sets.mask.to(of.z.dtype)
+        if of.cell is None:
+            return masked_softmax(torch.zeros_like(self.sets.weight), self.sets.mask)
         if of.ready is None:
             return of.cell(of.a, of.z, self.items, self.sets)
         return masked_softmax(cells(of.ready.score, self.items, self.sets.value), self.sets.mask)
@@ -109,12 +118,13 @@ class Grid:
     """All pairs of users (b,) and items (m,).
 
     Attributes:
+        items: positions, or a slice for the first m: their vectors are then not copied.
         sets: (b, J) attributes of the users.
         features: (F, b, m) of the kernel ridge.
     """
 
     users: Tensor
-    items: Tensor
+    items: Tensor | slice
     sets: AttributeSet
     features: Tensor
 
@@ -130,18 +140,18 @@ class Grid:
         """sum_j lambda_j(i) weight_j (a_j . z_i + beta_j) (b, m): numerator and denominator of the softmax apart."""
         sets, place = self.sets, self.sets.value
         if of.ready is not None:
-            value, power = of.ready.value[self.items], of.ready.power[self.items]
+            table, rows = of.ready, self.items
         else:  # of the values that these users have
             some, place = torch.unique(sets.value, return_inverse=True)
-            table = Attributes(of.cell, of.z[self.items], of.a[some], of.beta[some]).table()
-            value, power = table.value, table.power
-        empty = torch.zeros(len(sets), value.shape[1], device=value.device)
+            table, rows = Attributes(of.cell, of.z[self.items], of.a[some], of.beta[some]).table(), slice(None)
+        empty = torch.zeros(len(sets), table.value.shape[1], device=place.device)
         weight = empty.scatter_add(1, place, sets.weight * sets.mask)
-        if of.cell is None:
-            return weight @ value.T
+        if of.summed:
+            return weight @ table.value[rows].T
         present = empty.scatter_add(1, place, sets.mask.float())
-        return (weight @ (power * value).T) / (present @ power.T).clamp(min=1e-30)
+        return (weight @ table.product[rows].T) / (present @ table.power[rows].T).clamp_(min=1e-30)
 
     def take(self, columns: Tensor) -> Grid:
         """All users and some of the items."""
-        return Grid(self.users, self.items[columns], self.sets, self.features[..., columns])
+        items = columns if isinstance(self.items, slice) else self.items[columns]
+        return Grid(self.users, items, self.sets, self.features[..., columns])

@@ -1,0 +1,314 @@
+"""What users choose: closed-form scores of histories and attributes, combined with the predicted rating.
+
+A user has rated n items: h is 1 for these items, else 0; w is a number from .1 to 1 that grows with the rating, else 0.
+
+    choice   h B,    B = -P / diag P off the diagonal, P = (G + diag G + lambda)^-1, G = X' D^-1/2 X, D = diag n   EDLAE
+    taste    w C,    the same of P = (K + .1)^-1, K_ij = exp(3 cos(i, j) - 3) of the columns of w of two items
+    alike    k(w) A, A = (K'K + .3 K_LL)^-1 K' W, K_uv = exp(4 cos - 4) - exp(-4) of the w of users u and L landmarks
+    group    ridge regression of all users' w on the attributes of users
+    content  ridge regression of all items' w on the attributes of items, with the item itself left out
+    popular  sum of an item's w over all users
+    like     P(rating above the mean), from the predicted rating
+
+    match_ui = sum_k omega_k(n) log(score_k + (group + mean score) / 20),   omega(n) = (5 new + n known) / (5 + n)
+
+`new` and `known` are learned on held-out ratings and users (`stack.py`); then all scores are fitted to all ratings.
+match is a log probability, normalised over the items with ratings. An item without any is scored by its content; how
+often such items are chosen is the Good-Turing estimate, the share of ratings whose item has no other.
+
+EDLAE: Steck, "Autoencoders that don't overfit towards the identity", NeurIPS 2020. Landmarks: the Nystroem method.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from aanmf.contract import TrainingData
+from aanmf.data.attributes import AttributeSet
+from aanmf.models.aanmfpp.config import AANMFppConfig
+from aanmf.models.sparse import SparseMatrix
+
+WEIGHTS = {
+    "choice": (0.2, 0.9),
+    "taste": (0.1, 0.6),
+    "alike": (0.3, 0.4),
+    "group": (0.8, 0.0),
+    "content": (0.4, 0.0),
+    "popular": (0.0, -0.4),
+    "like": (0.0, 0.8),
+}
+"""omega of a new and of a known user before anything is learned; those that are 0 stay 0."""
+FEW = 5.0
+"""With so many ratings a user is halfway between a new and a known one."""
+FLOOR = 0.05
+"""Share of the group's score that is added to all scores: where a history is silent, the group decides."""
+CHOICE, GROUP, CONTENT = 3.0, 100.0, 50.0
+"""Penalties of the regressions: lambda by the square root of the number of users, of users' and items' attributes."""
+FITTED = 10
+"""A is fitted to so many times as many users as there are landmarks."""
+BLOCK = 4_000_000
+"""Numbers in memory at a time where users are taken in blocks."""
+COLUMNS = 500_000
+"""Numbers of a table in the cache at a time."""
+
+
+@dataclass(frozen=True)
+class Histories:
+    """The ratings of b users, user after user.
+
+    Attributes:
+        item, weight: (n,) items and w.
+        count: (b,) ratings of each user.
+        n_items: I, items of the catalogue.
+    """
+
+    item: Tensor
+    weight: Tensor
+    count: Tensor
+    n_items: int
+
+    @property
+    def row(self) -> Tensor:
+        """(n,) whose rating it is."""
+        return torch.repeat_interleave(torch.arange(len(self.count), device=self.count.device), self.count)
+
+    def dense(self, values: Tensor) -> Tensor:
+        """(b, I) with a value for every rating (n,), 0 elsewhere."""
+        empty = torch.zeros(len(self.count), self.n_items, device=values.device)
+        return empty.index_put_((self.row, self.item), values)
+
+    def product(self, values: Tensor, table: Tensor) -> Tensor:
+        """dense(values) @ table (b, m), of a table (I, m) that may be in half precision."""
+        result = values.new_zeros(len(self.count), table.shape[1])
+        start, width = self.count.cumsum(0) - self.count, max(1, COLUMNS // max(1, len(table)))
+        for scores, block in zip(result.split(width, dim=1), table.split(width, dim=1), strict=True):
+            scores.copy_(F.embedding_bag(self.item, block.float(), start, per_sample_weights=values, mode="sum"))
+        return result
+
+    def among(self, place: Tensor, n_items: int) -> Histories:
+        """The same for some of the items: `place` (I,) is where they are among these, -1 if they are not."""
+        at = place[self.item]
+        kept = at >= 0
+        count = torch.bincount(self.row[kept], minlength=len(self.count))
+        return Histories(at[kept], self.weight[kept], count, n_items)
+
+
+class ChoiceHead(nn.Module):
+    """The scores and weights at the top of this file.
+
+    Args:
+        config: settings.
+        training: users, items, and the ratings that the scores are fitted to.
+    """
+
+    near: Tensor
+    place: Tensor
+    count: Tensor
+    active: Tensor
+    users: Tensor
+    items: Tensor
+    choice: Tensor
+    taste: Tensor
+    alike: Tensor
+    group: Tensor
+    content: Tensor
+    omega: Tensor
+
+    def __init__(self, config: AANMFppConfig, training: TrainingData) -> None:
+        super().__init__()
+        train, self.n_items, self.scale = training.train, training.n_items, training.scale
+        self.config = config
+        self.middle, self.width = train.mean, max(1e-3, 0.5 * float(train.rating.double().std(correction=0)))
+        shape = (training.n_users + 1, training.n_items)
+        self.ratings = SparseMatrix(train.user, train.item, self.weigh(train.rating), shape)
+        count = torch.bincount(train.item, minlength=self.n_items)
+        frequent = int((count >= config.match_ratings).sum())
+        near = count.topk(min(config.match_items, frequent)).indices.sort().values
+        place = torch.full((self.n_items,), -1).index_put_((near,), torch.arange(len(near)))
+        active = self.ratings.count.nonzero()[:, 0]
+        active = active[torch.randperm(len(active), generator=torch.Generator().manual_seed(config.seed))]
+        landmarks = active[: config.match_landmarks]
+        users, items = self.attributes(training.users), attribute_matrix(training.items)[: self.n_items]
+        items = items[:, : items.shape[1] * config.item_attributes]
+        built = {"near": near, "place": place, "count": count, "active": active, "users": users}
+        items = items - items[count > 0].mean(0)
+        built["items"] = torch.cat([items, torch.ones(self.n_items, 1)], dim=1)
+        tables = {"choice": (len(near),) * 2, "taste": (len(near),) * 2, "alike": (len(landmarks), self.n_items)}
+        learned = {name: torch.zeros(size, dtype=torch.float16) for name, size in tables.items()}
+        learned |= {
+            "group": torch.zeros(users.shape[1] + 1, self.n_items),
+            "content": torch.zeros(built["items"].shape),
+        }
+        learned["omega"] = torch.tensor(list(WEIGHTS.values())).T.contiguous()
+        for name, part in (built | learned).items():
+            self.register_buffer(name, part, persistent=name in learned)
+        h = self.histories(landmarks)
+        self.landmarks = SparseMatrix(h.row, h.item, self._direction(h), (len(landmarks), self.n_items))
+
+    def weigh(self, rating: Tensor) -> Tensor:
+        """w of ratings: .1 up to a quarter of the scale and a little more, then growing to 1; 1 if all are equal."""
+        low, high = self.scale
+        return ((4 * (rating - low) / (high - low) - 1) / 3).clamp(0.1, 1) if high > low else torch.ones_like(rating)
+
+    def attributes(self, sets: AttributeSet) -> Tensor:
+        """(n, A) attributes of users, as `forward` takes them."""
+        matrix = attribute_matrix(sets)
+        return matrix[:, : matrix.shape[1] * self.config.user_attributes]
+
+    def histories(self, users: Tensor) -> Histories:
+        """The ratings of some users that the scores were fitted to."""
+        entry, _ = self.ratings.entries(users)
+        return Histories(self.ratings.col[entry], self.ratings.value[entry], self.ratings.count[users], self.n_items)
+
+    def history(self, items: Tensor, ratings: Tensor) -> Histories:
+        """The history of one user who gave these ratings."""
+        count = torch.tensor([len(items)], device=items.device)
+        return Histories(items, self.weigh(ratings), count, self.n_items)
+
+    # ------------------------------------------------------------ fitting
+
+    @torch.no_grad()
+    def fit(self) -> Self:
+        """Solves all regressions."""
+        self.choice.copy_(self._fit_choice())
+        self.taste.copy_(self._fit_taste())
+        self.alike.copy_(self._fit_alike())
+        a, popular = self.users[self.active], self._popular()
+        slope = ridge(a - a.mean(0), GROUP) @ self.ratings.product_t(self.users - a.mean(0)).T  # (A, I)
+        self.group.copy_(torch.cat([(popular - a.mean(0) @ slope)[None], slope]))
+        rated, g = self.count > 0, self.items[:, :-1]
+        content = torch.cat([g @ ridge(g[rated], CONTENT), self.items[:, -1:] / rated.sum()], dim=1)
+        own = (content * self.items).sum(1) * rated  # share of an item in its own fitted value
+        self.content.copy_(content / (1 - own).clamp(min=0.01)[:, None])
+        return self
+
+    def _blocks(self, users: Tensor) -> Iterator[Histories]:
+        for part in users.split(max(1, BLOCK // self.n_items)):
+            yield self.histories(part)
+
+    def _fit_choice(self) -> Tensor:
+        gram = self.choice.new_zeros(self.choice.shape, dtype=torch.float32)
+        for h in self._blocks(self.active):
+            x = h.dense(h.count[h.row] ** -0.25)[:, self.near]
+            gram.addmm_(x.T, x)
+        diagonal = gram.diagonal()
+        strength = CHOICE * len(self.active) ** 0.5 * diagonal.sum() / self.count[self.near].sum()
+        diagonal.mul_(2).add_(strength)
+        return without_self(gram)
+
+    def _fit_taste(self) -> Tensor:
+        gram = self.taste.new_zeros(self.taste.shape, dtype=torch.float32)
+        for h in self._blocks(self.active):
+            x = h.dense(h.weight * h.count[h.row] ** -0.15)[:, self.near]
+            gram.addmm_(x.T, x)
+        scale = gram.diagonal().rsqrt()
+        kernel = gram.mul_(scale).mul_(scale[:, None]).sub_(1).mul_(3).exp_()
+        kernel.diagonal().add_(0.1)
+        return without_self(kernel)
+
+    def _fit_alike(self) -> Tensor:
+        """A by features k(w) R of unit covariance under the kernel, R R' = K_LL^-1: these keep the equations stable."""
+        size = len(self.alike)
+        kernel = torch.cat([self.near_users(h) for h in self._blocks(self.active[:size])])
+        kernel.diagonal().add_(1e-3)
+        root = torch.linalg.cholesky(kernel)
+        gram, target = 0.3 * torch.eye(size, device=root.device), root.new_zeros(self.alike.shape)
+        for h in self._blocks(self.active[: FITTED * size]):
+            z = torch.linalg.solve_triangular(root, self.near_users(h).T, upper=False)  # (L, b)
+            gram.addmm_(z, z.T)
+            target.addmm_(z, h.dense(h.weight))
+        solution = torch.cholesky_solve(target, torch.linalg.cholesky(gram))
+        return torch.linalg.solve_triangular(root.T, solution, upper=True)
+
+    def _popular(self) -> Tensor:
+        """(I,) mean of w over all users."""
+        return self.ratings.product_t(self.users.new_ones(len(self.users), 1))[:, 0] / max(1, len(self.active))
+
+    def _direction(self, h: Histories) -> Tensor:
+        """(n,) w, less for items that many have rated, with norm 1 per user."""
+        v = h.weight * self.count[h.item] ** -0.2
+        norm = v.new_zeros(len(h.count)).index_add_(0, h.row, v.square())
+        return v * norm[h.row].rsqrt()
+
+    def near_users(self, h: Histories) -> Tensor:
+        """k(w) (b, L)."""
+        cos = self.landmarks.product(h.dense(self._direction(h)).T.contiguous()).T
+        return cos.sub(1).mul_(4).exp_().sub_(math.exp(-4))
+
+    # ------------------------------------------------------------ scoring
+
+    def weights(self, count: Tensor) -> Tensor:
+        """omega(n) (b, F) of users with n ratings."""
+        new = (FEW / (FEW + count))[:, None]
+        return new * self.omega[0] + (1 - new) * self.omega[1]
+
+    def features(self, h: Histories, attributes: Tensor, rating: Tensor | None) -> Iterator[Tensor]:
+        """Log scores (b, I), in the order of `WEIGHTS`. Arguments as those of `forward`."""
+        popular = self._popular()
+        mean = popular.mean()
+        group = (self.group[0] + attributes @ self.group[1:]).clamp_(min=0)
+        floor = FLOOR * (group + mean)
+        inner = h.among(self.place, len(self.near))
+        for table, values in ((self.choice, torch.ones_like(inner.weight)), (self.taste, inner.weight)):
+            scores = inner.product(values, table).clamp_(min=0)
+            yield floor.index_add(1, self.near, scores).log_()
+        yield (self.near_users(h) @ self.alike.float()).clamp_(min=0).add_(floor).log_()
+        yield (group + FLOOR * mean).log_()
+        yield (self.content_scores(h) + FLOOR * mean).log_()
+        yield (popular + FLOOR * mean).log_().expand_as(floor)
+        yield torch.zeros_like(floor) if rating is None else F.logsigmoid((rating - self.middle) / self.width)
+
+    def content_scores(self, h: Histories) -> Tensor:
+        """(b, I) what a user's ratings say of items by their attributes."""
+        return (h.product(h.weight, self.items) @ self.content.T).clamp_(min=0)
+
+    @torch.no_grad()
+    def forward(self, h: Histories, attributes: Tensor, rating: Tensor | None = None) -> Tensor:
+        """match (b, I).
+
+        Args:
+            h: histories of b users.
+            attributes: (b, A) their attributes, as `attributes` gives them.
+            rating: (b, I) predicted ratings; None: without.
+        """
+        result = torch.zeros(len(h.count), self.n_items, device=attributes.device)
+        for weight, score in zip(self.weights(h.count).T, self.features(h, attributes, rating), strict=True):
+            result.addcmul_(weight[:, None], score)
+        rated = self.count > 0
+        if rated.all():
+            return result.log_softmax(1)
+        content = self.content_scores(h) + 1e-9
+        share = ((self.count == 1).sum() + 0.5) / (self.count.sum() + 1) / (~rated).sum()
+        fresh = (share * content / content[:, rated].mean(1, keepdim=True)).log_()
+        return torch.where(rated, result - result[:, rated].logsumexp(1, keepdim=True), fresh)
+
+
+def ridge(x: Tensor, strength: float) -> Tensor:
+    """(X'X + strength)^-1."""
+    return torch.cholesky_inverse(torch.linalg.cholesky(x.T @ x + strength * torch.eye(x.shape[1], device=x.device)))
+
+
+def without_self(gram: Tensor) -> Tensor:
+    """-P / diag P of P = gram^-1, 0 on the diagonal: the regression of every item on the others."""
+    p = torch.cholesky_inverse(torch.linalg.cholesky(gram))
+    return (-p / p.diagonal()).fill_diagonal_(0)
+
+
+def attribute_matrix(sets: AttributeSet) -> Tensor:
+    """(n, A) weights of the attribute values, and beside them the vector attributes."""
+    matrix = torch.zeros(len(sets), sets.n_values + sum(sets.vector_sizes), device=sets.value.device)
+    row, slot = (sets.mask & (sets.value < sets.n_values)).nonzero(as_tuple=True)
+    matrix.index_put_((row, sets.value[row, slot]), sets.weight[row, slot], accumulate=True)
+    first = column = sets.n_values
+    for vectors in sets.vectors:
+        row, slot = (sets.mask & (sets.value >= first) & (sets.value < first + len(vectors))).nonzero(as_tuple=True)
+        matrix[row, column : column + vectors.shape[1]] = vectors[sets.value[row, slot] - first]
+        first, column = first + len(vectors), column + vectors.shape[1]
+    return matrix
