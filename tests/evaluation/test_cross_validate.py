@@ -21,6 +21,7 @@ from aanmf.evaluation.cross_validate import CrossValidation, cross_validate, set
 from aanmf.evaluation.runs import Job, Run, fit_and_score
 from aanmf.metrics import METRICS, Metric, Scores
 from aanmf.predictor import Predictor
+from aanmf.recommender import make_model
 
 QUICK = {"epochs": 2, "factors": 4}
 
@@ -200,3 +201,18 @@ def test_runs_in_a_folder_are_not_repeated(
     assert made == ["mf", "mf"], "other attributes are other data"
     cross_validate(data, ["mf"], "kfold:2", settings={**QUICK, "l2": 3.0}, folder=tmp_path)
     assert len(made) == 4
+
+
+def test_groups_are_those_of_evaluate(data: RatingDataset) -> None:
+    options = {"metrics": ["rmse", "ndcg@5"], "relevant": 4, "group_by": "gender"}
+    found = cross_validate(data, ["popularity", "mf"], "holdout:0.2", settings={"mf": QUICK}, **options)
+    train, test = data.split(test=0.2, seed=0)
+    expected = make_model("mf", seed=0, **QUICK).fit(train).evaluate(test, **options).groups
+    assert [(row["model"], row["group"]) for row in found.groups] == [
+        (model, group) for model in ("popularity", "mf") for group in ("F", "M")
+    ]
+    assert [row["ndcg@5"] for row in found.groups[2:]] == [expected[group]["ndcg@5"] for group in ("F", "M")]
+    assert found.groups[0]["rmse"] is None
+    assert found.to_json()["groups"] == found.groups
+    with pytest.raises(DataError, match="shoe"):
+        cross_validate(data, ["popularity"], "holdout:0.2", group_by="shoe")

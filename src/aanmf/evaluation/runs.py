@@ -82,6 +82,7 @@ class Run(Job):
 
     Attributes:
         scores: by metric, on the test part; empty where it was not scored.
+        groups: the scores of groups of users, where they were asked for, by value of an attribute.
         n_test: ratings of the test part.
         validation_rmse: on the ratings held out of the training part; None where there were none.
         epochs: that the final weights were trained for.
@@ -96,6 +97,7 @@ class Run(Job):
     scores: Scores
     n_test: int
     fit_seconds: float
+    groups: dict[str, dict[str, Any]] = field(default_factory=dict)
     validation_rmse: float | None = None
     epochs: int = 0
     training_log: list[dict[str, Any]] = field(default_factory=list)
@@ -107,8 +109,9 @@ class Run(Job):
     @classmethod
     def of(cls, job: Job, scores: Scores, **results: Any) -> Run:
         """A job with its results; `n` of the scores is left out, as `n_test` says it."""
+        groups = {group: dict(found) for group, found in scores.groups.items()}
         scores = Scores({name: value for name, value in scores.items() if name != "n"})
-        return cls(**_values(job, Job), scores=scores, **results)
+        return cls(**_values(job, Job), scores=scores, groups=groups, **results)
 
     def score(self, metric: str) -> float:
         """A score on the test part.
