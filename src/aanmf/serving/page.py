@@ -71,7 +71,7 @@ class Site:
             try:
                 name, shows = await page(request)
             except pydantic.ValidationError as error:
-                status, name, shows = 422, "error.html", {"message": fault_of(error, self.encoder.names)}
+                status, name, shows = 422, "error.html", {"message": fault_of(error, {})}
             except AanmfError as error:
                 status = 404 if isinstance(error, UnknownIdError) else 422
                 name, shows = "error.html", {"message": str(error)}
