@@ -140,6 +140,15 @@ class ModelCache:
         together = [list(islice(made, len(request))) for request in asked]
         return [_all_or_error(answers) for answers in together]
 
+    def profile(self, asked: ListRequest) -> Profile:
+        """The user of a list, with the ratings stored under the id.
+
+        Raises:
+            UnknownIdError: an id without ratings that the model does not know.
+        """
+        stored = self.store.of_users([asked.user]) if self.store and asked.user is not None else {}
+        return self._profile(asked, self._new_ratings(asked, stored))
+
     def similar(self, of: str | Mapping[str, object], side: Literal["user", "item"], n: int) -> list[Row]:
         """Id, label and similarity of the n items (users) most similar to one, by id or new by attributes.
 

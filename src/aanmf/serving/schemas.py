@@ -151,9 +151,14 @@ def request_models(fitted: Fitted, limits: Limits) -> Requests:
     given: Any = Annotated[dict[Id, rating], Field(max_length=limits.pairs)]
     about = "By item id, in addition to those stored; null: chosen, not rated."
     ratings = (given, Field(default_factory=dict, description=about))
-    user = {"user": (Id | None, None), "attributes": attributes, "ratings": ratings}
     options = {"n": n, "interval": interval, **list_options(limits)}
-    one: Any = _request("ListUser", "A user by id, or a new one by attributes, ratings or both.", **user)
+    one: Any = _request(
+        "ListUser",
+        "A user by id, or a new one by attributes, ratings or both.",
+        user=(Id | None, None),
+        attributes=attributes,
+        ratings=ratings,
+    )
     return Requests(
         predict=_request(
             "PredictRequest",
@@ -164,7 +169,7 @@ def request_models(fitted: Fitted, limits: Limits) -> Requests:
         recommend=_request(
             "RecommendRequest",
             "A user by id, or a new one by attributes, ratings or both; and what the list holds.",
-            **user,
+            one,
             **options,
         ),
         recommend_many=_request(
@@ -257,8 +262,8 @@ def attribute_model(encoder: AttributeEncoder, side: str = "user") -> Any:
     return _request(f"{side.capitalize()}Attributes", f"Attributes of a new {side}; any may be left out.", **fields)
 
 
-def _request(name: str, about: str, **fields: Any) -> Any:
-    return create_model(name, __base__=Body, __doc__=about, **fields)
+def _request(name: str, about: str, base: type[Body] = Body, **fields: Any) -> Any:
+    return create_model(name, __base__=base, __doc__=about, **fields)
 
 
 def fault_of(error: pydantic.ValidationError, names: Mapping[str, Sequence[str]]) -> str:
