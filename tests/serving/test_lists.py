@@ -5,6 +5,7 @@ What a model can do is asked of the model, so that one that learns to rank in a 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,9 +18,13 @@ import pytest
 from aanmf import Attribute, Kind, RatingDataset
 from aanmf.ranking import RANK_BY, ways_to_rank
 from aanmf.recommender import Recommender, make_model
+from aanmf.serving.page_list import WORDS, reasons
+from aanmf.serving.store import StoredRating
+from aanmf.serving.update import with_stored
 from tests.conftest import small_dataset
 from tests.serving.conftest import LABELS, Start, httpx, serving
 from tests.serving.test_api import told
+from tests.serving.test_page import titles
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "ease": {},
@@ -226,6 +231,53 @@ def test_a_click_on_what_was_rated_says_nothing_new(served: Served) -> None:
     assert (answer["items"], answer["new_ratings"]) == (before, 0)
 
 
+def test_the_page_of_every_model(served: Served) -> None:
+    model = served.model
+    for way in ways_to_rank(model.predictor_):
+        for query, options in (
+            ({}, {}),
+            ({"is.genres": "drama", "from.year": "1995"}, {"where": {"genres": "drama", "year": [1995, None]}}),
+            ({"seen": "1", "diversity": "0.8", "n": "20"}, {"seen": True, "diversity": 0.8, "n": 20}),
+        ):
+            page = served.client.get("/", params={"user": "u3", "rank_by": way, **query})
+            assert titles(page) == model.recommend("u3", **{"rank_by": way, **options})["label"].to_list()
+            assert f"Ranked by {WORDS[way]}" in page.text
+
+
+def test_bestsellers_beside_the_list(served: Served) -> None:
+    """Against the model of bestsellers, which ranks by the number of ratings."""
+    popular = make_model("popularity").fit(dataset())
+    served.client.post("/v1/ratings", json={"ratings": [{"user": "u9", "item": "i3"}]})
+    page = served.client.get("/", params={"user": "u9", "is.genres": "war"}).text
+    beside = page[page.index("Bestsellers</h2>") : page.index("What if")]
+    expected = popular.recommend("u9", ratings={"i3": None}, where={"genres": "war"}, unrated=False)
+    shown = re.findall(r"item=(i\d+)", beside)
+    counts = {item: int(n) for item, n in zip(shown, re.findall(r"(\d+) ratings", beside), strict=True)}
+    n_ratings = popular.fitted_.items.n_ratings
+    assert set(shown) == set(expected["item"])
+    assert counts == {item: n_ratings[int(item[1:])] for item in shown}
+    assert list(counts.values()) == sorted(counts.values(), reverse=True)
+
+
+def test_reasons_are_liked_and_similar(served: Served) -> None:
+    """The reason of a listed item is the one of those rated above the mean that is most similar to it."""
+    model, data = served.model, dataset()
+    mine = data.user == 3
+    liked = {f"i{i}": r for i, r in zip(data.item[mine], data.rating[mine], strict=True) if r >= data.rating.mean()}
+    listed = [model.fitted_.items.position(item) for item in model.recommend("u3", 20)["item"]]
+    found = reasons(model.predictor_, model.predictor_.profile("u3"), listed)
+    assert any(found)
+    for at, reason in zip(listed, found, strict=True):
+        near = {
+            row["item"]: row["similarity"] for row in model.similar(f"i{at}", 21).to_dicts() if row["item"] in liked
+        }
+        best = max(near, key=near.__getitem__)
+        if near[best] < 0.05:
+            assert reason is None
+        else:
+            assert reason == (LABELS[int(best[1:])], pytest.approx(liked[best]))
+
+
 def test_data_without_ratings(clicks: Served) -> None:
     card = clicks.client.get("/v1/model").json()
     assert (card["rank_by"], card["has_ratings"], card["scale"], card["mean_rating"]) == (["match"], False, None, None)
@@ -244,9 +296,19 @@ def test_data_without_ratings(clicks: Served) -> None:
         assert clicks.client.get(path).status_code == 200
 
 
+def test_clicks_are_learned_by_an_update(clicks: Served) -> None:
+    data, added = with_stored(clicks.model, [StoredRating("u41", "i20", None), StoredRating("newcomer", "i3", None)])
+    assert (added, len(data), data.has_ratings) == (2, 602, False)
+    assert (data.rating == 1).all()
+    again = make_model("ease").fit(data)
+    assert again.recommend("newcomer", 21)["item"].to_list() != again.recommend({}, 21)["item"].to_list()
+
+
 def test_openapi_describes_every_option(start: Start) -> None:
     schemas = start(store="sqlite://").get("/openapi.json").json()["components"]["schemas"]
     for name in ("RecommendRequest", "RecommendManyRequest"):
         for option in ("rank_by", "seen", "unrated", "candidates", "exclude", "where", "diversity"):
             assert schemas[name]["properties"][option]["description"]
+            assert schemas[name]["properties"]["where"]["examples"] == [{"genres": "drama"}]
+            assert schemas[name]["properties"]["exclude"]["examples"] == [["i0", "i1"]]
     assert schemas["Rating"]["required"] == ["user", "item"]

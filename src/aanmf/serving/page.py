@@ -220,7 +220,8 @@ class Site:
             }
 
         shows = await self.models.call(around)
-        return shows | {"new_ratings": answer.new_ratings, "share": COVERAGE}
+        ranked_by = WORDS[choice.rank_by or self.ways[0]]
+        return shows | {"new_ratings": answer.new_ratings, "share": COVERAGE, "ranked_by": ranked_by}
 
     def _bestsellers(self, profile: Profile | None, options: ListOptions) -> list[Row]:
         n_ratings = self.predictor.items.n_ratings

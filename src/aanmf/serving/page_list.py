@@ -31,6 +31,8 @@ IS, FROM, TO = "is.", "from.", "to."
 """Stand before an attribute's name in the page's queries: `/?user=1&is.genres=Drama&from.year=1990`."""
 SIMILAR = 0.05
 """Similarity that makes a reason."""
+MOST_RATINGS = 20_000_000
+"""Training ratings up to which reasons are given: similarity keeps them in memory."""
 LIKED = 20
 """Best-rated items of a user that reasons are taken from."""
 
@@ -123,6 +125,8 @@ def reasons(predictor: Predictor, profile: Profile, listed: Sequence[int]) -> li
     The rating is None where there are none; the reason is None where no such item is similar.
     """
     fitted, items = predictor.fitted, predictor.items
+    if len(fitted.training.train) > MOST_RATINGS:
+        return [None] * len(listed)
     own = fitted.training.train.user == profile.position
     rated = np.concatenate([fitted.training.train.item[own].cpu().numpy(), profile.item.cpu().numpy()])
     rating = np.concatenate([fitted.training.train.rating[own].cpu().numpy(), profile.rating.cpu().numpy()])

@@ -151,7 +151,7 @@ def request_models(fitted: Fitted, limits: Limits) -> Requests:
     given: Any = Annotated[dict[Id, rating], Field(max_length=limits.pairs)]
     about = "By item id, in addition to those stored; null: chosen, not rated."
     ratings = (given, Field(default_factory=dict, description=about))
-    options = {"n": n, "interval": interval, **list_options(limits)}
+    options = {"n": n, "interval": interval, **list_options(fitted, limits)}
     one: Any = _request(
         "ListUser",
         "A user by id, or a new one by attributes, ratings or both.",
@@ -202,8 +202,9 @@ def request_models(fitted: Fitted, limits: Limits) -> Requests:
     )
 
 
-def list_options(limits: Limits) -> dict[str, Any]:
+def list_options(fitted: Fitted, limits: Limits) -> dict[str, Any]:
     """Fields that say what a list holds; see `aanmf.ranking.ListOptions`."""
+    some, labelled = list(fitted.items.ids[:2]), [each for each in fitted.items.encoder.fitted if each.known_labels]
     ids: Any = Annotated[list[Id], Field(max_length=limits.pairs)]
     value: Any = Annotated[str, Field(max_length=200)] | FiniteFloat
     several: Any = Annotated[list[value | None], Field(min_length=1, max_length=100)]
@@ -229,16 +230,16 @@ def list_options(limits: Limits) -> dict[str, Any]:
         ),
         "candidates": (
             ids | None,
-            Field(default=None, description="Ids that may be listed; null: all.", examples=[["50", "172"]]),
+            Field(default=None, description="Ids that may be listed; null: all.", examples=[some]),
         ),
-        "exclude": (ids, Field(default_factory=list, description="Ids that may not be listed.", examples=[["50"]])),
+        "exclude": (ids, Field(default_factory=list, description="Ids that may not be listed.", examples=[some])),
         "where": (
             where,
             Field(
                 default_factory=dict,
                 description="Conditions on attributes of the items, all of which must hold: a value, or several of "
                 "which one must be there; of a number a pair [low, high], each of which may be null.",
-                examples=[{"genres": ["Drama", "War"], "year": [1990, None]}],
+                examples=[{each.attribute.name: each.known_labels[0] for each in labelled[:1]}],
             ),
         ),
         "diversity": (
