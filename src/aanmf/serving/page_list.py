@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +30,8 @@ MOST_CHOICES = 300
 """Values of an attribute to choose from; where there are more, one is typed."""
 IS, FROM, TO = "is.", "from.", "to."
 """Stand before an attribute's name in the page's queries: `/?user=1&is.genres=Drama&from.year=1990`."""
+LINE = 120
+"""Characters of an item's attributes in a list."""
 SIMILAR = 0.05
 """Similarity that makes a reason."""
 MOST_RATINGS = 20_000_000
@@ -101,10 +104,10 @@ def filter_fields(items: EntitySide) -> list[dict[str, Any]]:
     return fields
 
 
-def facts(items: EntitySide, position: int) -> str:
-    """The attributes of an item in one line, as they were given."""
-    columns = (items.table.columns[name] for name in items.table.names)
-    return " · ".join(word for column in columns if (word := _words(column, position)))
+def facts(side: EntitySide, position: int) -> str:
+    """The attributes of an item (or user) in one line, as they were given."""
+    columns = (side.table.columns[name] for name in side.table.names)
+    return shorten(" · ".join(word for column in columns if (word := _words(column, position))), LINE, placeholder=" …")
 
 
 def bestsellers(predictor: Predictor, profile: Profile | None, options: ListOptions) -> NDArray[np.int64]:
