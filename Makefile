@@ -13,7 +13,7 @@ help:
 	@echo "make test      the quick tests, under 5 minutes on two cores"
 	@echo "make test-all  every test, the slow ones too"
 	@echo "make test-browser  the page in a real Chromium (apt-get install chromium)"
-	@echo "make check     ruff, pyright, import-linter"
+	@echo "make check     ruff, pyright, layers and import circles, sizes of modules and classes"
 	@echo "make format    let ruff format and fix"
 	@echo "make bench     the benchmarks, against the peers: half an hour (BENCH=--quick: some minutes)"
 	@echo "make docs      build the documents into docs/_build/html; a warning is an error"
@@ -61,6 +61,7 @@ check: $(VENV)/.installed-check
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	$(BIN)/pytest -q tests/test_house.py
 
 format: $(VENV)/.installed-check
 	$(BIN)/ruff check --fix-only .

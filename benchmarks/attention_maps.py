@@ -14,6 +14,7 @@ import argparse
 import itertools
 import json
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -43,25 +44,26 @@ def main() -> None:
     data = load(options.source)
     (fold,) = folds(data, "holdout:0.2", [0])
     train, test = fold.of(data)
-    found: dict[str, dict[str, object]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for name in options.models:
-        maps = []
+        maps: list[np.ndarray] = []
+        rows, attributes = [], list[str]()
         for seed in options.seeds:
             model = make_model(name, seed=seed, **json.loads(options.set)).fit(train)
             table = model.attention_map(test, by=options.by).sort(options.by)
             table = table.filter(table["n"] >= ENOUGH)
-            maps.append(table.drop(options.by, "n").to_numpy())
+            rows, table = table[options.by].to_list(), table.drop(options.by, "n")
+            attributes = table.columns
+            maps.append(table.to_numpy())
         pairs = list(itertools.combinations(maps, 2))
         mean = np.mean(maps, axis=0)
-        attributes = [column for column in table.columns if column not in (options.by, "n")]
         found[name] = {
             "agreement": [correlation(a, b) for a, b in pairs],
             "agreement less column means": [correlation(a - a.mean(0), b - b.mean(0)) for a, b in pairs],
             "spread between rows": dict(zip(attributes, mean.std(0).tolist(), strict=True)),
             "spread between seeds": dict(zip(attributes, np.std(maps, axis=0).mean(0).tolist(), strict=True)),
             "map": {
-                row: dict(zip(attributes, cells, strict=True))
-                for row, cells in zip(table[options.by].to_list(), mean.tolist(), strict=True)
+                row: dict(zip(attributes, cells, strict=True)) for row, cells in zip(rows, mean.tolist(), strict=True)
             },
         }
     if options.json:
@@ -71,9 +73,9 @@ def main() -> None:
         sys.stdout.write(f"\n{name}\n")
         for key, value in each.items():
             if key != "map":
-                cells = value.items() if isinstance(value, dict) else enumerate(value)  # type: ignore[arg-type]
+                cells = value.items() if isinstance(value, dict) else enumerate(value)
                 sys.stdout.write(f"  {key}: " + "  ".join(f"{k} {v:.3f}" for k, v in cells) + "\n")
-        for row, cells in each["map"].items():  # type: ignore[attr-defined]
+        for row, cells in each["map"].items():
             sys.stdout.write(f"  {row:14}" + "  ".join(f"{k} {v:.3f}" for k, v in cells.items()) + "\n")
 
 

@@ -6,6 +6,7 @@ Models are trained for one epoch: the time to score does not depend on how well 
 users, and the time is scaled up to all of them.
 """
 
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import argparse

@@ -23,7 +23,7 @@ from aanmf import AANMF, MF, RatingDataset, Recommender
 from aanmf.data.sources import load
 
 
-class RowDataset(Dataset[tuple[int, int, list[int], float]]):
+class RowDataset(Dataset[tuple[int, int, Tensor, float]]):
     """One rating at a time, as tutorials write it."""
 
     def __init__(self, data: RatingDataset, values: np.ndarray) -> None:

@@ -26,6 +26,7 @@ from aanmf.contract import BatchConfig, RatingModule, TrainingData
 from aanmf.data.sources import load
 from aanmf.models import aanmf, fm, kernels, layers, svdpp
 from aanmf.models.aanmfpp import module as aanmfpp
+from aanmf.models.aanmfpp.scores import Pairs
 from aanmf.models.catalog import spec_of
 
 Step = Callable[[], None]
@@ -78,19 +79,19 @@ def step_of(name: str, training: TrainingData) -> Step:
 
 def _step_on_a_part(module: aanmfpp.AANMFppModule, training: TrainingData) -> Step:
     """AANMF++ is fitted to a part of the ratings with the others in view."""
-    ratings, member = module.history, module._members()[0]
+    ratings, member = module.history, module.members[0]
     n = len(ratings)
     parts = cycle([part.sort().values for part in torch.randperm(n).chunk(min(max(n // 1000, 5), 20))])
-    features = torch.zeros(n, len(member.t))
     optimizer = _adam(member)
 
     def step() -> None:
         rows = next(parts)
-        user, item, rating = ratings.user[rows], ratings.item[rows], ratings.rating[rows]
-        seen = ratings.see(torch.ones_like(ratings.rating).index_fill_(0, rows, 0))
-        f = module.latent(member, module.encode(member, seen), user, item, module.sets.rows(user), features[rows])
+        user, item = ratings.user[rows], ratings.item[rows]
+        seen = ratings.see(rows, module.config.damping)
+        at = Pairs(user, item, module.sets.rows(user), torch.zeros(len(member.t), len(rows)))
+        f = module.latent(member, module.encode(member, seen), at)
         optimizer.zero_grad()
-        module.loss(member, f, rating).backward()
+        module.loss(member, f, ratings.rating[rows]).backward()
         optimizer.step()
 
     return step

@@ -186,10 +186,12 @@ def _wait(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
 def _swapping(folder: Path) -> Iterator[None]:
     """Another process saves the model again, as a new one, every three seconds."""
     program = (
-        "import sys, time; from dataclasses import replace; from aanmf.recommender import load_model\n"
+        "import sys, time; from dataclasses import replace; from aanmf.predictor import Predictor\n"
+        "from aanmf.recommender import load_model\n"
         "model = load_model(sys.argv[1])\n"
         "for turn in range(100000):\n"
-        "    time.sleep(3); model._fitted = replace(model.fitted_, data={**model.fitted_.data, 'turn': turn})\n"
+        "    time.sleep(3); fitted = replace(model.fitted_, data={**model.fitted_.data, 'turn': turn})\n"
+        "    model._predictor = Predictor(model.spec, model.module_, fitted)\n"
         "    model.save(sys.argv[1])\n"
     )
     process = subprocess.Popen([sys.executable, "-c", program, str(folder)])

@@ -4,6 +4,7 @@ myFM gets what an expert would give it: ids, attributes of both sides, and histo
 its own. Nothing is learned from the test part; its pairs are needed because myFM predicts while it samples.
 """
 
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -82,14 +83,14 @@ class Design:
     def __init__(self, train: RatingDataset, attributes: bool) -> None:
         n_users, n_items = len(train.users), len(train.items)
         rated = sp.csr_matrix((np.ones(len(train)), (train.user, train.item)), shape=(n_users, n_items))
-        self.user = [sp.identity(n_users, format="csr")]
-        self.item = [sp.identity(n_items, format="csr")]
+        self.user: list[sp.csr_matrix] = [sp.csr_matrix(sp.identity(n_users))]
+        self.item: list[sp.csr_matrix] = [sp.csr_matrix(sp.identity(n_items))]
         if attributes:
             user_encoder = AttributeEncoder.fit(train.users, np.unique(train.user))
             item_encoder = AttributeEncoder.fit(train.items, np.unique(train.item))
             self.user += [_by_length(rated), *_attributes(user_encoder, user_encoder.transform(train.users))]
             self.item += [_by_length(rated.T.tocsr()), *_attributes(item_encoder, item_encoder.transform(train.items))]
-        self.group_shapes = [part.shape[1] for part in (*self.user, *self.item)]
+        self.group_shapes = [part.get_shape()[1] for part in (*self.user, *self.item)]
 
     def relations(self, data: RatingDataset) -> list[object]:
         """One block per side."""
@@ -111,9 +112,8 @@ def _by_length(rated: sp.csr_matrix) -> sp.csr_matrix:
 
 def _attributes(encoder: AttributeEncoder, slots: AttributeSet) -> list[sp.csr_matrix]:
     """One block per attribute, its values weighted as our models see them."""
-    small = slots.mask & (slots.value < encoder.n_values)
-    row = np.broadcast_to(np.arange(len(slots))[:, None], slots.value.shape)[small]
-    shape = (len(slots), encoder.n_values)
-    every = sp.csr_matrix((slots.weight[small].astype(np.float64), (row, slots.value[small])), shape=shape)
+    filled = (slots.mask & (slots.value < encoder.n_values)).numpy()
+    value, weight = slots.value.numpy()[filled], slots.weight.numpy()[filled].astype(np.float64)
+    every = sp.csr_matrix((weight, (filled.nonzero()[0], value)), shape=(len(slots), encoder.n_values))
     owner = encoder.attribute_of_value()
     return [every[:, owner == j] for j in range(len(encoder.names)) if (owner == j).any()]

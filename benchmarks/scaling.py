@@ -8,6 +8,7 @@ the source. Each measurement has a process of its own, whose peak memory is repo
 pass is not followed by larger ones. `per-row loop` is AANMF as one would write it first (`epoch.py`).
 """
 
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import argparse
@@ -25,6 +26,7 @@ import numpy as np
 import epoch
 import peers
 from aanmf import RatingDataset, make_model
+from aanmf.contract import BatchConfig
 from aanmf.data.sources import load
 
 Points = dict[str, list[dict[str, float]]]
@@ -39,8 +41,8 @@ def ours(name: str, data: RatingDataset, **settings: object) -> float:
 def per_row(data: RatingDataset) -> float:
     """From some seconds of the straightforward loop."""
     model = make_model("aanmf", epochs=1, validation=0.0).fit(data)
-    batch_size = model.config.batch_for(len(data))  # type: ignore[attr-defined]
-    return len(data) / epoch.straightforward_rate(model, data, batch_size, seconds=5)
+    assert isinstance(model.config, BatchConfig)
+    return len(data) / epoch.straightforward_rate(model, data, model.config.batch_for(len(data)), seconds=5)
 
 
 def myfm(data: RatingDataset) -> float:

@@ -10,15 +10,18 @@ both sides. Surprise SVD++ runs its default 20 epochs. Each fit has a process of
 clock starts.
 """
 
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import resource
 import statistics
 import subprocess
 import sys
 import time
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +46,7 @@ HURRY = {
 }
 """One member without attributes, which weigh little where users have a hundred ratings each."""
 
-Found = dict[str, object]
+Found = dict[str, Any]
 
 
 def ours(train: RatingDataset, test: RatingDataset, args: argparse.Namespace) -> Found:
@@ -64,10 +67,10 @@ def myfm(train: RatingDataset, test: RatingDataset, args: argparse.Namespace) ->
     design = peers.Design(train, attributes=True)
     found: Found = {}
 
-    def after(iteration: int, machine: object, *_: object) -> tuple[bool, str | None]:
+    def after(iteration: int, machine: Any, *_: object) -> tuple[bool, str | None]:
         nonlocal away
         now = time.perf_counter()
-        samples.append(np.asarray(machine.predict_score(nothing, pairs)))  # type: ignore[attr-defined]
+        samples.append(np.asarray(machine.predict_score(nothing, pairs)))
         means = (np.mean(samples[burned:], axis=0) for burned in range(len(samples)))
         best = min(rmse(mean, test) for mean in means)
         found.update(seconds=now - start - away, rmse=best, iterations=iteration + 1)
@@ -150,16 +153,16 @@ def main() -> None:
     found: dict[str, Found] = {}
     for name in args.contenders:
         rounds = [run_apart(name, args) for _ in range(args.rounds if name == "ours" else 1)]
-        middle = statistics.median_low([float(str(each.get("seconds", "inf"))) for each in rounds])
-        found[name] = next(each for each in rounds if float(str(each.get("seconds", "inf"))) == middle)
+        middle = statistics.median_low([each.get("seconds", math.inf) for each in rounds])
+        found[name] = next(each for each in rounds if each.get("seconds", math.inf) == middle)
         if not args.json:
             figures = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in found[name].items())
-            reached = float(str(found[name].get("rmse", "inf"))) <= args.target
+            reached = found[name].get("rmse", math.inf) <= args.target
             sys.stdout.write(f"{name:>9}: {', '.join(figures)}{'' if reached else '  (does not get there)'}\n")
             sys.stdout.flush()
     result = {"target": args.target, "source": args.source, "protocol": args.protocol, "contenders": found}
     own = found.get("ours", {}).get("seconds")
-    ratios = {name: each["seconds"] / own for name, each in found.items() if own and "seconds" in each}  # type: ignore[operator]
+    ratios = {name: each["seconds"] / own for name, each in found.items() if own and "seconds" in each}
     if args.json:
         json.dump(result | {"times_ours": ratios}, sys.stdout, indent=1)
     else:

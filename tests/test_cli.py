@@ -197,6 +197,30 @@ def test_cross_validate_table(aanmf: Run, source: list[str]) -> None:
     assert err.count("RMSE") == 4  # one line per run
 
 
+def test_cross_validate_by_group_and_by_many_metrics(aanmf: Run, source: list[str]) -> None:
+    names = "ndcg@5,recall@5,mrr@5,hit@5,coverage@5,gini@5"
+    args = ("--model", "popularity", "--model", "ease", "--seeds", "0,1", "--metrics", names, "--group-by", "gender")
+    code, out, _ = aanmf("cross-validate", *source, *args)
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines() if "±" in line][1:] == [
+        "NDCG@5", "recall@5", "MRR@5", "hit", "coverage@5", "Gini@5",
+    ]  # fmt: skip
+    by_gender = out.partition("By gender")[2]
+    assert by_gender.count("popularity") == by_gender.count("ease") == 2
+
+
+def test_a_model_without_epochs_is_trained_and_lists(
+    aanmf: Run, ask: Callable[..., Any], source: list[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "ease"
+    code, out, err = aanmf("train", *source, "--model", "ease", "--out", folder)
+    assert code == 0, err
+    assert "RMSE" not in out
+    rated = ask("recommend", folder, "--attributes", "gender=F", "--rating", "1=5", "--rating", "2", "-n", 3)
+    assert rated["ratings"] == {"1": 5.0, "2": None}
+    assert not {"1", "2"} & {row["item"] for row in rated["items"]}
+
+
 def test_every_metric_is_shown(
     aanmf: Run, model: Path, source: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,8 +347,8 @@ def test_quick_demo(ask: Callable[..., Any], tmp_path: Path) -> None:
     for each in found["results"]:
         assert load_model(each["folder"]).evaluate(test).rmse == pytest.approx(each["rmse"], abs=1e-6)
     learned = {row["genres"]: [row["gender"], row["age"], row["occupation"]] for row in found["attention"]}
-    maps = np.array([ATTENTION[genre] for genre in learned]), np.array(list(learned.values()))
-    assert found["attention_correlation"] == pytest.approx(np.corrcoef(*(each.ravel() for each in maps))[0, 1])
+    planted, fitted = np.array([ATTENTION[genre] for genre in learned]), np.array(list(learned.values()))
+    assert found["attention_correlation"] == pytest.approx(np.corrcoef(planted.ravel(), fitted.ravel())[0, 1])
     for name in ("attention.png", "attention.svg"):
         assert (tmp_path / "demo" / name).stat().st_size > 1000
     assert "Planted" in (tmp_path / "demo" / "attention.svg").read_text()
@@ -397,7 +421,7 @@ def test_doctor(aanmf: Run, ask: Callable[..., Any]) -> None:
         (["recommend", "MODEL"], "--attributes"),
         (["recommend", "MODEL", "--all"], "--out"),
         (["recommend", "MODEL", "--user", "1", "--rating", "x"], "ITEM=NUMBER"),
-        (["recommend", "MODEL", "--user", "1", "--by-low"], "aanmf++"),
+        (["recommend", "MODEL", "--user", "1", "--rank-by", "low"], "aanmf++"),
         (["recommend", "MODEL", "--user", "nobody"], "'nobody'"),
         (["recommend", "MODEL", "--attributes", "gender=X"], "allowed: 'F', 'M'"),
         (["recommend", "MODEL", "--attributes", "shoe=42"], "shoe"),

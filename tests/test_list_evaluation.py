@@ -98,7 +98,9 @@ def test_test_data_is_matched_by_id(ease: Recommender) -> None:
     )
     names = ["ndcg@5", "recall@5", "coverage@5"]
     assert ease.evaluate(flipped, names, relevant=3) == pytest.approx(ease.evaluate(TEST, names, relevant=3))
-    one = replace(flipped, user=flipped.user[[0, 0]], item=np.array([0, flipped.item[0]]), rating=np.float32([5, 5]))
+    one = replace(
+        flipped, user=flipped.user[[0, 0]], item=np.array([0, flipped.item[0]]), rating=np.array([5, 5], np.float32)
+    )
     assert ease.evaluate(one, ["recall@20"])["recall@20"] == 0.5
 
 

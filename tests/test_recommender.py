@@ -73,7 +73,11 @@ def test_lists_of_several_users_are_those_of_each(with_intervals: Recommender) -
     ]
     predictor = with_intervals.predictor_
     profiles = [predictor.profile(user, ratings) for user, ratings in asked]
-    for options in (ListOptions(7, interval=0.8), ListOptions(7, by="low"), ListOptions(30, seen=True, unrated=True)):
+    for options in (
+        ListOptions(7, interval=0.8),
+        ListOptions(7, rank_by="low"),
+        ListOptions(30, seen=True, unrated=True),
+    ):
         lists = [made.table() for made in make_lists(predictor, profiles, options)]
         for made, profile in zip(lists, profiles, strict=True):
             (alone,) = make_lists(predictor, [profile], options)
@@ -84,11 +88,11 @@ def test_lists_of_several_users_are_those_of_each(with_intervals: Recommender) -
 
 
 def test_lists_by_the_lower_end(with_intervals: Recommender) -> None:
-    table = with_intervals.recommend("u1", n=5, by="low")
+    table = with_intervals.recommend("u1", n=5, rank_by="low")
     every = with_intervals.recommend("u1", n=30, interval=0.9)
     assert table["item"].to_list() == every.sort("low", descending=True, maintain_order=True)["item"][:5].to_list()
-    with pytest.raises(ConfigError, match="'rating' or 'low'"):
-        with_intervals.recommend("u1", by="title")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ConfigError, match="rank_by='title'. Available: match, rating, low"):
+        with_intervals.recommend("u1", rank_by="title")  # pyright: ignore[reportArgumentType]
 
 
 def test_stored_scores_change_nothing_but_the_time(model: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:

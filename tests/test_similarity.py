@@ -71,8 +71,8 @@ def test_users(model: Recommender) -> None:
 
 def test_marginal_relevance_picks_the_best_at_every_step() -> None:
     rng = np.random.default_rng(0)
-    score, similarity = rng.normal(size=12).astype(np.float32), rng.random((12, 12)).astype(np.float32)
-    similarity = (similarity + similarity.T) / 2
+    score, similarity = rng.normal(size=12).astype(np.float32), rng.random((12, 12))
+    similarity = ((similarity + similarity.T) / 2).astype(np.float32)
     scaled = (score - score.min()) / (score.max() - score.min())
     for d in (0.0, 0.3, 1.0):
         picked: list[int] = []

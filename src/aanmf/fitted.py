@@ -64,16 +64,16 @@ class EntitySide:
         """The position that stands for an unknown user (item)."""
         return len(self.table)
 
-    def position(self, label: str | int) -> int:
+    def position(self, wanted: str | int) -> int:
         """The position of an id.
 
         Raises:
             UnknownIdError: it is not in the training data.
         """
-        position = int(self.table.ids.index([label])[0])
+        position = int(self.table.ids.index([wanted])[0])
         if position < 0:
             hint = "; for a new user give attributes" if self.name == "user" else ""
-            raise UnknownIdError(f"{self.name} {str(label)!r} is not in the training data{hint}")
+            raise UnknownIdError(f"{self.name} {str(wanted)!r} is not in the training data{hint}")
         return position
 
     def label(self, position: int) -> str | None:

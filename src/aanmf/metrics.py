@@ -85,7 +85,7 @@ def reciprocal_rank(lists: Lists) -> Floats:
 
 def hit_rate(lists: Lists) -> Floats:
     """Whether a relevant item is listed (U,)."""
-    return lists.hit.any(axis=1).astype(np.float64)
+    return (lists.hit.sum(axis=1) > 0).astype(np.float64)
 
 
 def novelty(lists: Lists) -> Floats:

@@ -23,7 +23,7 @@ from aanmf.training.predict import predict_pairs
 
 User = str | int | Mapping[str, object]
 """A user of the training data by id, or a new user by attributes."""
-NewRatings = Mapping[str, float | None] | Mapping[int, float | None] | Mapping[str, float] | Mapping[int, float]
+NewRatings = Mapping[str, float | None] | Mapping[int, float | None]
 """Ratings given since training, by item id; None for a choice without a rating, which counts as a mean rating."""
 Floats = NDArray[np.float32]
 Scored = Literal["rating", "match"]
@@ -61,7 +61,8 @@ class Predictor:
     def store_scores(self, most_bytes: int) -> None:
         """Computes the scores of all users for all items now, if they fit into so many bytes, to answer faster."""
         n_users, n_items = len(self.users) + 1, len(self.items)
-        kinds: list[Scored] = [*(["rating"] * self.rates), *(["match"] * self.spec.matches)]
+        offered: dict[Scored, bool] = {"rating": self.rates, "match": self.spec.matches}
+        kinds: list[Scored] = [kind for kind, given in offered.items() if given]
         if 4 * n_users * n_items * len(kinds) > most_bytes:
             return
         for kind in kinds:
@@ -100,10 +101,10 @@ class Predictor:
         self, user: NDArray[np.int64], item: NDArray[np.int64], attributes: AttributeSet | None = None
     ) -> Floats:
         """Ratings (n,) of pairs of positions; `attributes` (n, J) instead of the users' own."""
-        self.check_rates()
         stored = self._stored.get("rating")
         if stored is not None and attributes is None and (item < self.items.unknown).all():
             return stored[user, item].clip(*self.scale)
+        self.check_rates()
         predicted = predict_pairs(self.module, self._tensor(user), self._tensor(item), attributes)
         return predicted.clamp(*self.scale).cpu().numpy()
 
@@ -169,14 +170,14 @@ class Predictor:
     def _new_ratings(self, ratings: NewRatings) -> tuple[Tensor, Tensor]:
         """Positions and ratings (m,), checked."""
         low, high = self.scale
-        ratings = {item: self.fitted.training.mean if value is None else value for item, value in ratings.items()}
-        position = self.items.table.ids.index(ratings)
-        for (label, value), at in zip(ratings.items(), position, strict=True):
+        given = {str(item): self.fitted.training.mean if value is None else value for item, value in ratings.items()}
+        position = self.items.table.ids.index(given)
+        for (item, value), at in zip(given.items(), position, strict=True):
             if at < 0:
-                raise UnknownIdError(f"ratings: item {str(label)!r} is not in the training data")
+                raise UnknownIdError(f"ratings: item {item!r} is not in the training data")
             if not (isinstance(value, int | float) and low <= value <= high):
-                raise DataError(f"ratings: {value!r} for item {str(label)!r} is not a number from {low:g} to {high:g}")
-        return self._tensor(position), torch.tensor([float(value) for value in ratings.values()], device=self.device)
+                raise DataError(f"ratings: {value!r} for item {item!r} is not a number from {low:g} to {high:g}")
+        return self._tensor(position), torch.tensor([float(value) for value in given.values()], device=self.device)
 
     def predict_for(
         self, profile: Profile, items: Sequence[str], interval: float | None = None

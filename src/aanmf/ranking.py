@@ -226,16 +226,20 @@ class Ranker:
             order[row, item] = -torch.inf
         n = min(max(self.options.n, 0), order.shape[1])
         if self.options.diversity == 0:
-            return tuple(torch.topk(order, n))
+            values, items = torch.topk(order, n)
+            return values, items
         values, items = torch.topk(order, min(POOL * n, order.shape[1]))
-        places = torch.stack([self._diverse(*each, n) for each in zip(values.cpu(), items.cpu(), strict=True)])
+        listed, place = np.unique(items.cpu().numpy(), return_inverse=True)
+        similarity = self.predictor.item_similarity.among(listed)  # of all users' items at once
+        rows = zip(values.cpu(), place.reshape(items.shape), strict=True)
+        places = torch.stack([self._diverse(scores, own, similarity, n) for scores, own in rows])
         return values.gather(1, places.to(order.device)), items.gather(1, places.to(order.device))
 
-    def _diverse(self, scores: Tensor, items: Tensor, n: int) -> Tensor:
-        """Places (n,) of one user's best items; those that may not be listed, at the end of `items`, come last."""
+    def _diverse(self, scores: Tensor, rows: NDArray[np.int64], similarity: NDArray[np.float32], n: int) -> Tensor:
+        """Places (n,) of one user's best items, rows of `similarity`; those that may not be listed come last."""
         left = int((scores > -torch.inf).sum())
-        among = self.predictor.item_similarity.among(items[:left].numpy())
-        picked = diversified(scores[:left].numpy(), among, n, self.options.diversity)
+        own = similarity[np.ix_(rows[:left], rows[:left])]
+        picked = diversified(scores[:left].numpy(), own, n, self.options.diversity)
         return torch.from_numpy(np.concatenate([picked, np.arange(left, left + n - len(picked))]))
 
     def _some(self, profiles: Sequence[Profile], scores: Tensor) -> Iterator[RankedList]:

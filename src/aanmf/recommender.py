@@ -1,38 +1,30 @@
-"""The estimator that users touch: fit, evaluate, predict, recommend, explain, save, load."""
+"""What users touch: every model predicts, evaluates, recommends and explains; fit, save and load are `Estimator`'s."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar, Unpack
+from typing import Any, Unpack
 
 import polars as pl
 
-from aanmf.contract import RatingModule
 from aanmf.data.dataset import RatingDataset
-from aanmf.data.stream import StreamedDataset
-from aanmf.errors import ConfigError, DataError, ModelFolderError, NotFittedError
+from aanmf.errors import DataError, ModelFolderError
+from aanmf.estimator import Estimator
 from aanmf.explanation import Explanation, attention_map, explain_pair
-from aanmf.fitted import Fitted
 from aanmf.list_evaluation import evaluate
 from aanmf.metrics import Scores
-from aanmf.model_folder import read_model, write_model
-from aanmf.models.catalog import CATALOG, CLASSES, ModelSpec, load_object, spec_of, with_capability
-from aanmf.predictor import Floats, NewRatings, Predictor, User
+from aanmf.models.catalog import CATALOG, CLASSES, spec_of
+from aanmf.predictor import Floats, NewRatings, User
 from aanmf.ranking import ListArguments, ListOptions, RankBy, Ranker, make_lists, most_similar
 from aanmf.storage import read_manifest
-from aanmf.training.checkpoint import Checkpoints
-from aanmf.training.distributed import Ranks
-from aanmf.training.log import OnEpoch
 
 Ids = str | int | Sequence[str | int]
-Part = TypeVar("Part", RatingModule, Fitted)
 _TEXT = {"user", "item", "fallback"}
 
 
-class Recommender:
+class Recommender(Estimator):
     """Base of all models: settings go to the constructor, ratings to `fit`.
 
     >>> from aanmf import AANMF, make_synthetic
@@ -42,94 +34,6 @@ class Recommender:
     >>> model.evaluate(test).n
     800
     """
-
-    spec: ClassVar[ModelSpec]
-    """The model's entry in the catalogue."""
-
-    def __init__(self, **settings: Any) -> None:
-        """Settings by name; they are the fields of the model's configuration class.
-
-        Raises:
-            ConfigError: an unknown setting, or a value out of range.
-        """
-        self.config = self.spec.config_type.of(settings)
-        self._module: RatingModule | None = None
-        self._fitted: Fitted | None = None
-        self._predictor: Predictor | None = None
-
-    def __repr__(self) -> str:
-        changed = {name: value for name, value in self.config if value != type(self.config).model_fields[name].default}
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
-
-    def get_params(self) -> dict[str, Any]:
-        """All settings by name, as they were asked for; what `fit` chose is in `chosen_`."""
-        return self.config.model_dump()
-
-    @property
-    def chosen_(self) -> dict[str, Any]:
-        """The settings that `fit` chose on held-out ratings, by name; empty where all were given."""
-        return dict(self.fitted_.training_log.chosen)
-
-    @property
-    def module_(self) -> RatingModule:
-        """The trained torch module."""
-        return _learned(self, self._module)
-
-    @property
-    def fitted_(self) -> Fitted:
-        """What `fit` learned besides the module."""
-        return _learned(self, self._fitted)
-
-    @property
-    def predictor_(self) -> Predictor:
-        """What predicts: the module and `fitted_` together."""
-        if self._predictor is None:
-            self._predictor = Predictor(self.spec, self.module_, self.fitted_)
-        return self._predictor
-
-    @property
-    def is_fitted(self) -> bool:
-        """Whether it can predict."""
-        return self._module is not None
-
-    def fit(
-        self,
-        data: RatingDataset | StreamedDataset,
-        on_epoch: OnEpoch | None = None,
-        *,
-        checkpoints: Checkpoints | None = None,
-        shard_rows: int | None = None,
-    ) -> Self:
-        """Learns from training ratings.
-
-        Args:
-            data: the training part; users and items without a rating in it may be there with their attributes.
-                What `stream_dataset` gives is read from disk in every epoch.
-            on_epoch: called after every epoch, for progress.
-            checkpoints: where to write them, and whether to go on from the last one; None: nowhere.
-            shard_rows: where several processes train together (`docs/distributed.md`), tables of users with at least
-                so many rows are divided among them; None: each holds them whole.
-
-        Raises:
-            DataError: there is no rating.
-            ConfigError: training diverged: the learning rate is too high; or the model does not take `checkpoints`.
-            CheckpointError: a checkpoint cannot be written, or is of another training.
-            KeyboardInterrupt: after Ctrl-C; the model then holds what was learned so far and can be saved.
-        """
-        _check_training(self.spec, isinstance(data, StreamedDataset), checkpoints)
-        fitted = Fitted.of(data)
-        if not (fitted.training.has_ratings or self.spec.matches):
-            raise ConfigError(
-                f"{self.spec.name} learns from ratings, and {data.name} has none. "
-                f"Available for choices without ratings: {', '.join(with_capability('matches'))}"
-            )
-        training = replace(fitted.training, links=self.config.read_links(data.users.ids))
-        train = load_object(self.spec.trainer)
-        module, training_log = train(self.spec.module_type, training, self.config, on_epoch, checkpoints, shard_rows)
-        self._module, self._fitted, self._predictor = module, replace(fitted, training_log=training_log), None
-        if training_log.interrupted:
-            raise KeyboardInterrupt
-        return self
 
     def predict(self, users: Ids, items: Ids, interval: float | None = None) -> pl.DataFrame:
         """Predicts the ratings of pairs.
@@ -301,32 +205,6 @@ class Recommender:
         """
         return attention_map(self.predictor_, data, by)
 
-    def save(self, path: str | Path) -> None:
-        """Writes the model to a folder (replacing an older model there).
-
-        Raises:
-            ModelFolderError: something that is not a model stands there.
-        """
-        write_model(path, self.spec, self.get_params(), self.module_, self.fitted_)
-
-    @classmethod
-    def load(cls, path: str | Path, device: str = "auto") -> Self:
-        """Reads a model folder.
-
-        Raises:
-            ModelFolderError: the folder is incomplete, was changed, is newer than this library, or holds another model.
-        """
-        settings, module, fitted = read_model(path, cls.spec, device)
-        model = cls(**settings)
-        model._module, model._fitted = module, fitted
-        return model
-
-
-def _learned(model: Recommender, part: Part | None) -> Part:
-    if part is None:
-        raise NotFittedError(f"this {type(model).__name__} has learned nothing yet: call fit, or load a saved one")
-    return part
-
 
 def _table(columns: Mapping[str, object]) -> pl.DataFrame:
     """A table whose ids and words are text, also where it has no rows."""
@@ -345,18 +223,6 @@ def _pairs(users: Ids, items: Ids) -> tuple[list[str], list[str]]:
     if len(left) != len(right):
         raise DataError(f"predict: {len(left)} users and {len(right)} items; give as many of one as of the other")
     return left, right
-
-
-def _check_training(spec: ModelSpec, streamed: bool, checkpoints: Checkpoints | None) -> None:
-    """Raises ConfigError where a model cannot be trained in this way."""
-    if streamed and not spec.streams:
-        raise ConfigError(
-            f"{spec.name} cannot learn from streamed ratings; {', '.join(with_capability('streams'))} can"
-        )
-    if not spec.processes and not Ranks.current().alone:
-        raise ConfigError(f"{spec.name} does not support torchrun; {', '.join(with_capability('processes'))} do")
-    if checkpoints is not None and not spec.checkpoints:
-        raise ConfigError(f"{spec.name} does not support checkpoints (--resume, --checkpoint-every): leave them out")
 
 
 @cache

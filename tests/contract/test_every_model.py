@@ -60,16 +60,17 @@ def quick(name: str, **more: object) -> dict[str, object]:
     return {setting: value for setting, value in (QUICK | OF_ONE.get(name, {}) | more).items() if setting in has}
 
 
-def another(setting: str, default: object) -> object:
+def others(setting: str, default: object) -> list[object]:
+    """Other values of a setting; of a pair, each number alone is another one."""
     if setting in CHANGED:
         value = CHANGED[setting]
-        return next(each for each in value if each != default) if isinstance(value, tuple) else value
+        return [next(each for each in value if each != default) if isinstance(value, tuple) else value]
     if isinstance(default, bool):
-        return not default
+        return [not default]
     if isinstance(default, tuple):
-        return (3, 2)
+        return [(3, default[1]), (default[0], 3)] if len(default) == 2 else [(3, 2)]
     assert isinstance(default, int | float), f"say in CHANGED what else {setting} could be"
-    return default + 1 if isinstance(default, int) else 100 * default + 100
+    return [default + 1 if isinstance(default, int) else 100 * default + 100]
 
 
 pytestmark = pytest.mark.parametrize("name", with_capability("rates"))
@@ -171,7 +172,7 @@ def test_every_setting_has_an_effect(name: str, tmp_path) -> None:
     for setting, default in settings.items():
         if setting in WITHOUT_EFFECT or (setting == "seed" and "epochs" not in settings):  # a closed form draws nothing
             continue
-        value = str(links) if setting == "trust" else another(setting, default)
+        values = [str(links)] if setting == "trust" else others(setting, default)
         common: dict[str, object] = quick(name)
         if "refit" not in settings:  # chooses parts on held-out ratings, which could undo the other setting
             common = quick(name, validation=0.1 if setting in {"validation", *OF_VALIDATION} else 0)
@@ -179,8 +180,9 @@ def test_every_setting_has_an_effect(name: str, tmp_path) -> None:
             common |= {"refit": False}
         data = replace(DATA, rating=DATA.rating.round()) if setting in ("ordinal", "ordinal_levels") else DATA
         base = make_model(name, **common).fit(data)
-        other = make_model(name, **{**common, setting: value}).fit(data)
-        assert not np.allclose(outcome(other, data), outcome(base, data), atol=1e-7), setting
+        for value in values:
+            other = make_model(name, **{**common, setting: value}).fit(data)
+            assert not np.allclose(outcome(other, data), outcome(base, data), atol=1e-7), (setting, value)
 
 
 def test_learning_needs_no_attributes(name: str) -> None:
@@ -460,10 +462,10 @@ def test_as_many_users_as_items(name: str) -> None:
 
 def test_a_model_of_its_own_seed_leaves_the_global_one_alone(name: str) -> None:
     torch.manual_seed(11)
-    before, numbers = torch.get_rng_state(), np.random.get_state()[1].copy()
+    before, numbers = torch.get_rng_state(), np.random.get_state(legacy=False)["state"]["key"].copy()
     make_model(name, **quick(name)).fit(DATA)
     assert torch.equal(torch.get_rng_state(), before)
-    np.testing.assert_array_equal(np.random.get_state()[1], numbers)
+    np.testing.assert_array_equal(np.random.get_state(legacy=False)["state"]["key"], numbers)
 
 
 def test_refused_before_fit(name: str, tmp_path) -> None:

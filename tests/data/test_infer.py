@@ -63,17 +63,17 @@ def test_stated_kinds_are_converted() -> None:
 @pytest.mark.parametrize(
     ("values", "declared", "message"),
     [
-        (["1", "x"], {"kind": Kind.NUMERIC}, "row 2 holds 'x'"),
-        ([1.0, float("inf")], {"kind": Kind.NUMERIC}, "not a finite number"),
-        ([[1.0], [1.0, 2.0]], {"kind": Kind.VECTOR}, "all must have one length"),
-        (["1 x"], {"kind": Kind.VECTOR, "separator": " "}, "not a finite number"),
-        ([3, 4], {"kind": Kind.VECTOR}, "needs lists of numbers"),
-        ([["a"], ["b"]], {"kind": Kind.CATEGORICAL}, "declare it multi-valued"),
+        (["1", "x"], Attribute(name="x", kind=Kind.NUMERIC), "row 2 holds 'x'"),
+        ([1.0, float("inf")], Attribute(name="x", kind=Kind.NUMERIC), "not a finite number"),
+        ([[1.0], [1.0, 2.0]], Attribute(name="x", kind=Kind.VECTOR), "all must have one length"),
+        (["1 x"], Attribute(name="x", kind=Kind.VECTOR, separator=" "), "not a finite number"),
+        ([3, 4], Attribute(name="x", kind=Kind.VECTOR), "needs lists of numbers"),
+        ([["a"], ["b"]], Attribute(name="x", kind=Kind.CATEGORICAL), "declare it multi-valued"),
     ],
 )
-def test_cells_that_do_not_fit(values: list[object], declared: dict[str, object], message: str) -> None:
+def test_cells_that_do_not_fit(values: list[object], declared: Attribute, message: str) -> None:
     with pytest.raises(SchemaError, match=message):
-        infer(pl.Series("x", values, strict=False), Attribute(name="x", **declared))
+        infer(pl.Series("x", values, strict=False), declared)
 
 
 def test_a_schema_file(tmp_path) -> None:

@@ -45,7 +45,7 @@ def server(answer: str) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(body[: len(body) // 2] if answer == "cut" else body)
 
-        def log_message(self, *args: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:

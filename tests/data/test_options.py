@@ -60,7 +60,11 @@ def test_the_command_line_has_every_option() -> None:
     assert {field.name for field in fields(ReadOptions)} - offered == {"scale", "name"}
 
 
-def test_repeated_ratings_are_not_looked_for_in_streams(tmp_path) -> None:
-    RATINGS.write_csv(tmp_path / "r.csv")
-    with pytest.raises(DataError, match="--repeated cannot be followed"):
-        stream_dataset(tmp_path, tmp_path / "work", user="who", repeated="last")
+@pytest.mark.parametrize("repeated", ["error", "last", "mean"])
+def test_repeated_ratings_are_not_looked_for_in_streams(tmp_path, repeated: str) -> None:
+    twice = pl.concat([RATINGS, RATINGS[:1]])
+    (tmp_path / "r").mkdir()
+    twice.write_csv(tmp_path / "r" / "r.csv")
+    with pytest.raises(DataError, match=rf"\(--repeated {repeated}\): streamed ratings are not searched"):
+        stream_dataset(tmp_path / "r", tmp_path / "work", user="who", repeated=repeated)
+    assert len(stream_dataset(tmp_path / "r", tmp_path / "work", user="who")) == len(twice)

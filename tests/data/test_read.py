@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -40,7 +41,7 @@ EXPECTED = [("1", "10", 4.5), ("2", "10", 3.0), ("1", "11", 2.0)]
 def test_a_plain_csv(tmp_path) -> None:
     data = read_dataset(write(tmp_path, "r.csv", RATINGS))
     assert triples(data) == EXPECTED
-    assert data.time.tolist() == [100, 50, 70]
+    assert data.time is not None and data.time.tolist() == [100, 50, 70]
     assert data.name == "r"
 
 
@@ -89,7 +90,8 @@ def test_latin_1_is_read(tmp_path) -> None:
 
 def test_dates_become_seconds(tmp_path) -> None:
     text = "user,item,rating,date\n1,1,3,1970-01-02\n1,2,3,1970-01-01\n"
-    assert read_dataset(write(tmp_path, "r.csv", text)).time.tolist() == [86_400, 0]
+    time = read_dataset(write(tmp_path, "r.csv", text)).time
+    assert time is not None and time.tolist() == [86_400, 0]
 
 
 def test_users_with_attributes_kinds_and_missing_cells(tmp_path) -> None:
@@ -147,7 +149,7 @@ def test_repeated_pairs(tmp_path) -> None:
         (RATINGS, {"repeated": "first"}, None),
     ],
 )
-def test_faults_are_named_with_their_place(tmp_path, text: str, options: dict[str, str], message: str | None) -> None:
+def test_faults_are_named_with_their_place(tmp_path, text: str, options: dict[str, Any], message: str | None) -> None:
     path = write(tmp_path, "ratings.csv", text)
     if message is None:
         path.write_text(text + "1,10,3,3\n")
@@ -217,7 +219,7 @@ def test_the_restaurant_tables(real_data) -> None:
     assert "fax" not in kinds
     assert data.users.columns["smoker"].null_count() == 3  # as its README counts the question marks
     assert data.users.columns["activity"].null_count() == 7
-    assert data.items.labels[0] == "Kiku Cuernavaca"
+    assert data.items.labels is not None and data.items.labels[0] == "Kiku Cuernavaca"
     assert (data.rating.min(), data.rating.max()) == (0, 2)
     row = data.users.ids.index(["U1135"])[0]
     listed = pl.read_csv(folder / "usercuisine.csv").filter(pl.col("userID") == "U1135")["Rcuisine"]

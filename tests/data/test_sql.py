@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -93,7 +94,7 @@ def test_the_table_ratings_is_the_default(url: str) -> None:
         ({"users": "SELECT * FROM people WHERE id > 9"}, "--users-query"),
     ],
 )
-def test_queries_that_cannot_be_used(url: str, queries: dict[str, str], words: str) -> None:
+def test_queries_that_cannot_be_used(url: str, queries: dict[str, Any], words: str) -> None:
     with pytest.raises(DataError) as told:
         read_sql(url, **queries)
     assert words in str(told.value)

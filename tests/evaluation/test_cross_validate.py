@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 import aanmf.evaluation.cross_validate as module
-from aanmf import AANMF, MF
+from aanmf import MF
 from aanmf.data.dataset import EntityTable, RatingDataset, Vocabulary
 from aanmf.data.schema import Attribute, Kind
 from aanmf.data.split import holdout
@@ -20,6 +20,8 @@ from aanmf.errors import ConfigError, DataError
 from aanmf.evaluation.cross_validate import CrossValidation, cross_validate, settings_for
 from aanmf.evaluation.runs import Job, Run, fit_and_score
 from aanmf.metrics import METRICS, Metric, Scores
+from aanmf.predictor import Predictor
+from aanmf.recommender import make_model
 
 QUICK = {"epochs": 2, "factors": 4}
 
@@ -98,20 +100,24 @@ def test_the_figures_are_those_of_fit_and_evaluate(data: RatingDataset) -> None:
 
 
 @pytest.mark.parametrize("name", ["mf", "aanmf"])
-def test_test_ratings_do_not_change_what_is_learned(data: RatingDataset, name: str) -> None:
+def test_test_ratings_do_not_change_what_is_learned(
+    data: RatingDataset, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Other ratings in the test part: the predictions, seen through a spy, stay the same to the bit."""
     test = holdout(len(data), 0.2, 0).test
     planted = data.rating.copy()
     planted[test] = 6 - planted[test]
     seen: list[np.ndarray] = []
 
-    class Spy(MF if name == "mf" else AANMF):  # type: ignore[misc]
-        def predict_data(self, data: RatingDataset) -> np.ndarray:
-            seen.append(super().predict_data(data))
-            return seen[-1]
+    predict_data = Predictor.predict_data
 
-    first = cross_validate(data, [Spy], "holdout:0.2", settings=QUICK).runs[0]
-    second = cross_validate(replace(data, rating=planted), [Spy], "holdout:0.2", settings=QUICK).runs[0]
+    def spy(self: Predictor, data: RatingDataset) -> np.ndarray:
+        seen.append(predict_data(self, data))
+        return seen[-1]
+
+    monkeypatch.setattr(Predictor, "predict_data", spy)
+    first = cross_validate(data, [name], "holdout:0.2", settings=QUICK).runs[0]
+    second = cross_validate(replace(data, rating=planted), [name], "holdout:0.2", settings=QUICK).runs[0]
     assert len(seen) == 2, "each test part is scored once"
     assert np.array_equal(seen[0], seen[1])
     assert first.epochs == second.epochs
@@ -195,3 +201,18 @@ def test_runs_in_a_folder_are_not_repeated(
     assert made == ["mf", "mf"], "other attributes are other data"
     cross_validate(data, ["mf"], "kfold:2", settings={**QUICK, "l2": 3.0}, folder=tmp_path)
     assert len(made) == 4
+
+
+def test_groups_are_those_of_evaluate(data: RatingDataset) -> None:
+    options = {"metrics": ["rmse", "ndcg@5"], "relevant": 4, "group_by": "gender"}
+    found = cross_validate(data, ["popularity", "mf"], "holdout:0.2", settings={"mf": QUICK}, **options)
+    train, test = data.split(test=0.2, seed=0)
+    expected = make_model("mf", seed=0, **QUICK).fit(train).evaluate(test, **options).groups
+    assert [(row["model"], row["group"]) for row in found.groups] == [
+        (model, group) for model in ("popularity", "mf") for group in ("F", "M")
+    ]
+    assert [row["ndcg@5"] for row in found.groups[2:]] == [expected[group]["ndcg@5"] for group in ("F", "M")]
+    assert found.groups[0]["rmse"] is None
+    assert found.to_json()["groups"] == found.groups
+    with pytest.raises(DataError, match="shoe"):
+        cross_validate(data, ["popularity"], "holdout:0.2", group_by="shoe")

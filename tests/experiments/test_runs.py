@@ -77,7 +77,7 @@ def test_validation_does_not_read_the_test_part(model: str) -> None:
     run = fit_and_score(job, untrained, train, unreadable)
     assert (run.scores, run.n_test) == ({}, 400)
     assert run.validation_rmse is not None
-    assert model != "mf" or {epoch["phase"] for epoch in run.history} == {"search"}
+    assert model != "mf" or {epoch["phase"] for epoch in run.training_log} == {"search"}
     with pytest.raises(DataError, match="not scored"):
         _ = run.rmse
 

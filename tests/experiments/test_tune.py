@@ -27,7 +27,7 @@ SPACE = {"l2": Range(1.0, 100.0), "learning_rate": Range(1e-3, 1e-1)}
 @pytest.mark.parametrize("model", CATALOG)
 def test_every_model_has_a_space_of_settings_that_it_has_with_its_defaults_inside(model: str) -> None:
     spec, params = CATALOG[model], make_model(model).get_params()
-    assert spec.space
+    assert spec.space or not any(isinstance(value, float) for value in params.values()), "numbers could be searched"
     for name, each in spec.space.items():
         middle = type(params[name])((each.low * each.high) ** 0.5 if each.log else each.high / 2)
         make_model(model, **{name: middle})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ def training(vectors: bool = False) -> TrainingData:
     value = np.where(mask, rng.integers(N_VALUES, size=mask.shape), 0)
     value[3], mask[3] = value[2], mask[2]  # two users share their attributes
     weight = np.where(mask, 1 / np.sqrt(2), 0).astype(np.float32)
-    extra: tuple[np.ndarray, ...] = ()
+    extra: tuple[torch.Tensor, ...] = ()
     if vectors:
         own = N_VALUES + np.arange(N_USERS + 1)[:, None]
         own[-1] = 0
@@ -32,9 +33,8 @@ def training(vectors: bool = False) -> TrainingData:
         present[-1] = False
         value, mask = np.concatenate([value, own], 1), np.concatenate([mask, present], 1)
         weight = np.concatenate([weight, present.astype(np.float32)], 1)
-        extra = (rng.normal(size=(N_USERS, 2)).astype(np.float32),)
-    tensors = [torch.from_numpy(each) for each in (value, weight, mask, *extra)]
-    users = AttributeSet(*tensors[:3], tuple(tensors[3:]), N_VALUES)
+        extra = (torch.from_numpy(rng.normal(size=(N_USERS, 2)).astype(np.float32)),)
+    users = AttributeSet(torch.from_numpy(value), torch.from_numpy(weight), torch.from_numpy(mask), extra, N_VALUES)
     items = AttributeSet(
         torch.zeros(N_ITEMS + 1, 0, dtype=torch.int64),
         torch.zeros(N_ITEMS + 1, 0),
@@ -237,7 +237,9 @@ def test_catalogue_tells_sets_apart_that_share_their_values(weight, taken) -> No
 @pytest.mark.parametrize(
     ("pooling", "interaction"), list(itertools.product(["sum", "pairwise"], ["concat", "product"]))
 )
-def test_without_any_attribute_column(pooling: str, interaction: str) -> None:
+def test_without_any_attribute_column(
+    pooling: Literal["sum", "pairwise"], interaction: Literal["concat", "product"]
+) -> None:
     none = AttributeSet(
         torch.zeros(N_USERS + 1, 0, dtype=torch.int64),
         torch.zeros(N_USERS + 1, 0),
@@ -300,8 +302,8 @@ def test_settle_gives_items_without_ratings_the_mean() -> None:
 
 def test_starts_at_the_mean_with_embeddings_of_the_stated_spread() -> None:
     torch.manual_seed(0)
-    of = training()
-    m = AANMFModule(AANMFConfig(factors=50, init_std=3.0), of)
-    assert float(m.upper[-1].bias.detach()) == pytest.approx(float(of.train.rating.mean()), abs=1e-6)
+    data = training()
+    m = AANMFModule(AANMFConfig(factors=50, init_std=3.0), data)
+    assert m.state_dict()[f"upper.{len(m.upper) - 1}.bias"].item() == pytest.approx(data.train.mean, abs=1e-6)
     for table in (m.p, m.q, m.a.weight):
         assert float(table.detach().std()) == pytest.approx(3.0, rel=0.15)

@@ -99,7 +99,7 @@ def test_items_without_attributes_are_not_pulled(small: RatingDataset) -> None:
 
 def test_the_pull_brings_neighbours_together(small: RatingDataset) -> None:
     def spread(alpha: float) -> float:
-        q = ACMF(epochs=5, factors=4, alpha=alpha).fit(small).module_.q.detach()  # type: ignore[union-attr]
+        q = ACMF(epochs=5, factors=4, alpha=alpha).fit(small).module_.get_parameter("q").detach()
         return float(q[:20:2].var(dim=0).sum())  # items of one genre set
 
     assert spread(10.0) < 0.5 * spread(0.0)

@@ -57,7 +57,7 @@ def test_node_embeddings_factorise_the_deepwalk_matrix(walk: int) -> None:
     degree = a.sum(axis=1)
     linked = degree > 0
     step = np.divide(a, degree[:, None], where=linked[:, None], out=np.zeros_like(a))
-    reached = sum(np.linalg.matrix_power(step, r) for r in range(1, walk + 1))
+    reached = np.sum([np.linalg.matrix_power(step, r) for r in range(1, walk + 1)], axis=0)
     m = np.zeros_like(a)
     for u in range(40):
         for v in range(40):

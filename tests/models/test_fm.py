@@ -27,7 +27,7 @@ def randomised(module: torch.nn.Module) -> None:
 def features(side: Features, sets, row: int) -> list[tuple[float, np.ndarray, float]]:
     """(w, v, x) of every feature of a user (item)."""
     found = [(side.w[row].item(), side.v[row].detach().numpy().astype(float), 1.0)]
-    if side.v_a is not None:
+    if side.v_a is not None and side.w_a is not None:
         v, w = (table(sets.vectors).detach().numpy() for table in (side.v_a, side.w_a))
         value, weight, mask = (each[row].numpy() for each in (sets.value, sets.weight, sets.mask))
         found += [

@@ -159,6 +159,7 @@ def test_dropout_drops_its_share_and_keeps_the_mean(p: float) -> None:
     assert abs(neighbours) < 5 / math.sqrt(n)
     assert set(y.unique().tolist()) == {0.0, 2 / (1 - share)}
     y.sum().backward()
+    assert x.grad is not None
     np.testing.assert_allclose(x.grad.numpy(), (y / 2).detach().numpy())
 
 

@@ -89,7 +89,7 @@ def test_ease_is_a_ridge_regression_of_every_item_on_the_others(kind: str, dropo
 def test_dropout_in_expectation() -> None:
     """EDLAE's matrix is a better denoiser of histories with items dropped at random than matrices around it."""
     x, rng, p = matrix("ones"), np.random.default_rng(0), 0.3
-    b = fit("ease", weights="ones", l2=1e-3, dropout=p).b.double().numpy()
+    b = fit("ease", weights="ones", l2=1e-3, dropout=p).state_dict()["b"].double().numpy()
     masks = [rng.random(x.shape) > p for _ in range(300)]
 
     def error(b: np.ndarray) -> float:
@@ -173,14 +173,15 @@ def test_bpr_ranks_items_of_the_own_group_first() -> None:
 
 
 def test_bpr_folds_in_at_the_minimum_of_its_loss() -> None:
-    module = fit("bpr", factors=4, epochs=5)
-    items, q, b = [0, 3, 7], module.q.detach().double().numpy(), module.b.detach().double().numpy()[:, 0]
+    module, l2 = fit("bpr", factors=4, epochs=5, l2=0.05), 0.05
+    learned = {name: each.double().numpy() for name, each in module.state_dict().items()}
+    items, q, b = [0, 3, 7], learned["q"], learned["b"][:, 0]
     others = [i for i in range(21) if i not in items]
 
     def loss(p: np.ndarray) -> float:
         s = q @ p + b
         pairs = [np.logaddexp(0, s[j] - s[i]) for i in items for j in others]
-        return float(np.mean(pairs) + module.config.l2 * p @ p)
+        return float(np.mean(pairs) + l2 * p @ p)
 
     best = minimize(loss, np.zeros(4), method="BFGS", options={"gtol": 1e-8})
     with torch.no_grad():

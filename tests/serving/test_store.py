@@ -23,6 +23,7 @@ import pytest
 
 from aanmf.cli import main
 from aanmf.errors import ConfigError, ModelFolderError
+from aanmf.predictor import Predictor
 from aanmf.recommender import load_model
 from aanmf.serving.store import RatingStore, StoredRating, StoreError, store_engine
 from aanmf.serving.update import retrain, with_stored
@@ -171,7 +172,8 @@ def test_a_new_model_is_taken_up_without_a_failed_request(start: Start, folder: 
     with ThreadPoolExecutor(2) as pool:
         running = [pool.submit(ask) for _ in range(2)]
         for turn in range(2):
-            model._fitted = replace(model.fitted_, data={**model.fitted_.data, "turn": turn})
+            fitted = replace(model.fitted_, data={**model.fitted_.data, "turn": turn})
+            model._predictor = Predictor(model.spec, model.module_, fitted)
             model.save(mine)
             deadline = time.monotonic() + 20
             while len(versions) < turn + 2 and time.monotonic() < deadline:
@@ -207,10 +209,12 @@ def test_training_data_with_stored_ratings(folder: Path) -> None:
     """What a model was trained on can be had back from it, attributes of every kind too."""
     model = load_model(folder)
     fitted, train = model.fitted_, model.fitted_.training.train
-    u, i, r = train.user[0].item(), train.item[0].item(), train.rating[0].item()
+    (u, known_user), (i, known_item), (r, known) = (
+        each[:2].tolist() for each in (train.user, train.item, train.rating)
+    )
     stored = [
         StoredRating(fitted.users.ids[u], fitted.items.ids[i], 1.0 if r > 2 else 5.0),  # changed
-        StoredRating(fitted.users.ids[train.user[1]], fitted.items.ids[train.item[1]], train.rating[1].item()),  # known
+        StoredRating(fitted.users.ids[known_user], fitted.items.ids[known_item], known),
         StoredRating("newcomer", "i0", 4.0),
         StoredRating("newcomer", "i1", None),  # counts as a mean rating
         StoredRating(fitted.users.ids[train.user[2]], fitted.items.ids[train.item[2]], None),  # leaves the rating

@@ -37,8 +37,8 @@ class Dying(Checkpoints):
         super().__init__(folder, every, resume=resume)
         self.lives = lives
 
-    def write(self, written: Checkpoint) -> Path:
-        path = super().write(written)
+    def write(self, checkpoint: Checkpoint) -> Path:
+        path = super().write(checkpoint)
         self.lives -= 1
         if self.lives == 0:
             raise Killed

@@ -170,5 +170,5 @@ def test_command_line(small, tmp_path, capsys) -> None:
     assert main([*command, "--model", "mf"]) == 0  # nothing is kept
     assert main([*command, "--model", "svd++"]) == 0
     assert "all are read into memory" in " ".join(capsys.readouterr().err.split())
-    assert main([*command, "--repeated", "last"]) == 1
-    assert "--repeated cannot be followed" in json.loads(capsys.readouterr().out)["error"]["message"]
+    assert main([*command, "--repeated", "error"]) == 1
+    assert "leave the option out to count every rating" in json.loads(capsys.readouterr().out)["error"]["message"]

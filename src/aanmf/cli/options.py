@@ -77,7 +77,10 @@ class Source:
     time_column: Annotated[str | None, _columns("NAME", "Guessed if not given.")] = None
     separator: Annotated[str | None, _columns("TEXT", "Between cells; guessed if not given.")] = None
     repeated: Annotated[
-        str | None, _columns("POLICY", "A user who rates an item twice: error (the default), last, mean.")
+        str | None,
+        _columns(
+            "POLICY", "A user who rates an item twice: error (the default), last, mean. Streamed ratings take none."
+        ),
     ] = None
     unlisted: Annotated[
         str | None,

@@ -96,21 +96,21 @@ def read_attributes(text: str) -> dict[str, str]:
     return values
 
 
-def read_ratings(given: list[str]) -> dict[str, float]:
-    """`["50=5", "172=3.5"]` as ratings by item id.
+def read_ratings(given: list[str]) -> dict[str, float | None]:
+    """`["50=5", "172"]` as ratings by item id; None for an item that was chosen and not rated.
 
     Raises:
-        ConfigError: a part that is not ITEM=NUMBER.
+        ConfigError: a part that is neither ITEM=NUMBER nor ITEM.
     """
-    ratings: dict[str, float] = {}
+    ratings: dict[str, float | None] = {}
     for part in given:
-        item, equals, value = part.rpartition("=")
+        item, equals, value = part.rpartition("=") if "=" in part else (part, "", "")
         try:
-            ratings[item.strip()] = float(value)
+            ratings[item.strip()] = float(value) if equals else None
         except ValueError:
-            equals = ""
-        if not equals or not item.strip():
-            raise ConfigError(f"--rating: {part!r} is not ITEM=NUMBER; write for instance --rating 50=5")
+            item = ""
+        if not item.strip():
+            raise ConfigError(f"--rating: {part!r} is neither ITEM=NUMBER nor ITEM; write for instance --rating 50=5")
     return ratings
 
 

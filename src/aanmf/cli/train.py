@@ -163,7 +163,7 @@ def figures(model: Recommender, seconds: float) -> dict[str, Any]:
         "attributes": fitted.users.encoder.names,
         "chosen": model.chosen_,
         "epochs": log.best_epoch,
-        "train_rmse": math.sqrt(log.epochs[-1].train_mse),
+        "train_rmse": math.sqrt(log.epochs[-1].train_mse) if log.epochs else None,
         "validation_rmse": math.sqrt(min(valid)) if valid else None,
         "fit_seconds": seconds,
         "parameters": sum(each.numel() for each in model.module_.parameters()),
@@ -180,14 +180,8 @@ def _report(found: dict[str, Any], as_json: bool) -> None:
         *([("chosen by fit", ", ".join(f"{name}={value}" for name, value in chosen.items()))] if chosen else []),
         ("learned from", f"{found['ratings']:,} ratings of {found['items']:,} items by {found['users']:,} users"),
         ("user attributes", ", ".join(found["attributes"]) or "none"),
-        ("epochs", found["epochs"]),
-        *(
-            [("chosen by fit", ", ".join(f"{name}={value}" for name, value in found["chosen"].items()))]
-            if found["chosen"]
-            else []
-        ),
-        ("RMSE, training", found["train_rmse"]),
-        ("RMSE, validation", found["validation_rmse"]),
+        *([("epochs", found["epochs"]), ("RMSE, training", found["train_rmse"])] if found["epochs"] else []),
+        *([("RMSE, validation", found["validation_rmse"])] if found["epochs"] else []),
         *([("resumed from", found["resumed_from"])] if found["resumed_from"] else []),
         ("time", f"{found['fit_seconds']:.1f} s"),
         ("saved in", found["out"] or "nowhere: give --out DIR to keep it"),

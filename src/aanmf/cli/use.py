@@ -91,7 +91,11 @@ def recommend(
     n: Annotated[int, typer.Option("-n", min=1, help="How many items.")] = 10,
     rated: Annotated[
         list[str] | None,
-        typer.Option("--rating", metavar="ITEM=R", help="A rating given since training; counts at once. Repeatable."),
+        typer.Option(
+            "--rating",
+            metavar="ITEM[=R]",
+            help="A rating given since training, or an item chosen; counts at once. Repeatable.",
+        ),
     ] = None,
     interval: Interval = None,
     rank_by: RankBy = None,

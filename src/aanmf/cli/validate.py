@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aanmf.cli.options import AsJson, ConfigFile, ModelFolder, RankBy, Settings, Source, reads_source
-from aanmf.cli.output import emit, err, notice, out, progress, table
+from aanmf.cli.output import cell, emit, err, notice, out, progress, table
 from aanmf.cli.parse import read_settings
 from aanmf.errors import ConfigError
 from aanmf.models.catalog import CATALOG
@@ -28,6 +29,14 @@ Relevant = Annotated[
     ),
 ]
 
+GroupBy = Annotated[
+    str | None, typer.Option("--group-by", metavar="NAME", help="Also by the values of this user attribute.")
+]
+COUNTS = {"n": "ratings", "n_users": "users", "n_users_left_out": "users left out"}
+"""How tables name what is counted."""
+MOST_COLUMNS = 5
+"""Tables of more metrics have a row for each of them, and a column for each model."""
+
 if TYPE_CHECKING:
     from aanmf.evaluation.cross_validate import CrossValidation
     from aanmf.evaluation.runs import Run
@@ -40,9 +49,7 @@ def evaluate(
     metrics: Metrics = None,
     relevant: Relevant = None,
     rank_by: RankBy = None,
-    group_by: Annotated[
-        str | None, typer.Option("--group-by", metavar="NAME", help="Also by the values of this user attribute.")
-    ] = None,
+    group_by: GroupBy = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure a saved model on ratings that it was not trained on."""
@@ -79,11 +86,12 @@ def cross_validate(
         ),
     ] = "holdout:0.2",
     seeds: Annotated[
-        str, typer.Option("--seeds", metavar="0,1,2", help="Repeat the run once per seed, with other folds.")
+        str, typer.Option("--seeds", metavar="0,1,2", help="Repeat everything once per seed, with other folds.")
     ] = "0",
     metrics: Metrics = None,
     relevant: Relevant = None,
     rank_by: RankBy = None,
+    group_by: GroupBy = None,
     settings: Settings = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
@@ -113,7 +121,7 @@ def cross_validate(
         def on_run(run: Run) -> None:
             runs.append(run)
             scores = zip(labels_of(run.scores), run.scores.values(), strict=True)
-            shown = "  ".join(f"{label} {_number(value)}" for label, value in scores)
+            shown = "  ".join(f"{label} {cell(value)}" for label, value in scores)
             line = f"{run.model} {run.fold} seed {run.seed}: {shown}"
             bar.update(task, advance=1, description=line)
             if not console.is_terminal:  # a log
@@ -121,7 +129,7 @@ def cross_validate(
 
         stopped = False
         try:
-            of_lists = {"metrics": split_names(metrics), "relevant": relevant, "rank_by": rank_by}
+            of_lists = {"metrics": split_names(metrics), "relevant": relevant, "rank_by": rank_by, "group_by": group_by}
             run_all(data, models, protocol, numbers, chosen, on_run, on_start=on_start, **of_lists)
         except KeyboardInterrupt:
             stopped = True
@@ -130,6 +138,8 @@ def cross_validate(
         emit(found.to_json() | ({"interrupted": True} if stopped else {}))
     elif runs:
         print_runs(found, f"{data.name}, {protocol}")
+        if group_by:
+            print_groups(found, group_by)
     if stopped:
         notice(f"stopped: {len(runs)} of {total} runs were made")
         raise typer.Exit(130)
@@ -139,29 +149,33 @@ def print_runs(found: CrossValidation, title: str) -> None:
     """Runs, means and differences as tables."""
     console, labels, names = out(), labels_of(found.metrics), found.metrics
     several = len(found.runs) > len(found.models)
-    if several:
+    if several and len(names) <= MOST_COLUMNS:
         rows = [
             (
                 run.model,
                 run.fold,
                 str(run.seed),
                 *(run.scores[name] for name in names),
-                run.n_test,
+                run.scores.get("n_users", run.n_test),
                 run.epochs,
                 f"{run.fit_seconds:.1f} s",
             )
             for run in found.runs
         ]
-        console.print(table(title, ("model", "fold", "seed", *labels, "n test", "epochs", "fit"), rows))
+        counted = "users" if "n_users" in found.runs[0].scores else "n test"
+        console.print(table(title, ("model", "fold", "seed", *labels, counted, "epochs", "fit"), rows))
+    if several:
         title = f"Mean ± standard deviation over {len(found.runs) // len(found.models)} runs"
     rows = []
     for summary in found.summary:
         values = [(summary.scores[f"{name}_mean"], summary.scores[f"{name}_std"]) for name in found.metrics]
-        means = [
-            f"{_number(mean)} ± {std:.4f}" if several and std is not None else _number(mean) for mean, std in values
-        ]
+        means = [f"{cell(mean)} ± {std:.4f}" if several and std is not None else cell(mean) for mean, std in values]
         rows.append((summary.model, *means, _seconds(summary.fit_seconds)))
-    console.print(table(title, ("model", *labels, "fit"), rows))
+    columns = ("model", *labels, "fit")
+    if len(names) > MOST_COLUMNS:
+        columns, *rows = zip(columns, *rows, strict=True)
+        columns = ("", *columns[1:])
+    console.print(table(title, columns, rows))
     rows = [
         (label, f"{each.model} - {each.other}", f"{each.difference:+.4f}", f"{each.p_value:.3g}", each.folds)
         for each in found.comparisons
@@ -172,21 +186,28 @@ def print_runs(found: CrossValidation, title: str) -> None:
         console.print(table("Differences on the same folds: the first model minus the second", names, rows))
 
 
+def print_groups(found: CrossValidation, group_by: str) -> None:
+    """The mean over runs of every metric, for each model and group."""
+    names, rows = found.metrics, list[tuple[object, ...]]()
+    for model, group in dict.fromkeys((row["model"], row["group"]) for row in found.groups):
+        own = [row for row in found.groups if (row["model"], row["group"]) == (model, group)]
+        values = [[row[name] for row in own if row.get(name) is not None] for name in names]
+        means = (statistics.fmean(each) if each else None for each in values)
+        rows.append((model, group, *means, round(statistics.fmean(row.get("n_users", row["n"]) for row in own))))
+    counted = "users" if any("n_users" in row for row in found.groups) else "ratings"
+    out().print(table(f"By {group_by}", ("model", group_by, *labels_of(names), counted), rows))
+
+
 def labels_of(metrics: Iterable[str]) -> list[str]:
     """How tables name metrics."""
     from aanmf.metrics import metric_of
 
-    counts = {"n": "ratings", "n_users": "users", "n_users_left_out": "users left out"}
-    return [counts.get(name) or metric_of(name).label for name in metrics]
+    return [COUNTS.get(name) or metric_of(name).label for name in metrics]
 
 
 def split_names(text: str | None) -> list[str] | None:
     """`rmse,ndcg@10` as names."""
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
 
 
 def _seconds(seconds: float) -> str:

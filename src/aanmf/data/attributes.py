@@ -63,15 +63,15 @@ class AttributeSet:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> AttributeSet:
         """A function applied to every tensor."""
-        value, weight, mask, *vectors = (function(each) for each in self.tensors())
-        return AttributeSet(value, weight, mask, tuple(vectors), self.n_values)
+        value, weight, mask = function(self.value), function(self.weight), function(self.mask)
+        return AttributeSet(value, weight, mask, tuple(map(function, self.vectors)), self.n_values)
 
     def to(self, device: torch.device) -> AttributeSet:
         """On another device."""
         return self.map(lambda tensor: tensor.to(device))
 
     def tensors(self) -> tuple[Tensor, ...]:
-        """`value`, `weight`, `mask` and the vectors, as `map` takes them."""
+        """`value`, `weight`, `mask` and the vectors."""
         return (self.value, self.weight, self.mask, *self.vectors)
 
 
@@ -139,8 +139,7 @@ class AttributeEncoder(BaseModel):
 
     def transform(self, table: EntityTable) -> AttributeSet:
         """Encodes every row of a table; attributes that it lacks count as missing."""
-        columns = [table.columns[name] if name in table.names else None for name in self.names]
-        return self._encode(columns, len(table))
+        return self._encode([table.columns.get_column(each.name, default=None) for each in self.fitted], len(table))
 
     def transform_one(self, values: Mapping[str, object]) -> AttributeSet:
         """Encodes one new user (item): `{"gender": "F", "age": "25-34"}`.

@@ -165,7 +165,7 @@ class RatingDataset:
         return digest.hexdigest()[:16]
 
 
-def _without_repeats(data: RatingDataset, policy: str, table: Table) -> RatingDataset:
+def _without_repeats(data: RatingDataset, policy: str | None, table: Table) -> RatingDataset:
     """Applies the policy for (user, item) pairs that are rated more than once."""
     pair = data.user * len(data.items) + data.item
     _, start, inverse, count = np.unique(pair, return_index=True, return_inverse=True, return_counts=True)

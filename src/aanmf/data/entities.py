@@ -33,16 +33,16 @@ class Vocabulary:
 
     def __init__(self, ids: Iterable[str]) -> None:
         self.ids: tuple[str, ...] = tuple(ids)
-        self._position = {label: position for position, label in enumerate(self.ids)}
+        self._position = {known: position for position, known in enumerate(self.ids)}
         if len(self._position) != len(self.ids):
-            twice = next(label for position, label in enumerate(self.ids) if self._position[label] != position)
+            twice = next(known for position, known in enumerate(self.ids) if self._position[known] != position)
             raise DataError(f"id {twice!r} has several rows in a table that must have one row per id")
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __contains__(self, label: object) -> bool:
-        return str(label) in self._position
+    def __contains__(self, wanted: object) -> bool:
+        return str(wanted) in self._position
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Vocabulary) and self.ids == other.ids
@@ -53,10 +53,10 @@ class Vocabulary:
     def __repr__(self) -> str:
         return f"Vocabulary({len(self)} ids)"
 
-    def index(self, labels: Iterable[object], unknown: int = -1) -> Rows:
-        """Positions of `labels`; `unknown` where an id is not in the vocabulary."""
+    def index(self, ids: Iterable[object], unknown: int = -1) -> Rows:
+        """Positions of `ids`; `unknown` where one is not in the vocabulary."""
         get = self._position.get
-        return np.fromiter((get(str(label), unknown) for label in labels), dtype=np.int64)
+        return np.fromiter((get(str(each), unknown) for each in ids), dtype=np.int64)
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,9 @@ class ReadOptions:
     """Column of times, as seconds since 1970 or dates; None: found by its name. Streamed ratings have no times."""
     separator: str | None = None
     """Text between the cells of text files, such as `,` or `::`; None: found in the first lines."""
-    repeated: Literal["error", "last", "mean"] = "error"
-    """A (user, item) pair that is rated several times: raise an error, keep the last rating, or take their mean."""
+    repeated: Literal["error", "last", "mean"] | None = None
+    """A (user, item) pair that is rated several times: raise an error, keep the last rating, or take their mean; None:
+    an error. Streamed ratings are not searched for such pairs: with None each rating counts, others are refused."""
     unlisted: Literal["unknown", "error"] = "unknown"
     """A user (item) with ratings but without a row in the table: all attributes missing, or an error."""
     missing: tuple[str, ...] = MISSING

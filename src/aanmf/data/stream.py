@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import polars as pl
@@ -97,6 +98,7 @@ class StreamedDataset:
         file: the ratings, with positions in `users` and `items`.
         scale: lowest and highest possible rating if stated, else None (the range of the ratings is used).
         name: for messages and reports.
+        has_ratings: as in `RatingDataset`; every row has a rating here.
     """
 
     users: EntityTable
@@ -104,6 +106,7 @@ class StreamedDataset:
     file: RatingFile
     scale: tuple[float, float] | None = None
     name: str = "ratings"
+    has_ratings: ClassVar[bool] = True
 
     def __len__(self) -> int:
         return len(self.file)
@@ -176,8 +179,11 @@ def stream_dataset(
         ConfigError: an unknown option.
     """
     asked, folder, files = ReadOptions.of(options, keywords), Path(folder), shards(source)
-    if asked.repeated != "error":
-        raise DataError("--repeated cannot be followed where ratings are streamed: take repeated ones out before")
+    if asked.repeated is not None:
+        raise DataError(
+            f"repeated={asked.repeated!r} (--repeated {asked.repeated}): streamed ratings are not searched for "
+            "repeated pairs; leave the option out to count every rating, or remove repeated pairs from the files first"
+        )
     paths = {"users": paths_of(users), "items": paths_of(items)}
     stamps = [_stamp(path) for path in (*files, *paths["users"], *paths["items"])]
     given = {role: asked.columns[role] for role in ("user", "item", "rating")}
@@ -249,7 +255,13 @@ def _open(path: Path, options: ReadOptions) -> tuple[pl.LazyFrame, dict[str, str
     else:
         frame = read_table(path, options.separator)
         table, columns = frame.lazy(), frame.columns
-    return table, find_columns(columns, options.columns | {"time": None}, str(path))
+    names = find_columns(columns, options.columns | {"time": None}, str(path))
+    if "rating" not in names:
+        raise DataError(
+            f"{path}: cannot tell which column holds the rating, and choices without ratings cannot be streamed. "
+            f"Available: {', '.join(columns)}. Name it (rating=... in Python, --rating-column on the command line)"
+        )
+    return table, names
 
 
 def _stamp(path: Path) -> list[object]:

@@ -106,12 +106,22 @@ class CrossValidation:
         return found
 
     def to_json(self) -> dict[str, list[dict[str, Any]]]:
-        """`runs`, `summary` and `comparisons` as lists of dictionaries."""
+        """`runs`, `summary` and `comparisons`, and `groups` if there are any, as lists of dictionaries."""
         return {
             "runs": [run.row() for run in self.runs],
             "summary": [summary.to_json() for summary in self.summary],
             "comparisons": [asdict(comparison) for comparison in self.comparisons],
+            **({"groups": self.groups} if self.groups else {}),
         }
+
+    @property
+    def groups(self) -> list[dict[str, Any]]:
+        """Scores of groups of users, a row for each group of each run: `model`, `fold`, `seed`, `group`, metrics."""
+        return [
+            {"model": run.model, "fold": run.fold, "seed": run.seed, "group": group, **found}
+            for run in self.runs
+            for group, found in run.groups.items()
+        ]
 
     def table(self) -> pl.DataFrame:
         """One row per run."""
@@ -135,6 +145,7 @@ def cross_validate(
     metrics: Sequence[str] | None = None,
     relevant: float | None = None,
     rank_by: RankBy | None = None,
+    group_by: str | None = None,
     on_start: Callable[[int], None] | None = None,
     folder: str | Path | None = None,
 ) -> CrossValidation:
@@ -155,6 +166,7 @@ def cross_validate(
         metrics: names such as `["rmse", "ndcg@10"]`; None: RMSE and MAE, or metrics of lists where no model has these.
         relevant, rank_by: for metrics of lists; see `Recommender.evaluate`. With `cold-item`, lists are made of the
             new items. A model that does not rank in this way ranks as it does by default.
+        group_by: an attribute of the users; the result's `groups` then have the scores of each of its values.
         on_start: called with the number of runs before the first one.
         folder: where runs are kept; those that it has already are not repeated. None: nowhere.
 
@@ -166,7 +178,9 @@ def cross_validate(
     chosen = {name: settings_for(name, settings or {}, named) for name in named}
     for name, make in named.items():  # a typing error in a setting should not wait for its turn
         make(**{**chosen[name], "seed": 0})
-    scored = _scored(named, metrics, relevant, rank_by)
+    if group_by:
+        data.users.attribute(group_by)
+    scored = _scored(named, metrics, {"relevant": relevant, "rank_by": rank_by, "group_by": group_by})
     store, runs = RunStore(folder) if folder else None, list[Run]()
     splits = folds(data, protocol, seeds)
     if on_start:
@@ -213,16 +227,14 @@ def _named(models: Sequence[str | Factory]) -> dict[str, Factory]:
     return named
 
 
-def _scored(
-    models: Mapping[str, Factory], metrics: Sequence[str] | None, relevant: float | None, rank_by: RankBy | None
-) -> dict[str, Any]:
-    """What `Recommender.evaluate` is told; nothing where RMSE and MAE are asked for, as by default."""
+def _scored(models: Mapping[str, Factory], metrics: Sequence[str] | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What `Recommender.evaluate` is told; nothing where RMSE and MAE of all users are asked for, as by default."""
     rate = any(CATALOG[name].rates for name in models if name in CATALOG) or not set(models) & set(CATALOG)
     names = list(metrics or (METRICS if rate else OF_LISTS))
     for name in names:
         metric_of(name)
-    given = {"relevant": relevant, "rank_by": rank_by}
-    return {} if names == list(METRICS) else {"metrics": names} | {k: v for k, v in given.items() if v is not None}
+    given = {name: value for name, value in options.items() if value is not None}
+    return {} if names == list(METRICS) and "group_by" not in given else {"metrics": names, **given}
 
 
 def _name_of(factory: Factory) -> str:

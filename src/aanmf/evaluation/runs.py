@@ -71,7 +71,7 @@ class Job:
 
     @property
     def label(self) -> str:
-        """In words: `svd++ on ml-100k, holdout:0.2, seed 0`."""
+        """How messages name it, such as `svd++ on ml-100k, u1, seed 0`."""
         measure = "" if self.measure == "test" else f" ({self.measure})"
         return f"{self.model} on {self.source}, {self.fold}, seed {self.seed}{measure}"
 
@@ -82,11 +82,12 @@ class Run(Job):
 
     Attributes:
         scores: by metric, on the test part; empty where it was not scored.
+        groups: the scores of groups of users, where they were asked for, by value of an attribute.
         n_test: ratings of the test part.
         validation_rmse: on the ratings held out of the training part; None where there were none.
         epochs: that the final weights were trained for.
         fit_seconds: how long the fit took.
-        history: of every epoch: phase, epoch, train_mse, valid_mse, seconds.
+        training_log: of every epoch: phase, epoch, train_mse, valid_mse, seconds.
         curve: of every epoch: epoch, train_mse, test_mse of its weights (measure `curve`).
         attention: mean attention per genre over the test pairs, where asked for: `genres`, attributes, `n`.
         peak_mb: peak memory of the process; None where it was not measured.
@@ -96,9 +97,10 @@ class Run(Job):
     scores: Scores
     n_test: int
     fit_seconds: float
+    groups: dict[str, dict[str, Any]] = field(default_factory=dict)
     validation_rmse: float | None = None
     epochs: int = 0
-    history: list[dict[str, Any]] = field(default_factory=list)
+    training_log: list[dict[str, Any]] = field(default_factory=list)
     curve: list[dict[str, Any]] = field(default_factory=list)
     attention: list[dict[str, Any]] = field(default_factory=list)
     peak_mb: float | None = None
@@ -107,8 +109,9 @@ class Run(Job):
     @classmethod
     def of(cls, job: Job, scores: Scores, **results: Any) -> Run:
         """A job with its results; `n` of the scores is left out, as `n_test` says it."""
+        groups = {group: dict(found) for group, found in scores.groups.items()}
         scores = Scores({name: value for name, value in scores.items() if name != "n"})
-        return cls(**_values(job, Job), scores=scores, **results)
+        return cls(**_values(job, Job), scores=scores, groups=groups, **results)
 
     def score(self, metric: str) -> float:
         """A score on the test part.
@@ -258,7 +261,7 @@ def fit_and_score(
         fit_seconds=seconds,
         validation_rmse=validation,
         epochs=log.best_epoch,
-        history=[{name: getattr(epoch, name) for name in _OF_EPOCH} for epoch in log.epochs],
+        training_log=[{name: getattr(epoch, name) for name in _OF_EPOCH} for epoch in log.epochs],
         curve=curve,
     )
 

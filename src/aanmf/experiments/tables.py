@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from aanmf.data.dataset import RatingDataset
-from aanmf.data.schema import Kind
+from aanmf.data.kinds import KINDS
 from aanmf.evaluation.significance import Contrast, Ranking, contrasts, smallest_p
 from aanmf.experiments import paper
 from aanmf.experiments.document import Table
@@ -37,19 +37,21 @@ def attribute_table(source: str, data: RatingDataset) -> Table:
     """Table 2: the attributes of users, their values and how many users have each."""
     rows = []
     for attribute in data.users.attributes:
-        if attribute.kind is Kind.CATEGORICAL:
-            counts = data.users.columns[attribute.name].value_counts(sort=True)
+        kind, column = KINDS[attribute.kind], data.users.columns[attribute.name]
+        if kind.has_labels:
+            counts = (column.explode() if kind.is_list else column).drop_nulls().value_counts(sort=True)
             shown = [f"{value} {count / len(data.users):.0%}" for value, count in counts.head(8).iter_rows()]
             rows.append((attribute.name, len(counts), ", ".join([*shown, "..."] if len(counts) > 8 else shown)))
         else:
-            rows.append((attribute.name, str(attribute.kind), ""))
+            rows.append((attribute.name, str(attribute.kind), kind.summarise(column, attribute)[1]))
     columns = ("attribute", "values", "users who have it")
     return Table(f"table2-{source}", f"Table 2. Attributes of users, {data.name}", columns, tuple(rows))
 
 
 def sample_table(source: str, data: RatingDataset) -> Table:
     """Table 3: ratings with their users' attributes, as the model receives them."""
-    names = [attribute.name for attribute in data.users.attributes if attribute.kind is Kind.CATEGORICAL]
+    kinds = {attribute.name: KINDS[attribute.kind] for attribute in data.users.attributes}
+    names = [name for name, kind in kinds.items() if kind.has_labels and not kind.is_list]
     codes = {name: sorted(data.users.columns[name].drop_nulls().unique()) for name in names}
     rows = []
     for row in (0, 1, 2, len(data) - 3, len(data) - 2, len(data) - 1):

@@ -143,7 +143,9 @@ class Phase:
                 self._record_epoch()
                 if self.valid is not None and self.epoch - training_log.best_epoch >= self.setup.config.patience:
                     break
-                self._start_epoch(self.epoch + 1)
+                self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
+                self.squared_error.zero_()
+                self.order = self.generator.get_state()
                 if checkpoints and checkpoints.every.epoch:
                     self._save(checkpoints)
         except KeyboardInterrupt:
@@ -156,11 +158,6 @@ class Phase:
         self.sharded.join()
         self.module.settle(*self.train.rated(self.training.n_users + 1, self.training.n_items + 1))
         return self.module.eval()
-
-    def _start_epoch(self, number: int) -> None:
-        self.epoch, self.step, self.seconds = number, 0, 0.0
-        self.squared_error.zero_()
-        self.order = self.generator.get_state()
 
     def _train_epoch(self) -> None:
         """What is left of an epoch: the ratings in random order."""

@@ -85,7 +85,7 @@ def test_small_data_is_cut_several_times(n: int, cuts: int, size: int) -> None:
 
 
 def equations() -> Equations:
-    return Equations(AANMFppConfig(**QUICK), AANMFpp(**QUICK, validation=0).fit(DATA).fitted_.training)
+    return Equations(AANMFppConfig.of(QUICK), AANMFpp(**QUICK, validation=0).fit(DATA).fitted_.training)
 
 
 def test_every_rating_is_fitted_once_an_epoch_with_the_others_in_view() -> None:

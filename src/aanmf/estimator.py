@@ -1,0 +1,145 @@
+"""The estimator's life: settings to the constructor, ratings to `fit`, what was learned to a folder and back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from aanmf.contract import RatingModule
+from aanmf.data.dataset import RatingDataset
+from aanmf.data.stream import StreamedDataset
+from aanmf.errors import ConfigError, NotFittedError
+from aanmf.fitted import Fitted
+from aanmf.model_folder import read_model, write_model
+from aanmf.models.catalog import ModelSpec, load_object, with_capability
+from aanmf.predictor import Predictor
+from aanmf.training.checkpoint import Checkpoints
+from aanmf.training.distributed import Ranks
+from aanmf.training.log import OnEpoch
+
+
+class Estimator:
+    """A model that learns, and is saved and loaded; `Recommender` adds what it is then used for."""
+
+    spec: ClassVar[ModelSpec]
+    """The model's entry in the catalogue."""
+
+    def __init__(self, **settings: Any) -> None:
+        """Settings by name; they are the fields of the model's configuration class.
+
+        Raises:
+            ConfigError: an unknown setting, or a value out of range.
+        """
+        self.config = self.spec.config_type.of(settings)
+        self._predictor: Predictor | None = None
+
+    def __repr__(self) -> str:
+        changed = {name: value for name, value in self.config if value != type(self.config).model_fields[name].default}
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
+
+    def get_params(self) -> dict[str, Any]:
+        """All settings by name, as they were asked for; what `fit` chose is in `chosen_`."""
+        return self.config.model_dump()
+
+    @property
+    def chosen_(self) -> dict[str, Any]:
+        """The settings that `fit` chose on held-out ratings, by name; empty where all were given."""
+        return dict(self.fitted_.training_log.chosen)
+
+    @property
+    def predictor_(self) -> Predictor:
+        """What predicts: all that was learned.
+
+        Raises:
+            NotFittedError: nothing was learned yet.
+        """
+        if self._predictor is None:
+            raise NotFittedError(f"this {type(self).__name__} has learned nothing yet: call fit, or load a saved one")
+        return self._predictor
+
+    @property
+    def module_(self) -> RatingModule:
+        """The trained torch module."""
+        return self.predictor_.module
+
+    @property
+    def fitted_(self) -> Fitted:
+        """What `fit` learned besides the module."""
+        return self.predictor_.fitted
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether it can predict."""
+        return self._predictor is not None
+
+    def fit(
+        self,
+        data: RatingDataset | StreamedDataset,
+        on_epoch: OnEpoch | None = None,
+        *,
+        checkpoints: Checkpoints | None = None,
+        shard_rows: int | None = None,
+    ) -> Self:
+        """Learns from training ratings.
+
+        Args:
+            data: the training part; users and items without a rating in it may be there with their attributes.
+                What `stream_dataset` gives is read from disk in every epoch.
+            on_epoch: called after every epoch, for progress.
+            checkpoints: where to write them, and whether to go on from the last one; None: nowhere.
+            shard_rows: where several processes train together (`docs/distributed.md`), tables of users with at least
+                so many rows are divided among them; None: each holds them whole.
+
+        Raises:
+            DataError: there is no rating.
+            ConfigError: training diverged: the learning rate is too high; or the model does not take `checkpoints`.
+            CheckpointError: a checkpoint cannot be written, or is of another training.
+            KeyboardInterrupt: after Ctrl-C; the model then holds what was learned so far and can be saved.
+        """
+        _check_training(self.spec, data, checkpoints)
+        fitted = Fitted.of(data)
+        training = replace(fitted.training, links=self.config.read_links(data.users.ids))
+        train = load_object(self.spec.trainer)
+        module, training_log = train(self.spec.module_type, training, self.config, on_epoch, checkpoints, shard_rows)
+        self._predictor = Predictor(self.spec, module, replace(fitted, training_log=training_log))
+        if training_log.interrupted:
+            raise KeyboardInterrupt
+        return self
+
+    def save(self, path: str | Path) -> None:
+        """Writes the model to a folder (replacing an older model there).
+
+        Raises:
+            ModelFolderError: something that is not a model stands there.
+        """
+        write_model(path, self.spec, self.get_params(), self.module_, self.fitted_)
+
+    @classmethod
+    def load(cls, path: str | Path, device: str = "auto") -> Self:
+        """Reads a model folder.
+
+        Raises:
+            ModelFolderError: the folder is incomplete, was changed, is newer than this library, or holds another model.
+        """
+        settings, module, fitted = read_model(path, cls.spec, device)
+        model = cls(**settings)
+        model._predictor = Predictor(cls.spec, module, fitted)
+        return model
+
+
+def _check_training(spec: ModelSpec, data: RatingDataset | StreamedDataset, checkpoints: Checkpoints | None) -> None:
+    """Raises ConfigError where a model cannot be trained in this way."""
+    if isinstance(data, StreamedDataset) and not spec.streams:
+        raise ConfigError(
+            f"{spec.name} cannot learn from streamed ratings; {', '.join(with_capability('streams'))} can"
+        )
+    if not (data.has_ratings or spec.matches):
+        raise ConfigError(
+            f"{spec.name} learns from ratings, and {data.name} has none. "
+            f"Available for choices without ratings: {', '.join(with_capability('matches'))}"
+        )
+    if not spec.processes and not Ranks.current().alone:
+        raise ConfigError(f"{spec.name} does not support torchrun; {', '.join(with_capability('processes'))} do")
+    if checkpoints is not None and not spec.checkpoints:
+        raise ConfigError(f"{spec.name} does not support checkpoints (--resume, --checkpoint-every): leave them out")
