@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
-from typing import Literal, TypedDict
+from typing import Literal, TypedDict, get_args
 
 import numpy as np
 import polars as pl
@@ -127,6 +127,15 @@ def item_table(side: EntitySide, rows: NDArray[np.int64], columns: Mapping[str, 
 def can_rank_by(spec: ModelSpec, rank_by: RankBy) -> bool:
     """Whether a model ranks in this way."""
     return {"match": spec.matches, "rating": spec.rates, "low": spec.intervals}[rank_by]
+
+
+def ways_to_rank(predictor: Predictor) -> list[RankBy]:
+    """How a fitted model can rank, its default first; without ratings in its training data by match alone."""
+    return [
+        rank_by
+        for rank_by in get_args(RankBy)
+        if can_rank_by(predictor.spec, rank_by) and (rank_by == "match" or predictor.rates)
+    ]
 
 
 def make_lists(predictor: Predictor, profiles: Sequence[Profile], options: ListOptions) -> list[RankedList]:

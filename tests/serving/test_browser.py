@@ -1,4 +1,4 @@
-"""Five journeys through the page in a real browser: `make test-browser`.
+"""Journeys through the page in a real browser: `make test-browser`.
 
 With AANMF_SCREENSHOTS=DIR every journey leaves pictures there.
 """
@@ -70,7 +70,7 @@ def page(chromium: Any, url: str, request: pytest.FixtureRequest) -> Iterator[An
 
 
 def titles(page: Any) -> list[str]:
-    return [text.partition("\n")[0] for text in page.locator(".items h2").all_inner_texts()]
+    return [text.partition("\n")[0] for text in page.locator(".items h3").all_inner_texts()]
 
 
 def test_a_known_user(page: Any, folder: Path) -> None:
@@ -79,7 +79,10 @@ def test_a_known_user(page: Any, folder: Path) -> None:
     page.get_by_role("button", name="Recommend").first.click()
     page.get_by_role("heading", name="Recommended to user u3").wait_for()
     assert titles(page) == load_model(folder).recommend("u3", n=10)["label"].to_list()
-    assert page.get_by_role("list", name="Attention on each attribute").count() == 7  # the user has rated the other 13
+    popular = page.get_by_role("region", name="Bestsellers")
+    both = set(titles(page)) & set(popular.get_by_role("link").all_inner_texts())
+    assert popular.get_by_text("in both lists").count() == len(both) == page.get_by_text("also a bestseller").count()
+    assert both
 
 
 def test_a_new_user_by_attributes(page: Any, folder: Path) -> None:
@@ -91,7 +94,43 @@ def test_a_new_user_by_attributes(page: Any, folder: Path) -> None:
     page.get_by_role("heading", name="Recommended to a new user").wait_for()
     described = {"gender": "M", "hobbies": ["go", "tennis"], "age": 33.0}
     assert titles(page) == load_model(folder).recommend_for(described, n=10)["label"].to_list()
-    assert page.get_by_label("gender").last.input_value() == "M"  # it can be changed from there
+    page.get_by_text("Choose or describe another user").click()
+    assert page.get_by_label("gender").first.input_value() == "M"  # it can be changed from there
+
+
+def test_the_list_as_chosen(page: Any, folder: Path) -> None:
+    page.goto("/?user=u3")
+    page.get_by_label("Diversity").focus()
+    for _ in range(9):
+        page.keyboard.press("ArrowRight")
+    page.get_by_label("Also items already rated").check()
+    page.get_by_text("Filter by genres").click()
+    page.get_by_label("genres").select_option("war")
+    page.get_by_role("button", name="Update the list").click()
+    page.get_by_text("with a diversity of 0.9").wait_for()
+    options = {"where": {"genres": "war"}, "seen": True, "diversity": 0.9}
+    chosen = load_model(folder).recommend("u3", n=10, **options)["label"].to_list()
+    assert titles(page) == chosen != load_model(folder).recommend("u3", n=10)["label"].to_list()
+    popular = page.get_by_role("region", name="Bestsellers").get_by_role("listitem")
+    war = {f"Film No. {i}, The" for i in range(1, 20, 2)}
+    assert {text.partition("\n")[0].removesuffix(" in both lists") for text in popular.all_inner_texts()} == war
+    assert page.get_by_label("genres").input_value() == "war"  # the form keeps what was chosen
+    assert page.get_by_label("Diversity").input_value() == "0.9"
+
+
+def test_similar_items(page: Any, folder: Path) -> None:
+    page.goto("/?user=u3")
+    page.get_by_role("link", name="Similar items").first.click()
+    found = page.locator("#explanation li, #more-1 li")
+    found.first.wait_for()
+    best = load_model(folder).recommend("u3", n=1)["item"][0]
+    assert [text.partition("\n")[0].strip() for text in found.all_inner_texts()] == load_model(folder).similar(best)[
+        "label"
+    ].to_list()
+    found.get_by_role("link").first.click()
+    page.get_by_role("heading", name="Similar to Film").wait_for()
+    page.get_by_role("link", name="Back to the list").click()
+    page.get_by_role("heading", name="Recommended to user u3").wait_for()
 
 
 def test_why(page: Any, folder: Path) -> None:
@@ -110,7 +149,7 @@ def test_why(page: Any, folder: Path) -> None:
 
 def test_what_if(page: Any) -> None:
     page.goto("/?user=u3")
-    page.get_by_label("gender").first.select_option("F")
+    page.get_by_role("region", name="What if").get_by_label("gender").select_option("F")
     page.get_by_role("button", name="Compare with another gender").click()
     page.get_by_role("heading", name="What if gender were F?").wait_for()
     now, then = page.locator("ol.short").all()

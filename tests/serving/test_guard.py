@@ -49,7 +49,7 @@ PREDICT, RECOMMEND, RATINGS = "/v1/predict", "/v1/recommend", "/v1/ratings"
         (RECOMMEND, '{"attributes": {"shoe": 42}}', "this model knows: gender, hobbies, age, voice"),
         (RATINGS, '{"ratings": [{"user": "u1", "item": "i1", "rating": 6}]}', "less than or equal to 5"),
         (RATINGS, '{"ratings": [{"user": "u1", "item": "i1", "rating": NaN}]}', "finite number"),
-        (RATINGS, '{"ratings": [{"user": "u1", "item": "i1"}]}', "ratings.0.rating: Field required"),
+        (RATINGS, '{"ratings": [{"user": "u1", "rating": 3}]}', "ratings.0.item: Field required"),
     ],
 )
 def test_a_wrong_request_is_told_why(client: Any, path: str, body: str, words: str) -> None:

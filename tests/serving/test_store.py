@@ -25,7 +25,7 @@ from aanmf.cli import main
 from aanmf.errors import ConfigError, ModelFolderError
 from aanmf.predictor import Predictor
 from aanmf.recommender import load_model
-from aanmf.serving.store import RatingStore, StoredRating, StoreError
+from aanmf.serving.store import RatingStore, StoredRating, StoreError, store_engine
 from aanmf.serving.update import retrain, with_stored
 from tests.conftest import small_dataset
 from tests.postgres import postgres_url
@@ -55,6 +55,31 @@ def test_the_last_rating_counts(url: str) -> None:
     again = RatingStore(url)  # the table is there already
     assert again.of_users(["a"]) == {"a": {"i": 3.0, "j": 4.5}}
     again.close()
+
+
+def test_choices_without_a_rating(url: str) -> None:
+    store = RatingStore(url)
+    store.add([StoredRating("c", "i", 4.0), StoredRating("c", "i", None), StoredRating("c", "j", None)])
+    assert store.of_users(["c"]) == {"c": {"i": 4.0, "j": None}}
+    store.add([StoredRating("c", "i", None), StoredRating("c", "j", 2.0)])  # a click leaves a rating as it is
+    assert store.of_users(["c"]) == {"c": {"i": 4.0, "j": 2.0}}
+    store.close()
+
+
+def test_a_table_of_an_earlier_version_takes_choices_too(url: str) -> None:
+    """Earlier versions asked for a rating in every row."""
+    engine = store_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE IF EXISTS ratings")
+        columns = '"user" TEXT NOT NULL, item TEXT NOT NULL, rating DOUBLE PRECISION NOT NULL, time BIGINT NOT NULL'
+        connection.exec_driver_sql(f'CREATE TABLE ratings ({columns}, PRIMARY KEY ("user", item))')
+        connection.exec_driver_sql("INSERT INTO ratings VALUES ('a', 'i', 3.5, 1), ('b', 'j', 1, 2)")
+    engine.dispose()
+    for _ in range(2):
+        store = RatingStore(url)
+        store.add([StoredRating("a", "k", None)])
+        assert store.of_users(["a", "b"]) == {"a": {"i": 3.5, "k": None}, "b": {"j": 1.0}}
+        store.close()
 
 
 def test_databases_that_cannot_be_used(tmp_path: Path) -> None:
@@ -191,9 +216,13 @@ def test_training_data_with_stored_ratings(folder: Path) -> None:
         StoredRating(fitted.users.ids[u], fitted.items.ids[i], 1.0 if r > 2 else 5.0),  # changed
         StoredRating(fitted.users.ids[known_user], fitted.items.ids[known_item], known),
         StoredRating("newcomer", "i0", 4.0),
+        StoredRating("newcomer", "i1", None),  # counts as a mean rating
+        StoredRating(fitted.users.ids[train.user[2]], fitted.items.ids[train.item[2]], None),  # leaves the rating
     ]
     data, added = with_stored(model, stored)
-    assert (added, len(data), len(data.users)) == (2, 601, 43)
+    assert (added, len(data), len(data.users)) == (3, 602, 43)
+    assert data.rating[-1] == pytest.approx(fitted.training.mean)
+    assert data.rating[2] == train.rating[2]
     assert data.rating[0] == (1.0 if r > 2 else 5.0)
     assert data.users.ids.ids[data.user[-1]] == "newcomer"
     slots = fitted.users.encoder.transform(data.users)

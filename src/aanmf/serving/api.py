@@ -4,7 +4,7 @@
 # pyright: reportInvalidTypeForm=false
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Annotated, Any, get_type_hints
 
 from fastapi import FastAPI, Query, Request, Response
@@ -17,15 +17,19 @@ from starlette.exceptions import HTTPException
 from aanmf.errors import AanmfError, ConfigError, DataError, UnknownIdError
 from aanmf.ranking import ListOptions
 from aanmf.serving.dispatch import Backend, OverloadedError
+from aanmf.serving.limits import Limits
 from aanmf.serving.model_cache import ListRequest, ModelCache, PredictRequest
 from aanmf.serving.model_summary import model_summary
 from aanmf.serving.schemas import (
+    LIST_OPTIONS,
     ErrorAnswer,
     Explanation,
     Found,
+    ManyRecommendations,
     Predictions,
     Recommendations,
     Requests,
+    Similar,
     Stored,
     fault_of,
     request_models,
@@ -87,9 +91,12 @@ def make_api(cache: ModelCache, backend: Backend) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},  # asked for on every request otherwise
     )
     api.router.route_class = JsonRoute
-    _handle_faults(api, cache.fitted.users.encoder.names)
-    bodies = request_models(cache.fitted.users.encoder, cache.fitted.training.scale, backend.limits)
+    _handle_faults(
+        api, {"attributes": cache.fitted.users.encoder.names, "item_attributes": cache.fitted.items.encoder.names}
+    )
+    bodies = request_models(cache.fitted, backend.limits)
     _model_routes(api, cache, backend, bodies)
+    _list_routes(api, cache, backend, bodies)
     _search_routes(api, cache, backend)
     if backend.store is not None:
         _rating_routes(api, cache, backend, backend.store, bodies)
@@ -101,29 +108,12 @@ def _model_routes(api: FastAPI, cache: ModelCache, backend: Backend, bodies: Req
     @api.post("/v1/predict", response_model=Predictions, tags=["model"])
     async def predict(body: bodies.predict) -> object:
         """Predicted ratings of pairs; unknown users and items count as average ones, and are marked."""
+        cache.predictor.check_rates()
         if body.interval is not None:
             cache.predictor.check_interval(body.interval)
         answer = await backend.models.ask(cache.predict, PredictRequest(body.pairs, body.interval))
         backend.metrics.predictions.inc(len(body.pairs))
         return answer
-
-    @api.post("/v1/recommend", response_model=Recommendations, tags=["model"])
-    async def recommend(body: bodies.recommend) -> object:
-        """The items that a user is predicted to rate highest; what the user has rated is left out.
-
-        A new user is known by attributes, by ratings, or both. Ratings stored under the id count at once.
-        """
-        if body.user is None and body.attributes is None and not body.ratings:
-            raise ConfigError("give a user's id, or the attributes or ratings of a new one")
-        for item in body.ratings:
-            cache.fitted.items.position(item)
-        if body.interval is not None:
-            cache.predictor.check_interval(body.interval)
-        options = ListOptions(body.n, interval=body.interval)
-        attributes = None if body.attributes is None else _given(body.attributes)
-        asked = ListRequest(body.user, attributes, body.ratings, options)
-        answer = await backend.models.ask(cache.make_lists, asked)
-        return {"items": answer.items, "new_ratings": answer.new_ratings}
 
     @api.post("/v1/explain", response_model=Explanation, tags=["model"])
     async def explain(body: bodies.explain) -> object:
@@ -137,6 +127,58 @@ def _model_routes(api: FastAPI, cache: ModelCache, backend: Backend, bodies: Req
     async def model() -> dict[str, object]:
         """The model card: data, splits, figures, settings, attributes with their values."""
         return model_summary(cache)
+
+
+def _list_routes(api: FastAPI, cache: ModelCache, backend: Backend, bodies: Requests) -> None:
+    @api.post("/v1/recommend", response_model=Recommendations, tags=["lists"])
+    async def recommend(body: bodies.recommend) -> object:
+        """The items that suit a user best; what the user has rated is left out unless `seen`.
+
+        A new user is known by attributes, by ratings, or both. Ratings stored under the id count at once.
+        """
+        (asked,) = _list_requests(cache, backend.limits, body, [body])
+        return await backend.models.ask(cache.make_lists, asked)
+
+    @api.post("/v1/recommend-many", response_model=ManyRecommendations, tags=["lists"])
+    async def recommend_many(body: bodies.recommend_many) -> object:
+        """Lists for many users at once, known or new, in their order; all are made with the same options."""
+        asked = _list_requests(cache, backend.limits, body, body.users)
+        return {"lists": await backend.models.ask(cache.make_many_lists, asked)}
+
+    @api.post("/v1/similar", response_model=Similar, tags=["lists"])
+    async def similar(body: bodies.similar) -> object:
+        """The items most similar to an item, or the users most similar to a user, by id or new by attributes.
+
+        Similar are items that the same users rated, and items with the same attributes.
+        """
+        given = [name for name in ("item", "item_attributes", "user", "attributes") if getattr(body, name) is not None]
+        if len(given) != 1:
+            raise ConfigError("give one of: item, item_attributes (of a new item), user, attributes (of a new user)")
+        of = getattr(body, given[0])
+        wanted = _given(of) if isinstance(of, BaseModel) else of
+        side = "item" if given[0].startswith("item") else "user"
+        return {"similar": await backend.models.call(lambda: cache.similar(wanted, side, body.n))}
+
+
+def _list_requests(cache: ModelCache, limits: Limits, body: Any, users: list[Any]) -> list[ListRequest]:
+    """One per user, by the options of a request's body.
+
+    Raises:
+        ConfigError: a user who is neither named nor described, or a diverse list that is too long.
+        UnknownIdError: a rated item that the model does not know.
+    """
+    options = ListOptions(**{name: getattr(body, name) for name in LIST_OPTIONS})
+    if body.diversity and body.n > limits.diverse:
+        raise ConfigError(f"n={body.n} with diversity: a diverse list has at most {limits.diverse} items")
+    for user in users:
+        if user.user is None and user.attributes is None and not user.ratings:
+            raise ConfigError("give a user's id, or the attributes or ratings of a new one")
+        for item in user.ratings:
+            cache.fitted.items.position(item)
+    return [
+        ListRequest(each.user, None if each.attributes is None else _given(each.attributes), each.ratings, options)
+        for each in users
+    ]
 
 
 def _search_routes(api: FastAPI, cache: ModelCache, backend: Backend) -> None:
@@ -159,7 +201,11 @@ def _search_routes(api: FastAPI, cache: ModelCache, backend: Backend) -> None:
 def _rating_routes(api: FastAPI, cache: ModelCache, backend: Backend, store: RatingStore, bodies: Requests) -> None:
     @api.post("/v1/ratings", response_model=Stored, tags=["ratings"])
     async def ratings(body: bodies.ratings) -> object:
-        """Stores ratings: when this has answered they are on disk, and count in the user's next recommendation."""
+        """Stores ratings: when this has answered they are on disk, and count in the user's next list.
+
+        Without `rating` a row says that the user chose the item (clicked, bought) and leaves an earlier rating as it
+        is.
+        """
         for each in body.ratings:
             cache.fitted.items.position(each.item)
         rows = [StoredRating(each.user, each.item, each.rating) for each in body.ratings]
@@ -193,7 +239,7 @@ def _given(attributes: BaseModel) -> dict[str, object]:
     return attributes.model_dump(by_alias=True, exclude_none=True)
 
 
-def _handle_faults(api: FastAPI, names: list[str]) -> None:
+def _handle_faults(api: FastAPI, names: Mapping[str, Sequence[str]]) -> None:
     def answer(status: int, kind: str, message: str) -> Response:
         headers = {"retry-after": "1"} if status == 503 else None
         body = to_json({"error": {"kind": kind, "message": message}})

@@ -16,9 +16,13 @@ class Limits(BaseModel):
     body: int = Field(default=2 << 20, ge=1024)
     """Bytes of a request's body."""
     pairs: int = Field(default=10_000, ge=1)
-    """Pairs of one predict request, and ratings of one request."""
+    """Pairs of one predict request, and ratings, candidates and excluded items of one request."""
     items: int = Field(default=1_000, ge=1)
-    """Items of one recommendation list."""
+    """Items of one list, recommended or similar."""
+    diverse: int = Field(default=100, ge=1)
+    """Items of one diverse list; its cost grows with their square."""
+    users: int = Field(default=100, ge=1)
+    """Users whose lists one request may ask for."""
     found: int = Field(default=100, ge=1)
     """Users or items of one search."""
     rate: float | None = Field(default=None, gt=0)

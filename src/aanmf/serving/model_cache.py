@@ -6,14 +6,15 @@ import hashlib
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 
 from aanmf.errors import AanmfError, ConfigError, UnknownIdError
 from aanmf.predictor import Profile
-from aanmf.ranking import ListOptions, make_lists
+from aanmf.ranking import ListOptions, make_lists, most_similar
 from aanmf.recommender import Recommender, load_model
 from aanmf.serving.search import SearchIndex
 from aanmf.serving.store import RatingStore
@@ -40,13 +41,13 @@ class ListRequest:
     Attributes:
         user: an id, also one that is not in the training data but has stored ratings; None for a new user.
         attributes: of a new user.
-        ratings: item id -> rating, in addition to those stored and instead of them.
+        ratings: item id -> rating, in addition to those stored and instead of them; None: chosen, not rated.
         options: what the list holds.
     """
 
     user: str | None
     attributes: Mapping[str, object] | None
-    ratings: Mapping[str, float]
+    ratings: Mapping[str, float | None]
     options: ListOptions
 
 
@@ -73,9 +74,10 @@ class ModelCache:
         self.fitted, self.predictor = model.fitted_, model.predictor_
         self.users = SearchIndex(self.fitted.users.ids)
         self.items = SearchIndex(self.fitted.items.ids, self.fitted.items.labels)
-        self._lists: OrderedDict[tuple[object, ...], list[Row]] = OrderedDict()
+        self._lists: OrderedDict[bytes, list[Row]] = OrderedDict()
         self.predictor.store_scores(SCORE_BYTES)
-        self.predictor.ratings(np.array([self.fitted.users.unknown]), np.array([self.fitted.items.unknown]))
+        if self.predictor.rates:
+            self.predictor.ratings(np.array([self.fitted.users.unknown]), np.array([self.fitted.items.unknown]))
         self.fitted.rated_by(np.array([0]))
 
     @classmethod
@@ -110,11 +112,10 @@ class ModelCache:
         stored = self.store.of_users(users) if self.store and users else {}
         answers: dict[int, ListAnswer | Exception] = {}
         missing: dict[ListOptions, dict[int, Profile]] = defaultdict(dict)
-        keys: list[tuple[object, ...]] = []
+        keys: list[bytes] = []
         rated = [self._new_ratings(each, stored) for each in asked]
         for row, (each, new) in enumerate(zip(asked, rated, strict=True)):
-            attributes = None if each.attributes is None else repr(sorted(each.attributes.items()))
-            keys.append((each.user, attributes, frozenset(new.items()), each.options))
+            keys.append(_digest(each, new))
             if (items := self._lists.get(keys[row])) is not None:
                 self._lists.move_to_end(keys[row])
                 answers[row] = ListAnswer(items, len(new))
@@ -124,17 +125,60 @@ class ModelCache:
             except AanmfError as error:
                 answers[row] = error
         for options, profiles in missing.items():
-            made = make_lists(self.predictor, list(profiles.values()), options)
+            try:
+                made = make_lists(self.predictor, list(profiles.values()), options)
+            except AanmfError as error:
+                answers |= dict.fromkeys(profiles, error)
+                continue
             for row, ranked in zip(profiles, made, strict=True):
                 answers[row] = ListAnswer(self._remember(keys[row], ranked.rows()), len(rated[row]))
         return [answers[row] for row in range(len(asked))]
 
-    def _new_ratings(self, asked: ListRequest, stored: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-        """Stored ratings of items that the model knows, and over them those of the request."""
-        together = {**stored.get(asked.user or "", {}), **asked.ratings}
-        return {item: rating for item, rating in together.items() if item in self.fitted.items.table.ids}
+    def make_many_lists(self, asked: Sequence[Sequence[ListRequest]]) -> list[list[ListAnswer] | Exception]:
+        """The same for requests of several lists each; an error in one of the lists fails its request."""
+        made = iter(self.make_lists([each for request in asked for each in request]))
+        together = [list(islice(made, len(request))) for request in asked]
+        return [_all_or_error(answers) for answers in together]
 
-    def _profile(self, asked: ListRequest, new: Mapping[str, float]) -> Profile:
+    def profile(self, asked: ListRequest) -> Profile:
+        """The user of a list, with the ratings stored under the id.
+
+        Raises:
+            UnknownIdError: an id without ratings that the model does not know.
+        """
+        stored = self.store.of_users([asked.user]) if self.store and asked.user is not None else {}
+        return self._profile(asked, self._new_ratings(asked, stored))
+
+    def similar(self, of: str | Mapping[str, object], side: Literal["user", "item"], n: int) -> list[Row]:
+        """Id, label and similarity of the n items (users) most similar to one, by id or new by attributes.
+
+        Raises:
+            UnknownIdError: no such item (user).
+        """
+        predictor = self.predictor
+        found = most_similar(predictor.item_similarity if side == "item" else predictor.user_similarity, of, n)
+        return [
+            {"id": row[side], "label": row.get("label"), "similarity": round(row["similarity"], 4)}
+            for row in found.iter_rows(named=True)
+        ]
+
+    def _new_ratings(
+        self, asked: ListRequest, stored: Mapping[str, Mapping[str, float | None]]
+    ) -> dict[str, float | None]:
+        """Stored ratings of items that the model knows, and over them those of the request.
+
+        A choice without a rating of what the user rated in the training data says nothing new.
+        """
+        together = {**stored.get(asked.user or "", {}), **asked.ratings}
+        known = {item: rating for item, rating in together.items() if item in self.fitted.items.table.ids}
+        user = asked.user
+        if None not in known.values() or user is None or user not in self.fitted.users.table.ids:
+            return known
+        _, rated = self.fitted.rated_by(np.array([self.fitted.users.position(user)]))
+        trained = {self.fitted.items.ids[at] for at in rated}
+        return {item: rating for item, rating in known.items() if rating is not None or item not in trained}
+
+    def _profile(self, asked: ListRequest, new: Mapping[str, float | None]) -> Profile:
         if asked.user is not None and asked.user in self.fitted.users.table.ids:
             if asked.attributes is not None:
                 raise ConfigError(f"user {asked.user!r} is known to the model, attributes too: leave them out")
@@ -143,7 +187,7 @@ class ModelCache:
             raise UnknownIdError(f"user {asked.user!r} is not in the training data and has no ratings; give attributes")
         return self.predictor.profile(asked.attributes or {}, new)
 
-    def _remember(self, key: tuple[object, ...], items: list[Row]) -> list[Row]:
+    def _remember(self, key: bytes, items: list[Row]) -> list[Row]:
         self._lists[key] = items
         if len(self._lists) > CACHED_LISTS:
             self._lists.popitem(last=False)
@@ -158,6 +202,22 @@ class ModelCache:
         found = self.model.explain_rating(user, item)
         rows = found.attributes.to_dicts()
         return {"item": found.item, "label": found.label, "rating": round(found.rating, 4), "attributes": rows}
+
+
+def _digest(asked: ListRequest, ratings: Mapping[str, float | None]) -> bytes:
+    """Tells a list from others in a few bytes, however many candidates it was made from."""
+    attributes = None if asked.attributes is None else sorted(asked.attributes.items())
+    named = (asked.user, attributes, sorted(ratings.items()), asked.options)
+    return hashlib.blake2b(repr(named).encode(), digest_size=16).digest()
+
+
+def _all_or_error(answers: list[ListAnswer | Exception]) -> list[ListAnswer] | Exception:
+    lists: list[ListAnswer] = []
+    for answer in answers:
+        if isinstance(answer, Exception):
+            return answer
+        lists.append(answer)
+    return lists
 
 
 def folder_version(path: str | Path) -> str:

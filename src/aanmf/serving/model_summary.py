@@ -6,6 +6,7 @@ import math
 
 from aanmf.data.attribute_kind import SHOWN
 from aanmf.data.attributes import AttributeEncoder
+from aanmf.ranking import ways_to_rank
 from aanmf.serving.model_cache import ModelCache
 from aanmf.versions import versions
 
@@ -24,8 +25,9 @@ def model_summary(cache: ModelCache) -> dict[str, object]:
         "users": len(fitted.users),
         "items": len(fitted.items),
         "ratings": len(fitted.training.train),
-        "mean_rating": round(fitted.training.mean, 4),
-        "scale": list(fitted.training.scale),
+        "has_ratings": fitted.training.has_ratings,
+        "mean_rating": round(fitted.training.mean, 4) if fitted.training.has_ratings else None,
+        "scale": list(fitted.training.scale) if fitted.training.has_ratings else None,
         "split": {
             "validation": settings.get("validation"),
             "meaning": "share of the training ratings that the number of epochs was chosen on; "
@@ -38,6 +40,7 @@ def model_summary(cache: ModelCache) -> dict[str, object]:
             "parameters": sum(each.numel() for each in model.module_.parameters()),
         },
         "has_interval": model.spec.intervals,
+        "rank_by": ways_to_rank(cache.predictor),
         "settings": settings,
         "chosen": model.chosen_,
         "attributes": {"users": _attributes(fitted.users.encoder), "items": _attributes(fitted.items.encoder)},

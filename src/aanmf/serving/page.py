@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pydantic
 from fastapi import FastAPI, Request, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -13,20 +14,25 @@ from starlette.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
 from aanmf.errors import AanmfError, ConfigError, UnknownIdError
-from aanmf.explanation import attention
-from aanmf.ranking import ListOptions, make_lists
+from aanmf.predictor import Profile
+from aanmf.ranking import ListOptions, make_lists, ways_to_rank
 from aanmf.serving.attention import AttentionMap, attention_maps
 from aanmf.serving.dispatch import Backend
 from aanmf.serving.model_cache import ListRequest, ModelCache, Row
 from aanmf.serving.model_summary import model_summary
-from aanmf.serving.page_user import PREFIX, PageUser, changed, read_user
+from aanmf.serving.page_list import LENGTHS, WORDS, ListChoice, bestsellers, facts, filter_fields, read_choice, reasons
+from aanmf.serving.page_user import PREFIX, PageUser, address, changed, read_user
 from aanmf.serving.schemas import attribute_model, fault_of
 
 HERE = Path(__file__).parent
 COVERAGE = 0.9
 """Of the intervals shown."""
 SHOWN = 10
-"""Items of a list."""
+"""Items of a list of what-if."""
+SIMILAR_SHOWN = 10
+"""Similar items of an item."""
+EXAMPLES = 5
+"""Users to begin with."""
 Shows = dict[str, object]
 Page = Callable[[Request], Coroutine[Any, Any, tuple[str, Shows]]]
 
@@ -39,6 +45,7 @@ def add_page(api: FastAPI, cache: ModelCache, backend: Backend) -> None:
         ("/", site.home),
         ("/users", site.users),
         ("/why", site.why),
+        ("/similar", site.similar),
         ("/what-if", site.what_if),
         ("/map", site.map),
         ("/card", site.card),
@@ -60,8 +67,18 @@ class Site:
         self.templates = Environment(
             loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
-        scale = cache.fitted.training.scale
-        self.templates.globals |= {"model": cache.model, "scale": scale, "prefix": PREFIX}
+        self.ways = ways_to_rank(self.predictor)
+        self.templates.globals |= {
+            "model": cache.model,
+            "rates": self.predictor.rates,
+            "scale": cache.fitted.training.scale,
+            "prefix": PREFIX,
+            "address": address,
+            "fields": self._fields(),
+            "filters": filter_fields(cache.fitted.items),
+            "ways": [(way, WORDS[way]) for way in self.ways],
+            "lengths": LENGTHS,
+        }
 
     def shown(self, page: Page) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """A handler that renders a page, or what was wrong with the request."""
@@ -71,7 +88,7 @@ class Site:
             try:
                 name, shows = await page(request)
             except pydantic.ValidationError as error:
-                status, name, shows = 422, "error.html", {"message": fault_of(error, self.encoder.names)}
+                status, name, shows = 422, "error.html", {"message": fault_of(error, {})}
             except AanmfError as error:
                 status = 404 if isinstance(error, UnknownIdError) else 422
                 name, shows = "error.html", {"message": str(error)}
@@ -83,15 +100,20 @@ class Site:
     # -------------------------------------------------------------- pages
 
     async def home(self, request: Request) -> tuple[str, Shows]:
-        """Choose or describe a user; and what is recommended to them."""
+        """What is recommended to a user, bestsellers beside it; without a user, the bestsellers and whom to choose."""
         user = read_user(request.query_params, self.cache, self.attributes)
+        choice = read_choice(request.query_params)
         shows: Shows = {
             "user": user,
-            "fields": self._fields(),
+            "choice": choice,
             "known": dict(user.attributes) if user else {},
             "suggested": self.cache.users.search("", 50)[0],
         }
-        return "home.html", shows if user is None else shows | await self._recommended(user)
+        if user is not None:
+            return "home.html", shows | await self._recommended(user, choice)
+        best = await self.models.call(lambda: self._bestsellers(None, choice.options(None)))
+        data = self.cache.fitted.data
+        return "home.html", shows | {"best": best, "data": data, "examples": self._examples()}
 
     async def users(self, request: Request) -> tuple[str, Shows]:
         """Users whose id contains what is being typed."""
@@ -105,6 +127,15 @@ class Site:
         rows = sorted(found.attributes.to_dicts(), key=lambda each: -abs(each["contribution"]))
         widest = max([0.05, *(abs(each["contribution"]) for each in rows)])  # next to nothing shall look like it
         return "why.html", {"user": user, "found": found, "rows": rows, "widest": widest}
+
+    async def similar(self, request: Request) -> tuple[str, Shows]:
+        """The items most similar to one."""
+        query = request.query_params
+        user, item = read_user(query, self.cache, self.attributes), query.get("item", "")
+        at = self.predictor.items.position(item)
+        rows = await self.models.call(lambda: self.cache.similar(item, "item", SIMILAR_SHOWN))
+        items = [self._item(self.predictor.items.position(str(row["id"]))) for row in rows]
+        return "similar.html", {"user": user, "of": self._item(at), "items": items}
 
     async def what_if(self, request: Request) -> tuple[str, Shows]:
         """Two lists side by side: the user as is, and with another value of one attribute."""
@@ -130,7 +161,6 @@ class Site:
             "now_value": now_value,
             "now": _moved(now, then),
             "then": _moved(then, now),
-            "choosable": self._fields(),
         }
 
     async def map(self, request: Request) -> tuple[str, Shows]:
@@ -166,30 +196,48 @@ class Site:
             if each.size is None
         ]
 
-    async def _recommended(self, user: PageUser) -> Shows:
-        options = ListOptions(SHOWN, interval=COVERAGE if self.predictor.spec.intervals else None)
+    async def _recommended(self, user: PageUser, choice: ListChoice) -> Shows:
+        """The user's list with a reason for each item, and the bestsellers among the same items."""
+        intervals = self.predictor.rates and self.predictor.spec.intervals
+        options = choice.options(COVERAGE if intervals else None)
         asked = ListRequest(user.id, None if user.id is not None else user.attributes, {}, options)
         answer = await self.models.ask(self.cache.make_lists, asked)
+        position = self.predictor.items.position
 
-        def attended() -> tuple[list[tuple[str, str]], list[dict[str, float]] | None]:
-            profile = self.predictor.profile(user.asked)
-            about = self.encoder.describe(self.predictor.attributes(profile))
-            if not self.predictor.spec.attention:
-                return about, None
-            items = self.predictor.items.table.ids.index(row["item"] for row in answer.items)
-            position, attributes = self.predictor.repeated(profile, len(items))
-            weights = attention(self.predictor, position, items, attributes).tolist()
-            return about, [dict(zip(self.encoder.names, row, strict=True)) for row in weights]
+        def around() -> Shows:
+            profile = self.cache.profile(asked)
+            listed = [position(str(row["item"])) for row in answer.items]
+            because = reasons(self.predictor, profile, listed)
+            best = self._bestsellers(profile, options)
+            popular, own = {row["item"] for row in best}, {row["item"] for row in answer.items}
+            return {
+                "items": [
+                    {**row, **self._item(at), "reason": reason, "shared": row["item"] in popular}
+                    for row, at, reason in zip(answer.items, listed, because, strict=True)
+                ],
+                "best": [{**row, "shared": row["item"] in own} for row in best],
+                "about": self.encoder.describe(self.predictor.attributes(profile)),
+            }
 
-        about, weights = await self.models.call(attended)
-        bars = [weights and [(name, weights[place][name]) for name, _ in about] for place in range(len(answer.items))]
-        return {
-            "items": [{**row, "attention": own} for row, own in zip(answer.items, bars, strict=True)],
-            "about": about,
-            "new_ratings": answer.new_ratings,
-            "choosable": self._fields(),
-            "share": COVERAGE,
-        }
+        shows = await self.models.call(around)
+        ranked_by = WORDS[choice.rank_by or self.ways[0]]
+        return shows | {"new_ratings": answer.new_ratings, "share": COVERAGE, "ranked_by": ranked_by}
+
+    def _bestsellers(self, profile: Profile | None, options: ListOptions) -> list[Row]:
+        n_ratings = self.predictor.items.n_ratings
+        found = bestsellers(self.predictor, profile, options)
+        return [{**self._item(at), "n_ratings": int(n_ratings[at]), "shared": False} for at in found.tolist()]
+
+    def _item(self, at: int) -> Row:
+        """An item as lists show it."""
+        items = self.predictor.items
+        return {"item": items.ids[at], "title": items.label(at) or items.ids[at], "facts": facts(items, at)}
+
+    def _examples(self) -> list[tuple[str, str]]:
+        """Id and attributes of the first users with ratings, to begin with."""
+        users = self.predictor.users
+        first = np.flatnonzero(users.n_ratings[:-1])[:EXAMPLES].tolist()
+        return [(users.ids[at], facts(users, at)) for at in first]
 
 
 def _moved(rows: list[Row], others: list[Row]) -> list[dict[str, object]]:

@@ -41,10 +41,6 @@ class PageUser:
         parts = [f"{name} {_words(value)}" for name, value in self.attributes.items()]
         return f"a new user ({', '.join(parts)})" if parts else "a new user without attributes"
 
-    def address(self, path: str, **more: str) -> str:
-        """The address of a page about this user."""
-        return f"{path}?{urlencode([*self.fields(), *more.items()])}"
-
     def fields(self) -> list[tuple[str, str]]:
         """Name and value of every field that says who it is, for links and forms."""
         if self.id is not None:
@@ -53,6 +49,11 @@ class PageUser:
         for name, value in self.attributes.items():
             pairs += [(PREFIX + name, str(each)) for each in (value if isinstance(value, list) else [value])]
         return pairs
+
+
+def address(user: PageUser | None, path: str, **more: str) -> str:
+    """The address of a page, about a user if there is one."""
+    return f"{path}?{urlencode([*(user.fields() if user else []), *more.items()])}"
 
 
 def read_user(query: QueryParams, cache: ModelCache, attribute_model: type[BaseModel]) -> PageUser | None:

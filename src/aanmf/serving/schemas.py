@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -9,8 +10,12 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, create_model
 
 from aanmf.data.attributes import AttributeEncoder
+from aanmf.fitted import Fitted
+from aanmf.ranking import RankBy
 from aanmf.serving.limits import Limits
 
+LIST_OPTIONS = ("n", "interval", "rank_by", "seen", "unrated", "candidates", "exclude", "where", "diversity")
+"""Fields of a request that say what a list holds; each is one of `ListOptions` too."""
 Id = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 """An id as text; a number counts as its digits, as everywhere in this library."""
 
@@ -49,10 +54,13 @@ class RecommendedItem(BaseModel):
 
     item: str
     label: str | None
-    rating: float
+    rating: float | None = None
+    """The predicted rating, if the model predicts ratings."""
     low: float | None = None
     """Where an interval was asked for."""
     high: float | None = None
+    match: float | None = None
+    """Where the list is ranked by match: what ranks, on a scale of the model's own."""
 
 
 class Recommendations(BaseModel):
@@ -61,6 +69,27 @@ class Recommendations(BaseModel):
     items: list[RecommendedItem]
     new_ratings: int
     """How many ratings given since training the list takes into account."""
+
+
+class ManyRecommendations(BaseModel):
+    """A list per user, in the order of the request."""
+
+    lists: list[Recommendations]
+
+
+class SimilarOne(BaseModel):
+    """An item or user like the one asked about."""
+
+    id: str
+    label: str | None
+    similarity: float
+    """From 0 to 1."""
+
+
+class Similar(BaseModel):
+    """Items or users, most similar first."""
+
+    similar: list[SimilarOne]
 
 
 class Contribution(BaseModel):
@@ -102,19 +131,34 @@ class Requests:
 
     predict: Any
     recommend: Any
+    recommend_many: Any
+    similar: Any
     explain: Any
     ratings: Any
 
 
-def request_models(users: AttributeEncoder, scale: tuple[float, float], limits: Limits) -> Requests:
+def request_models(fitted: Fitted, limits: Limits) -> Requests:
     """Request models with the attribute names, allowed values and rating scale of one model."""
-    low, high = scale
-    attributes = (attribute_model(users) | None, None)
-    rating: Any = Annotated[FiniteFloat, Field(ge=low, le=high)]
-    given: Any = Annotated[dict[Id, rating], Field(max_length=limits.pairs)]
-    row: Any = _request("Rating", "One rating.", user=(Id, ...), item=(Id, ...), rating=(rating, ...))
+    low, high = fitted.training.scale
+    attributes = (attribute_model(fitted.users.encoder) | None, None)
+    on_scale: Any = Annotated[FiniteFloat, Field(ge=low, le=high)]
+    rating: Any = on_scale | None if fitted.training.has_ratings else None
+    optional = Field(default=None, description="Leave out, or null: the user chose the item and did not rate it.")
+    row: Any = _request("Rating", "One rating.", user=(Id, ...), item=(Id, ...), rating=(rating, optional))
     share: Any = Annotated[FiniteFloat, Field(gt=0, lt=1)]
     interval = (share | None, None)
+    n = (Annotated[int, Field(ge=1, le=limits.items)], Field(default=10, description="Items at most."))
+    given: Any = Annotated[dict[Id, rating], Field(max_length=limits.pairs)]
+    about = "By item id, in addition to those stored; null: chosen, not rated."
+    ratings = (given, Field(default_factory=dict, description=about))
+    options = {"n": n, "interval": interval, **list_options(fitted, limits)}
+    one: Any = _request(
+        "ListUser",
+        "A user by id, or a new one by attributes, ratings or both.",
+        user=(Id | None, None),
+        attributes=attributes,
+        ratings=ratings,
+    )
     return Requests(
         predict=_request(
             "PredictRequest",
@@ -124,12 +168,24 @@ def request_models(users: AttributeEncoder, scale: tuple[float, float], limits: 
         ),
         recommend=_request(
             "RecommendRequest",
-            "A user by id, or a new one by attributes; `ratings` (item id: rating) in addition to those stored.",
+            "A user by id, or a new one by attributes, ratings or both; and what the list holds.",
+            one,
+            **options,
+        ),
+        recommend_many=_request(
+            "RecommendManyRequest",
+            "Users by id, or new ones by attributes, ratings or both; and what their lists hold.",
+            users=(Annotated[list[one], Field(min_length=1, max_length=limits.users)], ...),
+            **options,
+        ),
+        similar=_request(
+            "SimilarRequest",
+            "An item or a user by id, or a new one by attributes: one of the four.",
+            item=(Id | None, None),
+            item_attributes=(attribute_model(fitted.items.encoder, "item") | None, None),
             user=(Id | None, None),
             attributes=attributes,
-            ratings=(given, Field(default_factory=dict)),
-            n=(Annotated[int, Field(ge=1, le=limits.items)], 10),
-            interval=interval,
+            n=n,
         ),
         explain=_request(
             "ExplainRequest",
@@ -140,38 +196,93 @@ def request_models(users: AttributeEncoder, scale: tuple[float, float], limits: 
         ),
         ratings=_request(
             "RatingsRequest",
-            "Ratings to keep; a later rating of the same item by the same user replaces the earlier one.",
+            "Ratings and choices to keep; a later rating of the same item by the same user replaces the earlier one.",
             ratings=(Annotated[list[row], Field(min_length=1, max_length=limits.pairs)], ...),
         ),
     )
 
 
-def attribute_model(users: AttributeEncoder) -> Any:
+def list_options(fitted: Fitted, limits: Limits) -> dict[str, Any]:
+    """Fields that say what a list holds; see `aanmf.ranking.ListOptions`."""
+    some, labelled = list(fitted.items.ids[:2]), [each for each in fitted.items.encoder.fitted if each.known_labels]
+    ids: Any = Annotated[list[Id], Field(max_length=limits.pairs)]
+    value: Any = Annotated[str, Field(max_length=200)] | FiniteFloat
+    several: Any = Annotated[list[value | None], Field(min_length=1, max_length=100)]
+    where: Any = Annotated[dict[str, value | several], Field(max_length=20)]
+    return {
+        "rank_by": (
+            RankBy | None,
+            Field(
+                default=None,
+                description="match: how likely the user is to choose the item and to like it; rating: the predicted "
+                "rating; low: the lower end of the interval around it. Null: match where the model has it. "
+                "/v1/model says which a model offers.",
+            ),
+        ),
+        "seen": (bool, Field(default=False, description="Also items that the user has rated.")),
+        "unrated": (
+            bool | None,
+            Field(
+                default=None,
+                description="Also items without any training rating. Null: where the model scores them by their "
+                "attributes.",
+            ),
+        ),
+        "candidates": (
+            ids | None,
+            Field(default=None, description="Ids that may be listed; null: all.", examples=[some]),
+        ),
+        "exclude": (ids, Field(default_factory=list, description="Ids that may not be listed.", examples=[some])),
+        "where": (
+            where,
+            Field(
+                default_factory=dict,
+                description="Conditions on attributes of the items, all of which must hold: a value, or several of "
+                "which one must be there; of a number a pair [low, high], each of which may be null.",
+                examples=[{each.attribute.name: each.known_labels[0] for each in labelled[:1]}],
+            ),
+        ),
+        "diversity": (
+            Annotated[FiniteFloat, Field(ge=0, le=1)],
+            Field(
+                default=0.0,
+                description="From 0 (the order of the scores) to 1: how much an item loses by its similarity to those "
+                "above it.",
+                examples=[0.3],
+            ),
+        ),
+    }
+
+
+def attribute_model(encoder: AttributeEncoder, side: str = "user") -> Any:
     """A model with one optional field per attribute; fields are numbered and go by their alias, any text."""
     fields: dict[str, Any] = {
         f"attribute_{j}": (each.cell_type() | None, Field(default=None, alias=each.name))
-        for j, each in enumerate(users.fitted)
+        for j, each in enumerate(encoder.fitted)
     }
-    return _request("UserAttributes", "Attributes of a new user; any may be left out.", **fields)
+    return _request(f"{side.capitalize()}Attributes", f"Attributes of a new {side}; any may be left out.", **fields)
 
 
-def _request(name: str, about: str, **fields: Any) -> Any:
-    return create_model(name, __base__=Body, __doc__=about, **fields)
+def _request(name: str, about: str, base: type[Body] = Body, **fields: Any) -> Any:
+    return create_model(name, __base__=base, __doc__=about, **fields)
 
 
-def fault_of(error: pydantic.ValidationError, names: list[str]) -> str:
+def fault_of(error: pydantic.ValidationError, names: Mapping[str, Sequence[str]]) -> str:
     """The first fault of a request in one line: where, what, what was given.
 
     Args:
         error: what pydantic found.
-        names: attributes of the model, for the message about an unknown one.
+        names: attributes that the model knows, by the field that holds them, for the message about an unknown one.
     """
     fault = error.errors(include_url=False, include_context=False)[0]
     where = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "json_invalid":
         return f"the body is not JSON: {fault['msg']}"
-    if fault["type"] == "extra_forbidden" and fault["loc"][0] == "attributes":
-        return f"{where}: unknown attribute; this model knows: {', '.join(names) or 'none'}"
+    holder = str(fault["loc"][-2]) if len(fault["loc"]) > 1 else ""
+    if fault["type"] == "extra_forbidden" and (known := names.get(holder)) is not None:
+        return f"{where}: unknown attribute; this model knows: {', '.join(known) or 'none'}"
+    if fault["type"] == "none_required":
+        return f"{where}: this model was trained on choices without ratings; leave the rating out"
     given = fault["input"]
     shown = f" (given: {given!r:.100})" if isinstance(given, str | int | float | bool) else ""
     return f"{where + ': ' if where else ''}{fault['msg']}{shown}"

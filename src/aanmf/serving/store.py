@@ -1,4 +1,4 @@
-"""Ratings given since training, in a database: acknowledged when committed, never before."""
+"""Ratings and choices since training, in a database: acknowledged when committed, never before."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aanmf.data.sql import open_engine, without_password
 from aanmf.errors import AanmfError, ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
+    from sqlalchemy import Connection, Engine
 
 
 class StoreError(AanmfError):
@@ -20,20 +20,20 @@ class StoreError(AanmfError):
 
 
 class StoredRating(NamedTuple):
-    """One rating given since training."""
+    """One rating given since training; None: the user chose the item (a click, a purchase) and did not rate it."""
 
     user: str
     item: str
-    rating: float
+    rating: float | None
 
 
 class RatingStore:
     """A table `ratings` with one row per user and item: SQLite, or PostgreSQL.
 
     >>> store = RatingStore("sqlite://")
-    >>> store.add([StoredRating("1", "50", 4.0), StoredRating("1", "50", 5.0)])
+    >>> store.add([StoredRating("1", "50", 4.0), StoredRating("1", "50", 5.0), StoredRating("1", "7", None)])
     >>> store.of_users(["1", "2"])
-    {'1': {'50': 5.0}}
+    {'1': {'50': 5.0, '7': None}}
     """
 
     def __init__(self, url: str) -> None:
@@ -52,19 +52,25 @@ class RatingStore:
             sql.MetaData(),
             sql.Column("user", text, primary_key=True),
             sql.Column("item", text, primary_key=True),
-            sql.Column("rating", sql.Float(53), nullable=False),
+            sql.Column("rating", sql.Float(53), nullable=True),
             sql.Column("time", sql.BigInteger, nullable=False),
         )
         with self._faults(), self._engine.begin() as connection:
             connection.execute(sql.schema.CreateTable(self._table, if_not_exists=True))
+        with self._faults():
+            self._allow_choices()
 
     def add(self, ratings: Sequence[StoredRating]) -> None:
         """Stores ratings in one transaction; they are on disk when this returns.
 
+        A later rating replaces an earlier one; a choice without a rating leaves it as it is.
+
         Raises:
             StoreError: the database does not answer or refuses; then none of them is stored.
         """
-        last = {(each.user, each.item): each.rating for each in ratings}  # an upsert may touch a row once
+        last: dict[tuple[str, str], float | None] = {}  # an upsert may touch a row once
+        for user, item, rating in ratings:
+            last[user, item] = last.get((user, item)) if rating is None else rating
         if not last:
             return
         now = int(time.time())
@@ -74,7 +80,8 @@ class RatingStore:
         else:
             from sqlalchemy.dialects.sqlite import insert
         new = insert(self._table)
-        newer = {"rating": new.excluded.rating, "time": new.excluded.time}
+        rating = self._sql.func.coalesce(new.excluded.rating, self._table.c.rating)
+        newer = {"rating": rating, "time": new.excluded.time}
         with self._faults(), self._engine.begin() as connection:
             connection.execute(new.on_conflict_do_update(index_elements=["user", "item"], set_=newer), rows)
 
@@ -83,10 +90,10 @@ class RatingStore:
         self.add([rating for ratings in many for rating in ratings])
         return [len(ratings) for ratings in many]
 
-    def of_users(self, users: Collection[str]) -> dict[str, dict[str, float]]:
+    def of_users(self, users: Collection[str]) -> dict[str, dict[str, float | None]]:
         """Item id -> rating of each of these users who has any."""
         table = self._table.c
-        found: dict[str, dict[str, float]] = {}
+        found: dict[str, dict[str, float | None]] = {}
         asked = self._sql.select(table.user, table.item, table.rating).where(table.user.in_(users))
         with self._faults(), self._engine.connect() as connection:
             for row in connection.execute(asked.order_by(table.time, table.item)):
@@ -112,6 +119,27 @@ class RatingStore:
     def close(self) -> None:
         """Closes all connections."""
         self._engine.dispose()
+
+    def _allow_choices(self) -> None:
+        """Makes `rating` optional in a table of an earlier version, which asked for one in every row."""
+        with self._engine.begin() as connection:
+            if self._takes_choices(connection):
+                return
+            if self._engine.dialect.name == "postgresql":
+                connection.exec_driver_sql("ALTER TABLE ratings ALTER COLUMN rating DROP NOT NULL")
+                return
+            # SQLite cannot change a column: the rows move to a new table. Two processes may get here at once.
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            if self._takes_choices(connection):
+                return
+            connection.exec_driver_sql("ALTER TABLE ratings RENAME TO ratings_before")
+            connection.execute(self._sql.schema.CreateTable(self._table))
+            connection.exec_driver_sql("INSERT INTO ratings SELECT * FROM ratings_before")
+            connection.exec_driver_sql("DROP TABLE ratings_before")
+
+    def _takes_choices(self, connection: Connection) -> bool:
+        columns = self._sql.inspect(connection).get_columns("ratings")
+        return any(each["name"] == "rating" and each["nullable"] for each in columns)
 
     @contextmanager
     def _faults(self) -> Iterator[None]:

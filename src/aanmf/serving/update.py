@@ -52,6 +52,8 @@ def retrain(folder: Path, url: str, on_epoch: OnEpoch | None = None) -> tuple[Re
 def with_stored(model: Recommender, stored: Sequence[StoredRating]) -> tuple[RatingDataset, int]:
     """The training ratings of a model with the stored ones, which replace those of the same user and item.
 
+    A choice without a rating leaves a training rating as it is; among ratings it counts as a mean rating.
+
     Returns:
         The ratings, and how many of the stored ones are new or differ from the training rating.
 
@@ -61,7 +63,7 @@ def with_stored(model: Recommender, stored: Sequence[StoredRating]) -> tuple[Rat
     fitted, train = model.fitted_, model.fitted_.training.train
     low, high = fitted.training.scale
     for each in stored:
-        if not low <= each.rating <= high:
+        if each.rating is not None and not low <= each.rating <= high:
             raise DataError(
                 f"stored rating {each.rating:g} of item {each.item!r} is off the scale {low:g} to {high:g}: "
                 "correct or remove it in the database"
@@ -69,23 +71,25 @@ def with_stored(model: Recommender, stored: Sequence[StoredRating]) -> tuple[Rat
     users = _grown(fitted.users, (each.user for each in stored))
     items = _grown(fitted.items, (each.item for each in stored))
     old = _frame(train.user.numpy(), train.item.numpy(), train.rating.numpy())
-    rating = np.array([each.rating for each in stored], np.float32)
+    rating = pl.Series([each.rating for each in stored], dtype=pl.Float32)
     new = _frame(users.ids.index(each.user for each in stored), items.ids.index(each.item for each in stored), rating)
     both = old.join(new, on=PAIR, how="left", suffix="_new", maintain_order="left")
     changed = both.filter(pl.col("rating_new") != pl.col("rating")).height
     fresh = new.join(old, on=PAIR, how="anti", maintain_order="left")
     ratings = pl.concat([both.select(*PAIR, pl.coalesce("rating_new", "rating").alias("rating")), fresh])
+    ratings = ratings.with_columns(pl.col("rating").fill_null(fitted.training.mean))
     data = RatingDataset(
         users,
         items,
         *(ratings[name].to_numpy(writable=True) for name in ("user", "item", "rating")),
-        scale=fitted.training.scale,
+        scale=fitted.training.scale if fitted.training.has_ratings else None,
         name=str(fitted.data.get("name", "ratings")),
+        has_ratings=fitted.training.has_ratings,
     )
     return data, changed + fresh.height
 
 
-def _frame(user: np.ndarray, item: np.ndarray, rating: np.ndarray) -> pl.DataFrame:
+def _frame(user: np.ndarray, item: np.ndarray, rating: np.ndarray | pl.Series) -> pl.DataFrame:
     """A row per rating."""
     schema = {"user": pl.Int64, "item": pl.Int64, "rating": pl.Float32}
     return pl.DataFrame([user.astype(np.int64), item.astype(np.int64), rating], schema=schema)
