@@ -16,9 +16,10 @@ import polars as pl
 import pytest
 
 from aanmf import Attribute, Kind, RatingDataset
+from aanmf.beside_lists import reasons
 from aanmf.ranking import RANK_BY, ways_to_rank
 from aanmf.recommender import Recommender, make_model
-from aanmf.serving.page_list import WORDS, reasons
+from aanmf.serving.page_list import WORDS
 from aanmf.serving.store import StoredRating
 from aanmf.serving.update import with_stored
 from tests.conftest import small_dataset
