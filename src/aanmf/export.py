@@ -6,8 +6,6 @@ import contextlib
 import copy
 import json
 import logging
-import os
-import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -71,17 +69,10 @@ def export_onnx(model: Recommender, path: str | Path) -> OnnxFile:
     graph = _graph(Clipped(_module_of(model).export_form(), *model.fitted_.training.scale))
     for key, value in _metadata(model).items():
         graph.metadata_props.add(key=key, value=json.dumps(value, ensure_ascii=False))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    part = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(graph.SerializeToString())
-        part.chmod(0o644)
-        difference = compare_onnx(model, part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replace_file(path) as file:
+        file.write(graph.SerializeToString())
+        file.flush()
+        difference = compare_onnx(model, Path(file.name))
     return OnnxFile(path, path.stat().st_size, difference)
 
 

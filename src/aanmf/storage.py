@@ -75,6 +75,16 @@ def replace_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(new, ignore_errors=True)
 
 
+def check_target(path: Path) -> None:
+    """Checks that a model can be saved at `path`: nothing is there, an empty folder, or an older model.
+
+    Raises:
+        ModelFolderError: something else is there.
+    """
+    if path.exists() and not (path / MANIFEST).is_file() and (path.is_file() or any(path.iterdir())):
+        raise ModelFolderError(f"{path} exists and is not a model folder: choose another one, or remove it")
+
+
 def write_folder(
     path: str | Path,
     *,
@@ -98,24 +108,20 @@ def write_folder(
     """
     from safetensors.torch import save
 
-    path = Path(path)
-    if path.exists() and not (path / MANIFEST).is_file() and (path.is_file() or any(path.iterdir())):
-        raise ModelFolderError(f"{path} exists and is not a model folder: choose another one, or remove it")
+    path, files = Path(path), files or {}
+    check_target(path)
     with replace_folder(path) as new:
         contents = {f"{name}.json": _json(document) for name, document in documents.items()}
         for name, group in tensors.items():
             contents[f"{name}.safetensors"] = save({key: t.detach().cpu().contiguous() for key, t in group.items()})
-        copied: dict[str, Path] = {}
-        for name, source in (files or {}).items():
-            if isinstance(source, bytes):
-                contents[name] = source
-            else:
-                copied[name] = source
+        contents |= {name: source for name, source in files.items() if isinstance(source, bytes)}
         sums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-        sums |= {name: _copy_through(source, new / name) for name, source in copied.items()}
+        sums |= {name: _copy_through(source, new / name) for name, source in files.items() if isinstance(source, Path)}
         contents[MANIFEST] = _json({"format": FORMAT, **about, "sha256": sums})
         for name, content in contents.items():
-            _write_through(new / name, content)
+            with (new / name).open("wb") as file:
+                file.write(content)
+                _sync_file(file)
 
 
 def read_manifest(path: str | Path) -> dict[str, object]:
@@ -185,13 +191,6 @@ def read_folder(
 
 def _json(document: Json) -> bytes:
     return json.dumps(document, ensure_ascii=False, indent=1).encode()
-
-
-def _write_through(path: Path, content: bytes) -> None:
-    """Writes a file and waits until the disk has it."""
-    with path.open("wb") as file:
-        file.write(content)
-        _sync_file(file)
 
 
 def _copy_through(source: Path, target: Path | None) -> str:

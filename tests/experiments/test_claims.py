@@ -8,11 +8,12 @@ from typing import Any
 import polars as pl
 import pytest
 
+from aanmf.data.synthetic import planted
 from aanmf.evaluation.runs import Job, Run
 from aanmf.experiments.claims import Claim, examine, the_papers_own
 from aanmf.experiments.figures import correlation, mean_map
 from aanmf.experiments.plan import FULL, Found, Plan
-from aanmf.experiments.sections import papers_rankings, planted
+from aanmf.experiments.sections import papers_rankings
 from aanmf.metrics import Scores
 
 PLAN = Plan("ml-100k", FULL)

@@ -13,10 +13,10 @@ import typer
 
 from aanmf.cli.options import AsJson
 from aanmf.cli.output import emit, epochs, err, notice, out, table, to_json
-from aanmf.cli.train import check_target
 from aanmf.cli.use import explanation, explanation_table
 from aanmf.cli.validate import labels_of
 from aanmf.errors import DownloadError
+from aanmf.storage import check_target
 
 if TYPE_CHECKING:
     import polars as pl
@@ -88,7 +88,7 @@ def choose_data(source: str | None) -> tuple[RatingDataset, pl.DataFrame | None]
     """MovieLens 100K if it can be loaded, else synthetic ratings; for those the known attention, too."""
     from aanmf.data.movielens import RELEASES, find_movielens, load_movielens
     from aanmf.data.sources import load
-    from aanmf.experiments.sections import planted
+    from aanmf.data.synthetic import planted
 
     if source is None:
         try:

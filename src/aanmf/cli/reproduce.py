@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -87,7 +89,7 @@ def reproduce(
 
 def _report(report: Report, as_json: bool) -> None:
     if as_json:
-        claims = [claim.to_json() for claim in report.claims]
+        claims = [asdict(claim) for claim in report.claims]
         emit({"out": str(report.folder), "runs": report.runs, "tables": dict(report.tables), "claims": claims})
         return
     rows = [(claim.question, claim.claim, claim.data, claim.verdict, claim.found) for claim in report.claims]
@@ -97,8 +99,4 @@ def _report(report: Report, as_json: bool) -> None:
 
 
 def _left(seconds: float | None) -> str:
-    if seconds is None:
-        return "time left: not known yet"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"about {hours}:{minutes:02}:{rest:02} left"
+    return "time left: not known yet" if seconds is None else f"about {timedelta(seconds=round(seconds))} left"

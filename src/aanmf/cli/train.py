@@ -16,7 +16,8 @@ import typer
 from aanmf.cli.options import AsJson, ConfigFile, ModelName, Settings, Source, reads_source
 from aanmf.cli.output import emit, epochs, facts, notice, out
 from aanmf.cli.parse import one_model, read_settings
-from aanmf.errors import ConfigError, ModelFolderError
+from aanmf.errors import ConfigError
+from aanmf.storage import check_target
 
 if TYPE_CHECKING:
     from aanmf.data.dataset import RatingDataset
@@ -78,7 +79,8 @@ def train(
 
     chosen = one_model(model, read_settings(settings or [], config))
     untrained = make_model(model, **(chosen if seed is None else {**chosen, "seed": seed}))
-    check_target(out_folder)
+    if out_folder is not None:
+        check_target(out_folder)
     wanted = resume or checkpoint_every is not None
     if wanted and out_folder is None:
         raise ConfigError("--checkpoint-every and --resume need --out DIR: checkpoints go into DIR.training")
@@ -135,20 +137,6 @@ def _load(source: Source, model: Recommender, place: Path, ranks: Ranks) -> Rati
     prepared = source.stream(place / "data") if ranks.first else None
     ranks.wait()
     return prepared or source.stream(place / "data")
-
-
-def check_target(folder: Path | None) -> None:
-    """Checks before training that a model can be saved in a folder.
-
-    Raises:
-        ModelFolderError: the folder holds something that is not a model.
-    """
-    from aanmf.storage import MANIFEST
-
-    if folder is None or not folder.exists() or (folder / MANIFEST).is_file():
-        return
-    if folder.is_file() or any(folder.iterdir()):
-        raise ModelFolderError(f"{folder} exists and is not a model folder: choose another one, or remove it")
 
 
 def figures(model: Recommender, seconds: float) -> dict[str, Any]:

@@ -171,7 +171,9 @@ def _load_1m(folder: Path) -> RatingDataset:
 
 
 def _users(ids: pl.Series, gender: pl.Series, years: pl.Series, occupation: pl.Series) -> EntityTable:
-    columns = pl.DataFrame({"gender": gender, "age": _age_groups(years.cast(pl.Int64)), "occupation": occupation})
+    """Years are labelled by group; ML-1M's codes 1, 18, 25, ... are the first year of each."""
+    age = np.array(AGES)[np.searchsorted(AGE_STARTS, years.cast(pl.Int64).to_numpy(), side="right")]
+    columns = pl.DataFrame({"gender": gender, "age": age, "occupation": occupation})
     declared = tuple(Attribute(name=name, kind=Kind.CATEGORICAL) for name in columns.columns)
     return EntityTable(Vocabulary(ids), columns, declared)
 
@@ -184,12 +186,6 @@ def _items(ids: pl.Series, titles: pl.Series, genres: list[list[str]], released:
     columns = pl.DataFrame({"genres": lists, "year": year.cast(pl.Float64)})
     declared = (Attribute(name="genres", kind=Kind.MULTIVALUED), Attribute(name="year", kind=Kind.NUMERIC))
     return EntityTable(Vocabulary(ids), columns, declared, labels=tuple(titles))
-
-
-def _age_groups(years: pl.Series) -> pl.Series:
-    """Years (or ML-1M's codes 1, 18, 25, ..., which are the first year of each group) as labels."""
-    group = np.searchsorted(AGE_STARTS, years.to_numpy(), side="right")
-    return pl.Series([AGES[g] for g in group])
 
 
 def _ratings(path: Path, separator: str) -> pl.DataFrame:

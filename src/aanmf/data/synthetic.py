@@ -61,6 +61,12 @@ ATTENTION = {
 FACTORS, MEAN, EFFECT, BIAS, ITEM_DEVIATION, NOISE = 8, 3.5, 1.0, 0.1, 0.1, 0.5
 
 
+def planted() -> pl.DataFrame:
+    """The planted attention: a row per genre, `genres` and a column per attribute."""
+    columns = dict(zip(VALUES, zip(*ATTENTION.values(), strict=True), strict=True))
+    return pl.DataFrame({"genres": list(ATTENTION), **columns})
+
+
 @dataclass(frozen=True)
 class SyntheticDataset:
     """Ratings and the truth they were drawn from.
@@ -102,16 +108,15 @@ def make_synthetic(
     values = {name: rng.choice(len(freq), size=n_users, p=_shares(freq)) for name, freq in VALUES.items()}
     vectors = _attribute_vectors(rng, common)
     user, item = _pairs(rng, n_users, n_items, n_ratings)
-    planted = np.array(list(ATTENTION.values()))
+    attention = np.array(list(ATTENTION.values()))
     truth = MEAN + np.einsum("nk,nk->n", p[user], q[item])
     for j, name in enumerate(VALUES):
-        truth += planted[genre[item], j] * (vectors[name] @ q.T)[values[name][user], item]
+        truth += attention[genre[item], j] * (vectors[name] @ q.T)[values[name][user], item]
     rating = np.clip(truth + NOISE * rng.normal(size=n_ratings), 1, 5).astype(np.float32)
     truth = np.clip(truth, 1, 5).astype(np.float32)
     users, items = _users(values, n_users), _items(genre, n_items)
     data = RatingDataset(users, items, user, item, rating, scale=(1.0, 5.0), name="synthetic")
-    table = pl.DataFrame({"genres": list(ATTENTION), **{name: planted[:, j] for j, name in enumerate(VALUES)}})
-    return SyntheticDataset(data, table, truth, float(np.sqrt(np.mean((rating - truth) ** 2, dtype=np.float64))))
+    return SyntheticDataset(data, planted(), truth, float(np.sqrt(np.mean((rating - truth) ** 2, dtype=np.float64))))
 
 
 def _attribute_vectors(rng: np.random.Generator, common: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:

@@ -165,13 +165,9 @@ class Ranking:
         test = stats.friedmanchisquare(*rows.T)
         return cls(tuple(models), rows, rows.mean(axis=0), float(test.statistic), float(test.pvalue))
 
-    def q(self, alpha: float = 0.05) -> float:
-        """q_alpha for k models."""
-        return nemenyi_q(len(self.models), alpha)
-
     def critical_distance(self, alpha: float = 0.05) -> float:
         """CD = q_alpha sqrt(k (k + 1) / (6 N)) (Eq 9): average ranks that differ by more than this differ at alpha."""
-        return self.q(alpha) * self._unit
+        return nemenyi_q(len(self.models), alpha) * self._unit
 
     def nemenyi_p(self) -> NDArray[np.float64]:
         """p-values (k, k) of all pairs, 1 on the diagonal."""

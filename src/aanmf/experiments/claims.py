@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import polars as pl
 
@@ -42,10 +42,6 @@ class Claim:
     claim: str
     verdict: Verdict
     found: str
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON has it."""
-        return asdict(self)
 
 
 def examine(found: Found, name: str, planted: pl.DataFrame) -> list[Claim]:

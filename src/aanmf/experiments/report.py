@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ def reproduce(
         "data": {source: dataset(source).fingerprint for source in sources},
         "versions": versions(),
         "tables": made,
-        "claims": [claim.to_json() for claim in examined],
+        "claims": [asdict(claim) for claim in examined],
         "runs": sorted(runs),
     }
     texts = {

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import polars as pl
-
-from aanmf.data.synthetic import ATTENTION, VALUES
+from aanmf.data.synthetic import planted
 from aanmf.evaluation.significance import Ranking
 from aanmf.experiments import claims, figures, paper, tables
 from aanmf.experiments.document import Block, Figure, Heading, Table, Text
@@ -59,12 +57,6 @@ def papers_rankings() -> tuple[Ranking, Ranking]:
     """From the paper's Table 4: ranks as it prints them, and by its own rule for ties."""
     _, errors = paper.errors()
     return Ranking.of_ranks(paper.RANKED, paper.TABLE_5), Ranking.of_errors(paper.RANKED, errors, paper.TIE)
-
-
-def planted() -> pl.DataFrame:
-    """The attention that the synthetic ratings were drawn with: `genres` and a column per attribute."""
-    rows = [{"genres": genre, **dict(zip(VALUES, row, strict=True))} for genre, row in ATTENTION.items()]
-    return pl.DataFrame(rows).sort("genres")
 
 
 def _name(found: Found) -> str:

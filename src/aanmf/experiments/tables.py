@@ -10,7 +10,7 @@ import numpy as np
 
 from aanmf.data.dataset import RatingDataset
 from aanmf.data.kinds import KINDS
-from aanmf.evaluation.significance import Contrast, Ranking, contrasts, smallest_p
+from aanmf.evaluation.significance import Contrast, Ranking, contrasts, nemenyi_q, smallest_p
 from aanmf.experiments import paper
 from aanmf.experiments.document import Table
 from aanmf.experiments.jobs import grouped
@@ -73,7 +73,8 @@ def accuracy_table(found: Found, name: str) -> Table:
     for model, runs in grouped(found.splits, "model").items():
         row: dict[str, Any] = {"model": model}
         for metric in metrics:
-            row[metric], row[f"{metric}_std"] = _mean_and_std([run.score(metric) for run in runs])
+            scores = [run.score(metric) for run in runs]
+            row[metric], row[f"{metric}_std"] = statistics.fmean(scores), float(np.std(scores, ddof=len(scores) > 1))
         row["splits"] = len(runs)
         row |= {f"paper_{metric}": stated.get(model, {}).get(metric) for metric in paper.METRICS}
         tuned = found.plan.tuned(model)
@@ -84,7 +85,7 @@ def accuracy_table(found: Found, name: str) -> Table:
             "settings": {key: value for key, value in runs[0].settings.items() if key not in ("seed", "device")},
         }
         rows.append(row)
-        ours = [_plus_minus(row[metric], row[f"{metric}_std"]) for metric in metrics]
+        ours = [f"{row[metric]:.4f} ± {row[f'{metric}_std']:.4f}" for metric in metrics]
         theirs = [row[f"paper_{metric}"] for metric in paper.METRICS]
         cells.append((label_of(model), *ours, *theirs, f"{row['seconds']:.0f}", _tuning(row)))
     labels = [METRICS[metric].label for metric in metrics]
@@ -130,7 +131,7 @@ def rank_table(ranking: Ranking, splits: str) -> Table:
     n, k = ranking.ranks.shape
     note = (
         f"Ranks of RMSE over {n} splits ({splits}). Friedman's test: {_friedman(ranking)}. Nemenyi, alpha = .05: q = "
-        f"{ranking.q():.3f}, critical distance {ranking.critical_distance():.3f} for {k} models."
+        f"{nemenyi_q(k):.3f}, critical distance {ranking.critical_distance():.3f} for {k} models."
     )
     data = [
         {"model": model, "rank": rank[model], "nemenyi_p": dict(zip(ranking.models, p.tolist(), strict=True))}
@@ -170,14 +171,6 @@ def verdict(contrast: Contrast, alpha: float = 0.05) -> str:
     if contrast.p_holm >= alpha:
         return "not told apart"
     return "better" if contrast.difference < 0 else "worse"
-
-
-def _mean_and_std(values: Sequence[float]) -> tuple[float, float]:
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
-
-
-def _plus_minus(mean: float, std: float) -> str:
-    return f"{mean:.4f} ± {std:.4f}"
 
 
 def _tuning(row: Mapping[str, Any]) -> str:
