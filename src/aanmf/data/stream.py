@@ -52,14 +52,9 @@ class RatingFile:
 
     def read(self, start: int, stop: int) -> NDArray[np.void]:
         """Rows start to stop as records."""
-        rows = self.empty(min(stop, self.n) - start)
+        rows = np.empty(min(stop, self.n) - start, RECORD)
         self.read_into(rows, start)
         return rows
-
-    @staticmethod
-    def empty(n: int) -> NDArray[np.void]:
-        """Room for n records."""
-        return np.empty(n, RECORD)
 
     def read_into(self, rows: NDArray[np.void], start: int) -> None:
         """Fills `rows` with those from `start` on."""

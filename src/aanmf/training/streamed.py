@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aanmf.contract import Ratings
-from aanmf.data.stream import RatingFile
+from aanmf.data.stream import RECORD, RatingFile
 
 PIECE = 1024
 """Ratings that lie together on disk and go into the same window."""
@@ -93,7 +93,7 @@ class StreamedRatings(Ratings):
     def _pieces(self, starts: NDArray[np.int64]) -> NDArray[np.void]:
         """What is not held out of some pieces, one after the other."""
         lengths = np.minimum(PIECE, len(self.file) - starts)
-        rows, keep = self.file.empty(int(lengths.sum())), np.ones(int(lengths.sum()), bool)
+        rows, keep = np.empty(int(lengths.sum()), RECORD), np.ones(int(lengths.sum()), bool)
         at = 0
         for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
             self.file.read_into(rows[at : at + length], start)
