@@ -48,16 +48,20 @@ def read_sql(
     """
     asked = ReadOptions.of(options, keywords)
     engine = open_engine(url)
+    from sqlalchemy.exc import SQLAlchemyError
+
     if engine.dialect.name == "sqlite" and not Path(str(engine.url.database)).is_file():
         raise DataError(f"{engine.url.database}: no such file")
     place = engine.url.render_as_string(hide_password=True)
     queries = {"ratings": ratings, "users": users, "items": items}
     try:
-        with _connection(engine, place) as connection:
+        with engine.connect() as connection:
             tables = {
                 side: [] if query is None else [Table.of(_frame(connection, side, query), f"--{side}-query")]
                 for side, query in queries.items()
             }
+    except SQLAlchemyError as error:  # of the connection: `_frame` reports those of a query
+        raise DataError(f"{place} cannot be reached: {_reason(error)}") from None
     finally:
         engine.dispose()
     return RatingDataset.of_tables(tables, asked, Path(str(engine.url.database)).stem)
@@ -88,15 +92,6 @@ def open_engine(url: str, **options: Any) -> Engine:
         raise MissingExtraError(
             f"{without_password(url)} needs the driver {error.name}: pip install 'aanmf[sql]' for PostgreSQL"
         ) from None
-
-
-def _connection(engine: Engine, place: str) -> Connection:
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        return engine.connect()
-    except SQLAlchemyError as error:
-        raise DataError(f"{place} cannot be reached: {_reason(error)}") from None
 
 
 def _frame(connection: Connection, side: str, query: str) -> pl.DataFrame:
