@@ -119,9 +119,7 @@ def write_folder(
         sums |= {name: _copy_through(source, new / name) for name, source in files.items() if isinstance(source, Path)}
         contents[MANIFEST] = _json({"format": FORMAT, **about, "sha256": sums})
         for name, content in contents.items():
-            with (new / name).open("wb") as file:
-                file.write(content)
-                _sync_file(file)
+            _write_through(new / name, content)
 
 
 def read_manifest(path: str | Path) -> dict[str, object]:
@@ -191,6 +189,13 @@ def read_folder(
 
 def _json(document: Json) -> bytes:
     return json.dumps(document, ensure_ascii=False, indent=1).encode()
+
+
+def _write_through(path: Path, content: bytes) -> None:
+    """Writes a file and waits until the disk has it."""
+    with path.open("wb") as file:
+        file.write(content)
+        _sync_file(file)
 
 
 def _copy_through(source: Path, target: Path | None) -> str:
