@@ -46,6 +46,7 @@ def rank_test_users(
     rank_by: RankBy | None = None,
     candidates: Iterable[str] | None = None,
     given: RatingDataset | None = None,
+    diversity: float = 0.0,
 ) -> EvaluatedLists:
     """The first k items of every user of a test part, and which of them are relevant.
 
@@ -57,13 +58,14 @@ def rank_test_users(
         rank_by: as for `recommend`.
         candidates: ids of the items that lists are made of; None: all.
         given: ratings of test users that the model is told now, as new ratings; their items are not listed.
+        diversity: of the lists, as for `recommend`.
 
     Raises:
         ConfigError: there are fewer than k candidates, a threshold off the scale, or a way of ranking that the model
             does not have.
         DataError: no user has a relevant item.
     """
-    ranker = Ranker(predictor, ListOptions(k, rank_by, unrated=True, candidates=candidates))
+    ranker = Ranker(predictor, ListOptions(k, rank_by, unrated=True, candidates=candidates, diversity=diversity))
     allowed = np.flatnonzero(ranker.allowed())
     if k > len(allowed):
         raise ConfigError(f"lists of {k} items: there are {len(allowed):,} candidates. Give a shorter length")
@@ -171,6 +173,7 @@ def evaluate(
     group_by: str | None = None,
     candidates: Iterable[str] | None = None,
     given: RatingDataset | None = None,
+    diversity: float = 0.0,
 ) -> Scores:
     """Scores on a test part; see `Recommender.evaluate`."""
     names = list(METRICS) if predictor.rates else list(OF_LISTS)
@@ -187,7 +190,7 @@ def evaluate(
             found |= score(predicted[rows], test.rating[rows], of_ratings) if rows.any() else {}
     if of_lists := [name for name, metric in chosen.items() if metric.of == "lists"]:
         longest = max(chosen[name].k for name in of_lists)
-        made = rank_test_users(predictor, test, longest, relevant, rank_by, candidates, given)
+        made = rank_test_users(predictor, test, longest, relevant, rank_by, candidates, given, diversity)
         for group, found in scores.items():
             rows = groups[group][made.users] if group else np.ones(len(made.users), bool)
             found |= score_lists(made.lists.take(rows), of_lists) if rows.any() else {"n_users": 0}

@@ -96,6 +96,7 @@ def test_trials_are_judged_on_the_split_asked_for(tmp_path: Path) -> None:
     found = tune(data, "ease", 1, tmp_path / "trials", metric="ndcg@10", protocol="cold-user:0.2+3")
     expected = make_model("ease").fit(train).evaluate(test, ["ndcg@10"], given=fold.given_of(data))["ndcg@10"]
     assert found.tuning["validation_ndcg@10"] == round(expected, 5)
+    assert Tuned.read(found.write(tmp_path / "ease.toml")) == found
 
 
 def test_a_stopped_trial_is_tried_again(tmp_path: Path) -> None:

@@ -257,7 +257,7 @@ def fit_and_score(
         raise ConfigError(f"{job.label}: {error}") from error
     seconds = time.perf_counter() - start
     if job.measure == "test":
-        scores = model.evaluate(test, **job.scored, candidates=_candidates(job.protocol, test), given=given)
+        scores = model.evaluate(test, **job.scored, candidates=candidates_of(job.protocol, test), given=given)
     if validation is None and (errors := [epoch.valid_mse for epoch in log.epochs if epoch.valid_mse is not None]):
         validation = math.sqrt(min(errors))
     return Run.of(
@@ -288,7 +288,7 @@ def fit_to_validate(
     if protocol:
         fold = folds(train, protocol, [model.config.seed])[0]
         rest, held_out = fold.of(train)
-        candidates = _candidates(protocol, held_out)
+        candidates = candidates_of(protocol, held_out)
         scores = model.fit(rest, on_epoch).evaluate(
             held_out, metrics, candidates=candidates, given=fold.given_of(train)
         )
@@ -303,7 +303,7 @@ def fit_to_validate(
     return model, model.evaluate(train.take(held_out), metrics)
 
 
-def _candidates(protocol: str, test: RatingDataset) -> list[str] | None:
+def candidates_of(protocol: str, test: RatingDataset) -> list[str] | None:
     """The items that lists are made of: all, but for new items those of the test part."""
     if not protocol.startswith("cold-item"):
         return None
