@@ -44,16 +44,18 @@ class OfAttributes(ListModule):
         """Scores (b, n_items) from histories and attributes."""
         return self.of_attributes(sets)
 
-    def match(self, users: Tensor, sets: AttributeSet | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    def match(self, users: Tensor, sets: AttributeSet | None = None) -> Iterator[tuple[Tensor, Tensor, None]]:
         """See `RatingModule.match`."""
         for part in torch.arange(len(users)).split(BLOCK):
             own = self.sets.rows(users[part]) if sets is None else sets.rows(part)
-            yield part, self.both(self.histories.rows(users[part]), own)
+            yield part, self.both(self.histories.rows(users[part]), own), None
 
-    def match_folded_in(self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor) -> Tensor:
+    def match_folded_in(
+        self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor
+    ) -> tuple[Tensor, None]:
         """See `RatingModule.match_folded_in`."""
         own = self.sets.rows(torch.tensor([user])) if sets is None else sets
-        return self.both(self.extended(user, items, ratings), own)[0]
+        return self.both(self.extended(user, items, ratings), own)[0], None
 
 
 class GroupConfig(ListConfig):
@@ -140,16 +142,18 @@ class EaseRidgeConfig(EASEConfig):
 class EaseRidgeModule(OfAttributes, EASEModule):
     """s_u = x_u B + weight (mean + a_u W): EASE, and the ridge for those who have few ratings or none."""
 
-    config: EaseRidgeConfig
+    def __init__(self, config: EaseRidgeConfig, training: TrainingData) -> None:
+        super().__init__(config, training)
+        self.l2, self.weight_of_ridge = config.ridge_l2, config.ridge_weight
 
     def learn(self, histories: Histories) -> None:
         """Both closed forms."""
         EASEModule.learn(self, histories)
-        self.w = ridge(self.sets, histories, self.n_items, self.config.ridge_l2)
+        self.w = ridge(self.sets, histories, self.n_items, self.l2)
 
     def both(self, histories: Histories, sets: AttributeSet) -> Tensor:
         """See `OfAttributes.both`."""
-        return self.score(histories) + self.config.ridge_weight * (one_hot(sets) @ self.w)
+        return self.score(histories) + self.weight_of_ridge * (one_hot(sets) @ self.w)
 
 
 class AttributeKNNModule(ListModule):

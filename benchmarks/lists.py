@@ -40,6 +40,7 @@ from aanmf.models.catalog import spec_of
 METRICS = ["rmse", "ndcg@10", "recall@10", "coverage@10", "popularity@10", "gini@10"]
 MAIN = "ndcg@10"
 OURS = "aanmf++"
+FOR_NEW_ITEMS = ("random", "attribute knn")
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,20 @@ class Table:
         protocol: see `aanmf.data.split`.
         seeds: of splits, searches and models.
         relevant: the lowest relevant rating; None: above the mean.
+        peers: the only contenders besides AANMF++; None: all but those for new items.
     """
 
     data: str
     protocol: str
     seeds: tuple[int, ...]
     relevant: float | None = None
+    peers: tuple[str, ...] | None = None
+
+    def has(self, name: str) -> bool:
+        """Whether a contender takes part; models of ids alone list new items in the order of the table."""
+        if name.startswith(OURS):
+            return True
+        return name not in FOR_NEW_ITEMS if self.peers is None else name in self.peers
 
 
 TABLES = {
@@ -68,7 +77,7 @@ TABLES = {
     "new users, 5 ratings": Table("ml-1m", "cold-user:0.1+5", (0, 1), 4),
     "new users of ml-100k": Table("ml-100k", "cold-user:0.1", (0, 1), 4),
     "new users of ml-100k, 5 ratings": Table("ml-100k", "cold-user:0.1+5", (0, 1), 4),
-    "new items": Table("ml-100k", "cold-item:0.1", (0, 1, 2, 3, 4), 4),
+    "new items": Table("ml-100k", "cold-item:0.1", (0, 1, 2, 3, 4), 4, FOR_NEW_ITEMS),
     "filmtrust": Table("filmtrust", "holdout:0.2", (0, 1, 2, 3, 4)),
     "restaurants": Table("restaurants", "holdout:0.2", (0, 1, 2, 3, 4)),
     "synthetic": Table("synthetic", "holdout:0.2", (0, 1, 2, 3, 4)),
@@ -160,7 +169,7 @@ def dataset(name: str) -> RatingDataset:
     if name == "long-tail":
         return long_tail()
     if name == "filmtrust":
-        return RatingDataset.read(folder / name / "ratings.txt", separator=" ")
+        return RatingDataset.read(folder / name / "ratings.txt", separator=" ", repeated="last")
     if name == "restaurants":
         return RatingDataset.read(
             folder / "restaurant" / "rating_final.csv",
@@ -314,7 +323,7 @@ def fill(
         for fold in folds(data, table.protocol, table.seeds):
             for name in names:
                 contender, given = CONTENDERS[name], data
-                if contender.needs and not getattr(data, contender.needs).attributes:
+                if not table.has(name) or (contender.needs and not getattr(data, contender.needs).attributes):
                     continue
                 if name == f"{OURS}, ids only":
                     given = data.with_attributes(users=[], items=[])

@@ -89,7 +89,7 @@ def test_lists_of_several_users_are_those_of_each(with_intervals: Recommender) -
 
 def test_lists_by_the_lower_end(with_intervals: Recommender) -> None:
     table = with_intervals.recommend("u1", n=5, rank_by="low")
-    every = with_intervals.recommend("u1", n=30, interval=0.9)
+    every = with_intervals.recommend("u1", n=30, interval=0.9, rank_by="rating")
     assert table["item"].to_list() == every.sort("low", descending=True, maintain_order=True)["item"][:5].to_list()
     with pytest.raises(ConfigError, match="rank_by='title'. Available: match, rating, low"):
         with_intervals.recommend("u1", rank_by="title")  # pyright: ignore[reportArgumentType]

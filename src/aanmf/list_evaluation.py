@@ -125,7 +125,7 @@ def _first(
             if len(rows) and new[rows[0]]
             else None
         )
-        for part, best, items in ranker.ranked(known[rows], own):
+        for part, best, items, _ in ranker.ranked(known[rows], own):
             item[rows[part]] = torch.where(best > -torch.inf, items, -1).cpu().numpy()
     return item
 
