@@ -341,11 +341,19 @@ def test_explain_for_a_new_user(aanmf: Run, ask: Callable[..., Any], model: Path
 
 def test_quick_demo(ask: Callable[..., Any], tmp_path: Path) -> None:
     found = ask("demo", "--quick", "--out", tmp_path / "demo")
-    assert [each["model"] for each in found["results"]] == ["mf", "aanmf", "aanmf+p", "aanmf++"]
+    assert [each["model"] for each in found["results"]] == ["popularity", "mf", "aanmf", "aanmf+p", "aanmf++"]
+    listed = found["recommendation"]
+    assert [row["item"] for row in listed["items"]] == load_model(tmp_path / "demo" / "aanmf++").recommend(
+        listed["user"]
+    )["item"].to_list()
+    assert any(row["because"] for row in listed["items"])
+    assert len(listed["bestsellers"]) == 10
     assert json.loads((tmp_path / "demo" / "results.json").read_text()) == found
     _, test = load("synthetic:20000").split(test=0.2, seed=0)
     for each in found["results"]:
-        assert load_model(each["folder"]).evaluate(test).rmse == pytest.approx(each["rmse"], abs=1e-6)
+        scores = load_model(each["folder"]).evaluate(test, ["rmse", "ndcg@10"])
+        assert scores["rmse"] == (each["rmse"] if each["rmse"] is None else pytest.approx(each["rmse"], abs=1e-6))
+        assert scores["ndcg@10"] == pytest.approx(each["ndcg@10"], abs=1e-6)
     learned = {row["genres"]: [row["gender"], row["age"], row["occupation"]] for row in found["attention"]}
     planted, fitted = np.array([ATTENTION[genre] for genre in learned]), np.array(list(learned.values()))
     assert found["attention_correlation"] == pytest.approx(np.corrcoef(planted.ravel(), fitted.ravel())[0, 1])
@@ -358,7 +366,15 @@ def test_demo_to_read(aanmf: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     code, out, _ = aanmf("demo", "--quick")
     assert code == 0
-    for text in ("RMSE", "aanmf+p", "recommends to user", "adds to the rating", "attention.png", "Next:"):
+    for text in (
+        "RMSE",
+        "aanmf+p",
+        "recommends to user",
+        "bestsellers",
+        "adds to the rating",
+        "attention.png",
+        "Next:",
+    ):
         assert text in out
     assert (tmp_path / "aanmf-demo" / "results.json").exists()
 

@@ -16,9 +16,10 @@ import polars as pl
 import pytest
 
 from aanmf import Attribute, Kind, RatingDataset
+from aanmf.beside_lists import reasons
 from aanmf.ranking import RANK_BY, ways_to_rank
 from aanmf.recommender import Recommender, make_model
-from aanmf.serving.page_list import WORDS, reasons
+from aanmf.serving.page_list import WORDS
 from aanmf.serving.store import StoredRating
 from aanmf.serving.update import with_stored
 from tests.conftest import small_dataset
@@ -97,9 +98,10 @@ def test_rank_by(served: Served, rank_by: Any) -> None:
         assert served.model.spec.name in message
         assert "Available: " in message
         return
-    for who in ({"user": "u3"}, {"attributes": NEW}, {"attributes": NEW, "ratings": RATED}):
+    asked: list[dict[str, Any]] = [{"user": "u3"}, {"attributes": NEW}, {"attributes": NEW, "ratings": RATED}]
+    for who in asked:
         rows = served.ask(**who, n=6, rank_by=rank_by)
-        user = who.get("user", who.get("attributes"))
+        user = who["user"] if "user" in who else who["attributes"]
         expected = served.model.recommend(user, 6, ratings=who.get("ratings"), rank_by=rank_by)
         assert ids(rows) == expected["item"].to_list()
         assert set(rows[0]) == {"label", *expected.columns}
@@ -233,14 +235,15 @@ def test_a_click_on_what_was_rated_says_nothing_new(served: Served) -> None:
 
 def test_the_page_of_every_model(served: Served) -> None:
     model = served.model
+    cases: list[tuple[dict[str, str], dict[str, Any]]] = [
+        ({}, {}),
+        ({"is.genres": "drama", "from.year": "1995"}, {"where": {"genres": "drama", "year": [1995, None]}}),
+        ({"seen": "1", "diversity": "0.8", "n": "20"}, {"seen": True, "diversity": 0.8, "n": 20}),
+    ]
     for way in ways_to_rank(model.predictor_):
-        for query, options in (
-            ({}, {}),
-            ({"is.genres": "drama", "from.year": "1995"}, {"where": {"genres": "drama", "year": [1995, None]}}),
-            ({"seen": "1", "diversity": "0.8", "n": "20"}, {"seen": True, "diversity": 0.8, "n": 20}),
-        ):
+        for query, options in cases:
             page = served.client.get("/", params={"user": "u3", "rank_by": way, **query})
-            assert titles(page) == model.recommend("u3", **{"rank_by": way, **options})["label"].to_list()
+            assert titles(page) == model.recommend("u3", rank_by=way, **options)["label"].to_list()
             assert f"Ranked by {WORDS[way]}" in page.text
 
 
@@ -268,14 +271,13 @@ def test_reasons_are_liked_and_similar(served: Served) -> None:
     found = reasons(model.predictor_, model.predictor_.profile("u3"), listed)
     assert any(found)
     for at, reason in zip(listed, found, strict=True):
-        near = {
-            row["item"]: row["similarity"] for row in model.similar(f"i{at}", 21).to_dicts() if row["item"] in liked
-        }
-        best = max(near, key=near.__getitem__)
-        if near[best] < 0.05:
-            assert reason is None
-        else:
-            assert reason == (LABELS[int(best[1:])], pytest.approx(liked[best]))
+        similarity = dict(model.similar(f"i{at}", 21).select("item", "similarity").iter_rows())
+        nearest = max(similarity.get(item, 0.0) for item in liked)
+        assert (reason is None) == (nearest < 0.05)
+        if reason is not None:
+            item = f"i{LABELS.index(reason[0])}"
+            assert similarity[item] == pytest.approx(nearest, abs=1e-6)
+            assert reason[1] == pytest.approx(liked[item])
 
 
 def test_data_without_ratings(clicks: Served) -> None:

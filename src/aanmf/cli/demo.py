@@ -1,4 +1,4 @@
-"""`aanmf demo`: training, comparison, attention, recommendation and explanation on real ratings in a few minutes."""
+"""`aanmf demo`: lists with reasons, comparison, attention and explanation on real ratings in a few minutes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,21 +14,26 @@ import typer
 from aanmf.cli.options import AsJson
 from aanmf.cli.output import emit, epochs, err, notice, out, table, to_json
 from aanmf.cli.train import check_target
-from aanmf.cli.use import explanation, explanation_table, recommendation_table
+from aanmf.cli.use import explanation, explanation_table
 from aanmf.cli.validate import labels_of
 from aanmf.errors import DownloadError
 
 if TYPE_CHECKING:
     import polars as pl
+    from rich.console import RenderableType
 
     from aanmf.data.dataset import RatingDataset
     from aanmf.data.split import Fold
     from aanmf.recommender import Recommender
 
-MODELS = ("mf", "aanmf", "aanmf+p", "aanmf++")
-"""What the demo trains, in this order."""
+MODELS = ("popularity", "mf", "aanmf", "aanmf+p", "aanmf++")
+"""What the demo trains, in this order; the last one recommends."""
 SHOWN = "aanmf"
-"""The model whose attention is drawn and which recommends and explains."""
+"""The model whose attention is drawn and which explains."""
+LISTS = ("ndcg@10", "recall@10", "coverage@10")
+"""Metrics of lists that are shown beside those of ratings."""
+TITLE = 26
+"""Characters of a title in the table of lists."""
 FALLBACK_SOURCE = "synthetic"
 QUICK_SOURCE = "synthetic:20000"
 QUICK_SETTINGS = {"factors": 8, "epochs": 6, "batch_size": 2048, "members": 1, "parts": 5}
@@ -47,7 +53,7 @@ def demo(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train MF, AANMF, AANMF+P and AANMF++ on MovieLens 100K, compare them, and show AANMF's attention.
+    """Recommend with AANMF++ on MovieLens 100K, compare it with bestsellers, MF and AANMF, and show AANMF's attention.
 
     Without MovieLens (neither on this machine nor to be downloaded), the demo uses synthetic ratings and says so.
     """
@@ -63,19 +69,19 @@ def demo(
         out().print(f"[bold]{data.name}[/]: {size}")
         out().print("Training on a random 80 % of them (seed 0), testing on the rest.\n")
     models, results = compare(data, fold, folder, QUICK_SETTINGS if quick else {})
-    shown, (train, test) = models[SHOWN], fold.of(data)
+    shown, lister, (train, test) = models[SHOWN], models[MODELS[-1]], fold.of(data)
     user = train.users.ids.ids[int(train.user.min())]  # the first one with ratings
-    best = shown.recommend(user, n=5)
-    item = best["item"][0] if len(best) else train.items.ids.ids[int(train.item[0])]
+    listed = list_beside_bestsellers(lister, user)
+    item = listed["items"][0]["item"] if listed["items"] else train.items.ids.ids[int(train.item[0])]
     found = {"source": data.name, "ratings": len(data), "protocol": fold.name, "seed": fold.seed, "results": results}
     found |= draw(shown, test, planted, folder)
-    found |= {"recommendation": {"user": user, "items": best.to_dicts()}, "explanation": explanation(shown, user, item)}
+    found |= {"recommendation": {"user": user, **listed}, "explanation": explanation(shown, user, item)}
     found["seconds"] = time.perf_counter() - start
     (folder / "results.json").write_text(to_json(found), encoding="utf-8")
     if as_json:
         emit(found)
     else:
-        report(found, best, folder)
+        report(found, folder)
 
 
 def choose_data(source: str | None) -> tuple[RatingDataset, pl.DataFrame | None]:
@@ -118,21 +124,40 @@ def compare(
 ) -> tuple[dict[str, Recommender], list[dict[str, Any]]]:
     """Trains, scores and saves every model of the demo."""
     from aanmf.evaluation.runs import fit_and_score, job_of
+    from aanmf.metrics import METRICS
     from aanmf.recommender import make_model
 
     models: dict[str, Recommender] = {}
     results: list[dict[str, Any]] = []
     train, test = fold.of(data)
+    scored = {"metrics": [*METRICS, *LISTS]}
     for name in MODELS:
         known = make_model(name).get_params()
         model = make_model(name, **{setting: value for setting, value in settings.items() if setting in known})
-        job = job_of(name, model.get_params(), data, fold, fold.name)
+        job = job_of(name, model.get_params(), data, fold, fold.name, scored=scored)
         with epochs(name) as on_epoch:
             run = fit_and_score(job, model, train, test, on_epoch)
         model.save(folder / name)
         models[name] = model
         results.append({**run.row(), "folder": str(folder / name)})
     return models, results
+
+
+def list_beside_bestsellers(model: Recommender, user: str, n: int = 10) -> dict[str, Any]:
+    """A user's list, with the rated item that each resembles most (`because`), and the bestsellers among the rest."""
+    from aanmf.beside_lists import bestsellers, reasons
+    from aanmf.ranking import ListOptions
+
+    predictor = model.predictor_
+    items, profile = predictor.items, predictor.profile(user)
+    rows = model.recommend(user, n=n).to_dicts()
+    because = reasons(predictor, profile, [items.position(row["item"]) for row in rows])
+    popular = [items.ids[at] for at in bestsellers(predictor, profile, ListOptions(n))]
+    return {
+        "model": model.spec.name,
+        "items": [row | {"because": reason and reason[0]} for row, reason in zip(rows, because, strict=True)],
+        "bestsellers": [{"item": each, "label": items.label(items.position(each))} for each in popular],
+    }
 
 
 def draw(model: Recommender, test: RatingDataset, planted: pl.DataFrame | None, folder: Path) -> dict[str, Any]:
@@ -174,18 +199,16 @@ def grouping(data: RatingDataset) -> str | None:
     return min(sizes, key=lambda name: sizes[name], default=None)
 
 
-def report(found: dict[str, Any], best: pl.DataFrame, folder: Path) -> None:
-    """What is shown at the end."""
+def report(found: dict[str, Any], folder: Path) -> None:
+    """What is shown at the end: the list first."""
     from aanmf.metrics import METRICS
 
     console, results, user = out(), found["results"], found["recommendation"]["user"]
-    rows = [
-        (each["model"], *(each[name] for name in METRICS), each["epochs"], f"{each['fit_seconds']:.1f} s")
-        for each in results
-    ]
-    title = f"Scores on {results[0]['n_test']:,} test ratings (errors: lower is better)"
-    console.print(table(title, ("model", *labels_of(METRICS), "epochs", "time"), rows))
-    console.print(recommendation_table(f"What {SHOWN} recommends to user {user}", best))
+    console.print(list_table(found["recommendation"]))
+    metrics = (*METRICS, *LISTS)
+    rows = [(each["model"], *(each[name] for name in metrics), f"{each['fit_seconds']:.1f} s") for each in results]
+    title = f"Scores on {results[0]['n_test']:,} test ratings (errors: lower is better; lists: higher)"
+    console.print(table(title, ("model", *labels_of(metrics), "time"), rows))
     console.print(explanation_table(found["explanation"]))
     if "attention_correlation" in found:
         console.print(f"Learned and planted attention correlate with r = {found['attention_correlation']:.2f}.")
@@ -194,9 +217,28 @@ def report(found: dict[str, Any], best: pl.DataFrame, folder: Path) -> None:
     console.print(f"Models, pictures and results.json: [bold]{folder}/[/] ({found['seconds']:.0f} s in all)\n")
     new_user = ",".join(f"{each['attribute']}={each['value']}" for each in found["explanation"]["attributes"][:2])
     console.print("Next:")
+    lister = folder / found["recommendation"]["model"]
     for line in (
-        f"aanmf recommend {folder / SHOWN} --user {user}",
-        *([f'aanmf recommend {folder / SHOWN} --attributes "{new_user}"'] if new_user else []),
+        f"aanmf recommend {lister} --user {user}",
+        *([f'aanmf recommend {lister} --attributes "{new_user}"'] if new_user else []),
         "aanmf train ratings.csv --users users.csv --items items.csv --out model",
     ):
         console.print(f"  [bold]{line}[/]", soft_wrap=True)
+
+
+def list_table(listed: dict[str, Any]) -> RenderableType:
+    """The list, the reasons, and the bestsellers beside it; a star marks what is on both."""
+    popular = listed["bestsellers"]
+    both = {row["item"] for row in popular}
+
+    def title(row: dict[str, Any], star: bool = False) -> str:
+        return shorten(row.get("label") or row["item"], TITLE, placeholder=" ...") + (" *" if star else "")
+
+    rows = []
+    for place in range(max(len(listed["items"]), len(popular))):
+        own = listed["items"][place] if place < len(listed["items"]) else None
+        seller = title(popular[place]) if place < len(popular) else ""
+        because = shorten((own and own["because"]) or "", TITLE, placeholder=" ...")
+        rows.append((str(place + 1), title(own, own["item"] in both) if own else "", because, seller))
+    head = f"What {listed['model']} recommends to user {listed['user']} (* a bestseller)"
+    return table(head, ("", "item", "like, of those rated well", "bestsellers"), rows)

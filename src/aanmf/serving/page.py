@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
+from aanmf.beside_lists import bestsellers, reasons
 from aanmf.errors import AanmfError, ConfigError, UnknownIdError
 from aanmf.predictor import Profile
 from aanmf.ranking import ListOptions, make_lists, ways_to_rank
@@ -20,7 +21,7 @@ from aanmf.serving.attention import AttentionMap, attention_maps
 from aanmf.serving.dispatch import Backend
 from aanmf.serving.model_cache import ListRequest, ModelCache, Row
 from aanmf.serving.model_summary import model_summary
-from aanmf.serving.page_list import LENGTHS, WORDS, ListChoice, bestsellers, facts, filter_fields, read_choice, reasons
+from aanmf.serving.page_list import LENGTHS, WORDS, ListChoice, facts, filter_fields, read_choice
 from aanmf.serving.page_user import PREFIX, PageUser, address, changed, read_user
 from aanmf.serving.schemas import attribute_model, fault_of
 

@@ -1,20 +1,18 @@
-"""The list that a page shows: how it is ranked and filtered, a reason for each item, and bestsellers beside it."""
+"""The list that a page shows: how it is ranked and filtered."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from aanmf.errors import ConfigError
 from aanmf.fitted import EntitySide
-from aanmf.predictor import Predictor, Profile
-from aanmf.ranking import RANK_BY, ListOptions, RankBy, Ranker
+from aanmf.ranking import RANK_BY, ListOptions, RankBy
 
 if TYPE_CHECKING:
     from starlette.datastructures import QueryParams
@@ -32,12 +30,6 @@ IS, FROM, TO = "is.", "from.", "to."
 """Stand before an attribute's name in the page's queries: `/?user=1&is.genres=Drama&from.year=1990`."""
 LINE = 120
 """Characters of an item's attributes in a list."""
-SIMILAR = 0.05
-"""Similarity that makes a reason."""
-MOST_RATINGS = 20_000_000
-"""Training ratings up to which reasons are given: similarity keeps them in memory."""
-LIKED = 20
-"""Best-rated items of a user that reasons are taken from."""
 
 
 @dataclass(frozen=True)
@@ -108,45 +100,6 @@ def facts(side: EntitySide, position: int) -> str:
     """The attributes of an item (or user) in one line, as they were given."""
     columns = (side.table.columns[name] for name in side.table.names)
     return shorten(" · ".join(word for column in columns if (word := _words(column, position))), LINE, placeholder=" …")
-
-
-def bestsellers(predictor: Predictor, profile: Profile | None, options: ListOptions) -> NDArray[np.int64]:
-    """Positions of the items with most ratings, of those that a list by the same options may hold."""
-    ranker = Ranker(predictor, replace(options, rank_by=None, interval=None, unrated=False))
-    count = np.where(ranker.allowed(), predictor.items.n_ratings[:-1], 0)
-    if profile is not None and not options.seen:
-        _, rated = predictor.fitted.rated_by(np.array([profile.position]))
-        count[rated] = 0
-        count[profile.item.cpu().numpy()] = 0
-    best = np.argsort(-count, kind="stable")[: options.n]
-    return best[count[best] > 0]
-
-
-def reasons(predictor: Predictor, profile: Profile, listed: Sequence[int]) -> list[tuple[str, float | None] | None]:
-    """For each listed item the most similar of those that the user liked best: its title, and the rating.
-
-    The rating is None where there are none; the reason is None where no such item is similar.
-    """
-    fitted, items = predictor.fitted, predictor.items
-    if len(fitted.training.train) > MOST_RATINGS:
-        return [None] * len(listed)
-    own = fitted.training.train.user == profile.position
-    rated = np.concatenate([fitted.training.train.item[own].cpu().numpy(), profile.item.cpu().numpy()])
-    rating = np.concatenate([fitted.training.train.rating[own].cpu().numpy(), profile.rating.cpu().numpy()])
-    liked = rating >= fitted.training.mean - 1e-6
-    best = np.argsort(-rating[liked], kind="stable")[:LIKED]
-    rated, rating = rated[liked][best], rating[liked][best]
-    if not len(rated) or not len(listed):
-        return [None] * len(listed)
-    near = predictor.item_similarity.among(np.concatenate([np.asarray(listed), rated]))[: len(listed), len(listed) :]
-    near = np.where(np.asarray(listed)[:, None] == rated, 0, near)  # with `seen`, an item is no reason for itself
-    found: list[tuple[str, float | None] | None] = []
-    for row in near:
-        at = int(row.argmax())
-        title = items.label(int(rated[at])) or items.ids[rated[at]]
-        given = float(rating[at]) if fitted.training.has_ratings else None
-        found.append((title, given) if row[at] >= SIMILAR else None)
-    return found
 
 
 def _number(field: str, text: str) -> float:
