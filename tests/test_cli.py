@@ -436,7 +436,7 @@ def test_doctor(aanmf: Run, ask: Callable[..., Any]) -> None:
         (["predict", "MODEL", "--pairs", "nowhere.csv"], "no such file"),
         (["recommend", "MODEL"], "--attributes"),
         (["recommend", "MODEL", "--all"], "--out"),
-        (["recommend", "MODEL", "--user", "1", "--rating", "x"], "ITEM=NUMBER"),
+        (["recommend", "MODEL", "--user", "1", "--rating", "1=five"], "ITEM=NUMBER"),
         (["recommend", "MODEL", "--user", "1", "--rank-by", "low"], "aanmf++"),
         (["recommend", "MODEL", "--user", "nobody"], "'nobody'"),
         (["recommend", "MODEL", "--attributes", "gender=X"], "allowed: 'F', 'M'"),

@@ -193,3 +193,37 @@ def test_models_rank_as_they_can() -> None:
     models, asked = ["popularity", "mf"], {"metrics": ["ndcg@5"]}
     found = cross_validate(DATA, models, "holdout:0.3", settings={"mf": QUICK}, rank_by="rating", **asked)
     assert [run.scored for run in found.runs] == [asked, asked | {"rank_by": "rating"}]
+
+
+def test_ratings_told_after_training_count_and_are_not_listed() -> None:
+    fold = folds(DATA, "cold-user:0.3+4", [0])[0]
+    train, test = fold.of(DATA)
+    given, model = fold.given_of(DATA), EASE(l2=5.0).fit(train)
+    assert given is not None
+    found = model.evaluate(test, ["recall@5"], relevant=3.2, given=given)
+    recalls, items = [], DATA.items.ids.ids
+    for user in np.unique(test.user):
+        told = {items[given.item[row]]: float(given.rating[row]) for row in np.flatnonzero(given.user == user)}
+        wanted = {items[test.item[row]] for row in np.flatnonzero((test.user == user) & (test.rating >= 3.2))}
+        if wanted:
+            listed = set(model.recommend(DATA.users.ids.ids[user], 5, ratings=told, unrated=True)["item"])
+            recalls.append(len(listed & wanted) / len(wanted))
+    assert found["recall@5"] == pytest.approx(np.mean(recalls), abs=1e-12)
+    assert found["recall@5"] != model.evaluate(test, ["recall@5"], relevant=3.2)["recall@5"]
+
+
+def test_ratings_told_after_training_move_predicted_ratings() -> None:
+    fold = folds(DATA, "cold-user:0.3+4", [0])[0]
+    train, test = fold.of(DATA)
+    given, model = fold.given_of(DATA), MF(**QUICK).fit(train)
+    assert given is not None
+    strangers = replace(test.users, ids=Vocabulary(f"new-{label}" for label in test.users.ids.ids))
+    errors = np.empty(len(test))
+    for row, (user, item) in enumerate(zip(test.user, test.item, strict=True)):
+        own = np.flatnonzero(given.user == user)
+        told = {DATA.items.ids.ids[given.item[at]]: float(given.rating[at]) for at in own}
+        attributes = {k: v for k, v in test.users.columns.row(int(user), named=True).items() if v is not None}
+        predicted = model.predict_for(attributes, [DATA.items.ids.ids[item]], told)["rating"][0]
+        errors[row] = predicted - test.rating[row]
+    moved = [replace(part, users=strangers) for part in (test, given)]
+    assert model.evaluate(moved[0], given=moved[1]).rmse == pytest.approx(np.sqrt(np.mean(errors**2)), abs=1e-5)

@@ -276,17 +276,21 @@ class RatingModule(nn.Module):
         """Whether it has learned what users choose: whether `match` answers."""
         return False
 
-    def match(self, users: Tensor, sets: AttributeSet | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """How likely users are to choose and like each item: yields (positions in `users` (b,), scores (b, n_items)).
+    def match(self, users: Tensor, sets: AttributeSet | None = None) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+        """How likely users are to choose and like each item.
 
-        Higher is more likely, on a scale of the model's own. With `sets` as in `catalogue`.
+        Yields positions in `users` (b,), scores (b, n_items), higher for more likely, on a scale of the model's own,
+        and the predicted ratings (b, n_items) that they rest on, None for a model that predicts none. With `sets` as in
+        `catalogue`.
 
         Raises:
             ConfigError: this model has not learned what users choose.
         """
         raise ConfigError(f"{type(self).__name__} has not learned what users choose: rank by rating")
 
-    def match_folded_in(self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor) -> Tensor:
+    def match_folded_in(
+        self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
         """The same (n_items,) for one user who gave new ratings, without retraining; arguments as in `fold_in`."""
         raise ConfigError(f"{type(self).__name__} has not learned what users choose: rank by rating")
 

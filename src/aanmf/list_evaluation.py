@@ -19,7 +19,7 @@ from aanmf.data.dataset import RatingDataset
 from aanmf.data.where import rows_where
 from aanmf.errors import ConfigError, DataError
 from aanmf.metrics import METRICS, OF_LISTS, Lists, Scores, metric_of, score, score_lists
-from aanmf.predictor import Predictor
+from aanmf.predictor import Floats, Predictor, Profile
 from aanmf.ranking import ListOptions, RankBy, Ranker
 
 
@@ -45,6 +45,8 @@ def rank_test_users(
     relevant: float | None = None,
     rank_by: RankBy | None = None,
     candidates: Iterable[str] | None = None,
+    given: RatingDataset | None = None,
+    diversity: float = 0.0,
 ) -> EvaluatedLists:
     """The first k items of every user of a test part, and which of them are relevant.
 
@@ -55,13 +57,15 @@ def rank_test_users(
         relevant: the lowest rating that makes an item relevant; see `relevant_rows`.
         rank_by: as for `recommend`.
         candidates: ids of the items that lists are made of; None: all.
+        given: ratings of test users that the model is told now, as new ratings; their items are not listed.
+        diversity: of the lists, as for `recommend`.
 
     Raises:
         ConfigError: there are fewer than k candidates, a threshold off the scale, or a way of ranking that the model
             does not have.
         DataError: no user has a relevant item.
     """
-    ranker = Ranker(predictor, ListOptions(k, rank_by, unrated=True, candidates=candidates))
+    ranker = Ranker(predictor, ListOptions(k, rank_by, unrated=True, candidates=candidates, diversity=diversity))
     allowed = np.flatnonzero(ranker.allowed())
     if k > len(allowed):
         raise ConfigError(f"lists of {k} items: there are {len(allowed):,} candidates. Give a shorter length")
@@ -69,8 +73,13 @@ def rank_test_users(
     users, left_out = np.unique(test.user[rows]), np.setdiff1d(test.user, test.user[rows])
     if not len(users):
         raise DataError(f"{test.name}: no test rating is relevant to anyone: give a lower threshold (relevant)")
-    known = predictor.users.table.ids.index(test.users.ids.ids, predictor.users.unknown)[users]
-    item = _first(ranker, known, users, test, k)
+    if given is None:
+        known = predictor.users.table.ids.index(test.users.ids.ids, predictor.users.unknown)[users]
+        item = _first(ranker, known, users, test, k)
+    else:
+        item = np.full((len(users), k), -1)
+        for row, found in enumerate(ranker.lists(profiles_of(predictor, test, users, given))):
+            item[row, : len(found.item)] = found.item
     position = predictor.items.table.ids.index(test.items.ids.ids)[test.item[rows]]
     place, n_items = np.searchsorted(users, test.user[rows]), len(predictor.items)
     wanted = np.unique(place[position >= 0] * n_items + position[position >= 0])
@@ -116,9 +125,43 @@ def _first(
             if len(rows) and new[rows[0]]
             else None
         )
-        for part, best, items in ranker.ranked(known[rows], own):
+        for part, best, items, _ in ranker.ranked(known[rows], own):
             item[rows[part]] = torch.where(best > -torch.inf, items, -1).cpu().numpy()
     return item
+
+
+def profiles_of(
+    predictor: Predictor, test: RatingDataset, users: NDArray[np.int64], given: RatingDataset
+) -> list[Profile]:
+    """Users at rows (U,) of the test part's table, who gave new ratings; ratings of unknown items are left out."""
+    known = predictor.users.table.ids.index(test.users.ids.ids, predictor.users.unknown)
+    item = predictor.items.table.ids.index(given.items.ids.ids)[given.item]
+    user = test.users.ids.index(given.users.ids.ids)[given.user]
+    order = np.argsort(user, kind="stable")
+    order = order[item[order] >= 0]
+    start, end = (np.searchsorted(user[order], users, side) for side in ("left", "right"))
+    attributes = predictor.users.encoder.transform(test.users).to(predictor.device)
+    profiles = []
+    for at, first, last in zip(users, start, end, strict=True):
+        rows = order[first:last]
+        told = (torch.as_tensor(each[rows], device=predictor.device) for each in (item, given.rating))
+        new = known[at] == predictor.users.unknown
+        own = attributes.rows(torch.tensor([at], device=predictor.device)) if new else None
+        profiles.append(Profile(int(known[at]), own, *told))
+    return profiles
+
+
+def _predicted(predictor: Predictor, test: RatingDataset, given: RatingDataset | None) -> Floats:
+    """Ratings (n,) of a test part; those of users who gave new ratings rest on these too."""
+    predicted = predictor.predict_data(test)
+    if given is not None:
+        item = predictor.items.table.ids.index(test.items.ids.ids, predictor.items.unknown)[test.item]
+        order = np.argsort(test.user, kind="stable")
+        users, starts = np.unique(test.user[order], return_index=True)
+        profiles = profiles_of(predictor, test, users, given)
+        for profile, rows in zip(profiles, np.split(order, starts[1:]), strict=True):
+            predicted[rows] = predictor.ratings_for(profile, item[rows])
+    return predicted
 
 
 def evaluate(
@@ -129,6 +172,8 @@ def evaluate(
     rank_by: RankBy | None = None,
     group_by: str | None = None,
     candidates: Iterable[str] | None = None,
+    given: RatingDataset | None = None,
+    diversity: float = 0.0,
 ) -> Scores:
     """Scores on a test part; see `Recommender.evaluate`."""
     names = list(METRICS) if predictor.rates else list(OF_LISTS)
@@ -139,13 +184,13 @@ def evaluate(
     scores = {group: Scores() for group in ("", *groups)}
     of_ratings = [name for name, metric in chosen.items() if metric.of == "ratings"]
     if of_ratings and predictor.rates and test.has_ratings:
-        predicted = predictor.predict_data(test)
+        predicted = _predicted(predictor, test, given)
         for group, found in scores.items():
             rows = groups[group][test.user] if group else np.ones(len(test), bool)
             found |= score(predicted[rows], test.rating[rows], of_ratings) if rows.any() else {}
     if of_lists := [name for name, metric in chosen.items() if metric.of == "lists"]:
         longest = max(chosen[name].k for name in of_lists)
-        made = rank_test_users(predictor, test, longest, relevant, rank_by, candidates)
+        made = rank_test_users(predictor, test, longest, relevant, rank_by, candidates, given, diversity)
         for group, found in scores.items():
             rows = groups[group][made.users] if group else np.ones(len(made.users), bool)
             found |= score_lists(made.lists.take(rows), of_lists) if rows.any() else {"n_users": 0}

@@ -68,7 +68,7 @@ class Predictor:
         for kind in kinds:
             stored = np.empty((n_users, n_items), np.float32)
             for users in torch.arange(n_users).split(SCORE_BLOCK):
-                for part, scores in self.scores(users, kind):
+                for part, scores, _ in self.scores(users, kind):
                     stored[users[part].numpy()] = scores.cpu().numpy()
             self._stored[kind] = stored
 
@@ -197,7 +197,7 @@ class Predictor:
         rating = self.ratings(user, item, None if profile.attributes is None else attributes)
         if len(profile.item):
             known = item < self.items.unknown
-            ((_, (scores,)),) = self.scores_of([profile])
+            ((_, (scores,), _),) = self.scores_of([profile])
             rating[known] = scores.clamp(*self.scale).cpu().numpy()[item[known]]
         return rating
 
@@ -221,36 +221,47 @@ class Predictor:
     @torch.no_grad()
     def scores(
         self, users: Tensor, kind: Scored = "rating", attributes: AttributeSet | None = None
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Scores of all items, in blocks of users: places in `users` (b,) on the CPU, scores (b, n_items).
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+        """Scores of all items, in blocks of users.
 
-        The scores belong to the caller, who may overwrite them. `attributes` (n, J) in place of the users' own.
+        Yields places in `users` (b,) on the CPU, scores (b, n_items), which the caller may overwrite, and the predicted
+        ratings (b, n_items), not clipped: the scores themselves if `kind` is `rating`; None if the model has none.
+        `attributes` (n, J) in place of the users' own.
         """
         if not len(users):
             return
         if kind in self._stored and attributes is None:
-            yield torch.arange(len(users)), torch.from_numpy(self._stored[kind][users.numpy()])
-            return
-        source = self.module.match if kind == "match" else self.module.catalogue
-        for part, scores in source(users.to(self.device), attributes):
-            yield part.cpu(), scores
+            found = {each: torch.from_numpy(stored[users.numpy()]) for each, stored in self._stored.items()}
+            yield torch.arange(len(users)), found[kind], found.get("rating")
+        elif kind == "match":
+            for part, scores, rating in self.module.match(users.to(self.device), attributes):
+                yield part.cpu(), scores, rating
+        else:
+            for part, scores in self.module.catalogue(users.to(self.device), attributes):
+                yield part.cpu(), scores, scores
 
     @torch.no_grad()
-    def scores_of(self, profiles: Sequence[Profile], kind: Scored = "rating") -> Iterator[tuple[list[int], Tensor]]:
+    def scores_of(
+        self, profiles: Sequence[Profile], kind: Scored = "rating"
+    ) -> Iterator[tuple[list[int], Tensor, Tensor | None]]:
         """The same for profiles: those as trained from one pass over the catalogue, the others one by one."""
         as_trained: list[int] = []
         for row, profile in enumerate(profiles):
             if len(profile.item):
-                folded_in = self.module.match_folded_in if kind == "match" else self.module.fold_in
-                yield [row], folded_in(profile.position, profile.attributes, profile.item, profile.rating)[None]
+                asked = profile.position, profile.attributes, profile.item, profile.rating
+                if kind == "match":
+                    scores, rating = self.module.match_folded_in(*asked)
+                else:
+                    scores = rating = self.module.fold_in(*asked)
+                yield [row], scores[None], None if rating is None else rating[None]
             elif profile.attributes is not None:
-                ((_, scores),) = self.scores(torch.tensor([profile.position]), kind, profile.attributes)
-                yield [row], scores
+                ((_, scores, rating),) = self.scores(torch.tensor([profile.position]), kind, profile.attributes)
+                yield [row], scores, rating
             else:
                 as_trained.append(row)
         if as_trained:
-            for part, scores in self.scores(torch.tensor([profiles[row].position for row in as_trained]), kind):
-                yield [as_trained[place] for place in part.tolist()], scores
+            for part, scores, rating in self.scores(torch.tensor([profiles[row].position for row in as_trained]), kind):
+                yield [as_trained[place] for place in part.tolist()], scores, rating
 
     @cached_property
     def item_similarity(self) -> Similarity:

@@ -22,6 +22,8 @@ from aanmf.predictor import Floats, Predictor, Profile, Scored
 from aanmf.similarity import Similarity, diversified
 
 RankBy = Literal["match", "rating", "low"]
+Ranked = tuple[Tensor, Tensor, Tensor, Tensor | None]
+"""Lists of a block of users: their places (b,), what ranks the first n items (b, n), these items, and their ratings."""
 RANK_BY = ("match", "rating", "low")
 TABLE_USERS = 1024
 """Users whose lists are put into one table, at least."""
@@ -181,13 +183,13 @@ class Ranker:
     def lists(self, profiles: Sequence[Profile]) -> list[RankedList]:
         """A list for each of several users, in their order."""
         lists: dict[int, RankedList] = {}
-        for rows, scores in self.predictor.scores_of(profiles, self.scored):
-            lists |= zip(rows, self._some([profiles[row] for row in rows], scores), strict=True)
+        for rows, scores, rating in self.predictor.scores_of(profiles, self.scored):
+            lists |= zip(rows, self._some([profiles[row] for row in rows], scores, rating), strict=True)
         return [lists[row] for row in range(len(profiles))]
 
     def everyone(self) -> Iterator[pl.DataFrame]:
         """Lists of all users of the training data, in blocks: `user`, `item`, `rating`, `match`, best first."""
-        gathered: list[tuple[Tensor, Tensor, Tensor]] = []  # of a block of users: positions (b,), scores, items (b, n)
+        gathered: list[Ranked] = []
         for block in self.ranked(np.arange(len(self.predictor.users))):
             gathered.append(block)
             if sum(len(users) for users, *_ in gathered) >= TABLE_USERS:
@@ -196,16 +198,12 @@ class Ranker:
         if gathered:
             yield self._table(gathered)
 
-    def ranked(
-        self, users: NDArray[np.int64], attributes: AttributeSet | None = None
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Of blocks of users at positions (m,): places in `users` (b,), and what ranks the first n items, and these.
-
-        `attributes` (m, J) in place of the users' own.
-        """
+    def ranked(self, users: NDArray[np.int64], attributes: AttributeSet | None = None) -> Iterator[Ranked]:
+        """The first n items of users at positions (m,), in blocks; `attributes` (m, J) in place of the users' own."""
         predictor, n_items = self.predictor, len(self.predictor.items)
-        for part, scores in predictor.scores(torch.from_numpy(users), self.scored, attributes):
+        for part, scores, rating in predictor.scores(torch.from_numpy(users), self.scored, attributes):
             if self.rank_by == "low":
+                scores = torch.empty_like(scores)
                 for row, at in enumerate(part.tolist()):
                     own = (
                         None if attributes is None else attributes.rows(part[row].expand(n_items).to(predictor.device))
@@ -213,7 +211,8 @@ class Ranker:
                     pairs = np.full(n_items, users[at]), np.arange(n_items)
                     bounds = predictor.bounds(*pairs, self.options.coverage or COVERAGE, own)
                     scores[row] = torch.from_numpy(bounds["low"]).to(scores.device)
-            yield part, *self.best(scores, users[part.numpy()])
+            best, items = self.best(scores, users[part.numpy()])
+            yield part, best, items, None if rating is None else rating.gather(1, items)
 
     def best(self, order: Tensor, users: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """The first n (b, n) by an order (b, n_items) of users at positions (b,), and their places; -inf: none is left.
@@ -242,12 +241,12 @@ class Ranker:
         picked = diversified(scores[:left].numpy(), own, n, self.options.diversity)
         return torch.from_numpy(np.concatenate([picked, np.arange(left, left + n - len(picked))]))
 
-    def _some(self, profiles: Sequence[Profile], scores: Tensor) -> Iterator[RankedList]:
-        """From the scores (b, n_items) of b users; an interval is computed for the items that are listed."""
+    def _some(self, profiles: Sequence[Profile], scores: Tensor, rating: Tensor | None) -> Iterator[RankedList]:
+        """From scores and ratings (b, n_items) of b users; an interval is computed for the items that are listed."""
         predictor, order, coverage = self.predictor, scores, self.options.coverage
         if coverage is not None and self.rank_by == "low":
-            every, rating = np.arange(scores.shape[1]), scores.clamp(*predictor.scale).cpu().numpy()
-            low = [predictor.around(*each, coverage)["low"] for each in zip(profiles, repeat(every), rating)]
+            every, around = np.arange(scores.shape[1]), scores.clamp(*predictor.scale).cpu().numpy()
+            low = [predictor.around(*each, coverage)["low"] for each in zip(profiles, repeat(every), around)]
             order = torch.from_numpy(np.stack(low)).to(scores.device)
         for row, profile in enumerate(profiles):
             if len(profile.item) and not self.options.seen:
@@ -255,29 +254,27 @@ class Ranker:
         best, items = self.best(order, np.array([profile.position for profile in profiles]))
         left = (best > -torch.inf).sum(dim=1).tolist()
         chosen = scores.gather(1, items).cpu().numpy()
+        rated = None if rating is None else rating.gather(1, items).cpu().numpy()
         for row, (profile, n) in enumerate(zip(profiles, left, strict=True)):
             item, columns = items[row, :n].cpu().numpy(), {}
-            if self.rank_by != "match":
-                columns["rating"] = chosen[row, :n].clip(*predictor.scale)
-            elif predictor.rates:
-                columns["rating"] = predictor.ratings_for(profile, item)
+            if rated is not None:
+                columns["rating"] = rated[row, :n].clip(*predictor.scale)
             if coverage is not None:
                 columns |= predictor.around(profile, item, columns["rating"], coverage)
             if self.rank_by == "match":
                 columns["match"] = chosen[row, :n]
             yield RankedList(predictor.items, item, columns)
 
-    def _table(self, gathered: Sequence[tuple[Tensor, Tensor, Tensor]]) -> pl.DataFrame:
+    def _table(self, gathered: Sequence[Ranked]) -> pl.DataFrame:
         """`user`, `item` and scores of some blocks of users."""
         predictor = self.predictor
-        user, score, item = (torch.cat(parts).cpu() for parts in zip(*gathered, strict=True))
+        user, score, item = (torch.cat(parts).cpu() for parts in zip(*(block[:3] for block in gathered), strict=True))
         left = score > -torch.inf
         rows, items, scores = user[:, None].expand_as(left)[left].numpy(), item[left].numpy(), score[left].numpy()
         columns: dict[str, Floats] = {}
-        if self.rank_by == "rating":
-            columns["rating"] = scores.clip(*predictor.scale)
-        elif predictor.rates:
-            columns["rating"] = predictor.ratings(rows, items)
+        ratings = [rating.cpu() for *_, rating in gathered if rating is not None]
+        if ratings:
+            columns["rating"] = torch.cat(ratings)[left].numpy().clip(*predictor.scale)
         if self.rank_by != "rating":
             columns[self.rank_by] = scores
         names = {

@@ -76,6 +76,8 @@ class Recommender(Estimator):
         rank_by: RankBy | None = None,
         group_by: str | None = None,
         candidates: Sequence[str] | None = None,
+        given: RatingDataset | None = None,
+        diversity: float = 0.0,
     ) -> Scores:
         """Scores on test ratings, matched by id: `scores.rmse`, `scores["ndcg@10"]`, ..., `scores.n`.
 
@@ -89,12 +91,15 @@ class Recommender(Estimator):
             rank_by: how lists are ranked, as for `recommend`.
             group_by: a categorical or multi-valued attribute of the users; `scores.groups` then has scores by value.
             candidates: ids of the items that lists are made of; None: all.
+            given: ratings of users in `data` that the model is told now, without retraining, as with
+                `recommend(ratings=...)`.
+            diversity: of the lists, as for `recommend`.
 
         Raises:
             ConfigError: an unknown metric, a threshold off the scale, or longer lists than there are items.
             DataError: there is no rating, or no user has a relevant item.
         """
-        return evaluate(self.predictor_, data, metrics, relevant, rank_by, group_by, candidates)
+        return evaluate(self.predictor_, data, metrics, relevant, rank_by, group_by, candidates, given, diversity)
 
     def predict_data(self, data: RatingDataset) -> Floats:
         """Predictions (n,) for the pairs of a data set, clipped to the scale; new users by their attributes."""

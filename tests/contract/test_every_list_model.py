@@ -53,7 +53,7 @@ def new(name: str, **settings: object) -> Recommender:
 
 @torch.no_grad()
 def scores(model: Recommender) -> np.ndarray:
-    return torch.cat([rows for _, rows in model.module_.match(torch.arange(43))]).numpy()
+    return torch.cat([rows for _, rows, _ in model.module_.match(torch.arange(43))]).numpy()
 
 
 def test_scores_are_finite_also_for_users_and_items_without_ratings(name: str) -> None:

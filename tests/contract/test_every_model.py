@@ -98,7 +98,7 @@ def outcome(model: Recommender, data: RatingDataset) -> np.ndarray:
         _, low, _ = model.module_.interval(torch.as_tensor(data.user), torch.as_tensor(data.item), 0.8)
         found.append(low.detach().numpy())
     if model.predictor_.matches:
-        found += [scores.numpy().ravel() for _, scores in model.predictor_.scores(torch.arange(40), "match")]
+        found += [scores.numpy().ravel() for _, scores, _ in model.predictor_.scores(torch.arange(40), "match")]
     return np.concatenate(found)
 
 

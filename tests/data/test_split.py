@@ -117,3 +117,18 @@ def test_items_that_are_new(small: RatingDataset) -> None:
     assert not new & set(small.item[fold.train])
     assert len(fold.test) == np.isin(small.item, list(new)).sum()
     assert folds(small, "cold-item:0.25", [4])[0].test.tolist() != fold.test.tolist()
+
+
+def test_new_users_who_tell_some_ratings(small: RatingDataset) -> None:
+    alone, told = (folds(small, protocol, [3])[0] for protocol in ("cold-user:0.2", "cold-user:0.2+2"))
+    np.testing.assert_array_equal(told.train, alone.train)
+    np.testing.assert_array_equal(np.sort([*told.test, *told.given]), alone.test)
+    whole, given = (np.bincount(small.user[rows]) for rows in (alone.test, told.given))
+    np.testing.assert_array_equal(given, np.minimum(whole, 2)[: len(given)])
+    assert not np.array_equal(told.given, folds(small, "cold-user:0.2+2", [4])[0].given)
+    assert len(alone.given) == 0
+    assert alone.given_of(small) is None
+    with pytest.raises(DataError, match="'x' is not a number of ratings"):
+        folds(small, "cold-user:0.2+x")
+    with pytest.raises(DataError, match="no user has more than 5000 ratings"):
+        folds(small, "cold-user:0.2+5000")

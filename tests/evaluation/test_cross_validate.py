@@ -190,9 +190,9 @@ def test_runs_in_a_folder_are_not_repeated(
     first = cross_validate(data, ["mf", "aanmf"], "kfold:2", settings=QUICK, folder=tmp_path)
     made: list[str] = []
 
-    def count(job: Job, *rest: Any) -> Run:
+    def count(job: Job, *rest: Any, **more: Any) -> Run:
         made.append(job.model)
-        return fit_and_score(job, *rest)
+        return fit_and_score(job, *rest, **more)
 
     monkeypatch.setattr(module, "fit_and_score", count)
     assert cross_validate(data, ["mf", "aanmf"], "kfold:2", settings=QUICK, folder=tmp_path) == first

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from aanmf.cli import main
+from aanmf.data.split import folds
 from aanmf.errors import ConfigError
 from aanmf.evaluation.runs import fit_to_validate
 from aanmf.experiments.jobs import dataset
@@ -86,6 +87,16 @@ def test_any_metric_can_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         tune(train, "mf", 1, tmp_path / "j", fixed=FIXED, space=SPACE, metric="far")
     with pytest.raises(ConfigError, match="no setting to search"):
         tune(train, "mf", 1, tmp_path / "j", fixed=FIXED, space={"epochs": Range(1, 2)})
+
+
+def test_trials_are_judged_on_the_split_asked_for(tmp_path: Path) -> None:
+    data = dataset("synthetic:2000")
+    fold = folds(data, "cold-user:0.2+3", [0])[0]
+    train, test = fold.of(data)
+    found = tune(data, "ease", 1, tmp_path / "trials", metric="ndcg@10", protocol="cold-user:0.2+3")
+    expected = make_model("ease").fit(train).evaluate(test, ["ndcg@10"], given=fold.given_of(data))["ndcg@10"]
+    assert found.tuning["validation_ndcg@10"] == round(expected, 5)
+    assert Tuned.read(found.write(tmp_path / "ease.toml")) == found
 
 
 def test_a_stopped_trial_is_tried_again(tmp_path: Path) -> None:

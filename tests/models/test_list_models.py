@@ -26,7 +26,7 @@ def fit(name: str, training: TrainingData = TRAINING, **settings: object) -> Lis
 
 @torch.no_grad()
 def scores(module: ListModule) -> np.ndarray:
-    return torch.cat([rows for _, rows in module.match(USERS)]).double().numpy()
+    return torch.cat([rows for _, rows, _ in module.match(USERS)]).double().numpy()
 
 
 def matrix(kind: str, training: TrainingData = TRAINING) -> np.ndarray:
@@ -185,7 +185,7 @@ def test_bpr_folds_in_at_the_minimum_of_its_loss() -> None:
 
     best = minimize(loss, np.zeros(4), method="BFGS", options={"gtol": 1e-8})
     with torch.no_grad():
-        found = module.match_folded_in(42, None, torch.tensor(items), torch.tensor([5.0, 4.0, 5.0]))
+        found = module.match_folded_in(42, None, torch.tensor(items), torch.tensor([5.0, 4.0, 5.0]))[0]
     np.testing.assert_allclose(found, q @ best.x + b, atol=1e-3)
 
 
@@ -194,7 +194,7 @@ def test_the_own_history_folded_in_gives_the_own_scores(name: str) -> None:
     module, train = fit(name), TRAINING.train
     for user in (0, 7):
         own = train.user == user
-        found = module.match_folded_in(TRAINING.n_users, None, train.item[own], train.rating[own])
+        found = module.match_folded_in(TRAINING.n_users, None, train.item[own], train.rating[own])[0]
         np.testing.assert_allclose(found, scores(module)[user], atol=1e-5)
 
 
@@ -204,8 +204,8 @@ def test_a_new_rating_replaces_the_old_one(name: str) -> None:
     own = train.user == 3
     changed = train.rating.clone()
     changed[own] = 6 - changed[own]
-    found = module.match_folded_in(3, None, train.item[own], changed[own])
-    alone = module.match_folded_in(TRAINING.n_users, None, train.item[own], changed[own])
+    found = module.match_folded_in(3, None, train.item[own], changed[own])[0]
+    alone = module.match_folded_in(TRAINING.n_users, None, train.item[own], changed[own])[0]
     np.testing.assert_allclose(found, alone, atol=1e-5)
     assert np.abs(found.numpy() - scores(module)[3]).max() > 1e-3
 

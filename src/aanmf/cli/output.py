@@ -68,6 +68,14 @@ def table(title: str | None, columns: Sequence[str], rows: Sequence[Sequence[obj
     return _titled(title, made)
 
 
+def fits(shown: RenderableType) -> bool:
+    """Whether a table is no wider than the console, so that no cell is broken into lines."""
+    from rich.measure import Measurement
+
+    console = out()
+    return Measurement.get(console, console.options.update(max_width=10_000), shown).maximum <= console.width
+
+
 def facts(title: str | None, pairs: Sequence[tuple[str, object]]) -> RenderableType:
     """Names and values, one per line."""
     from rich.table import Table

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import compress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aanmf.cli.options import AsJson, ConfigFile, ModelFolder, RankBy, Settings, Source, reads_source
-from aanmf.cli.output import cell, emit, err, notice, out, progress, table
+from aanmf.cli.output import cell, emit, err, fits, notice, out, progress, table
 from aanmf.cli.parse import read_settings
 from aanmf.errors import ConfigError
 from aanmf.models.catalog import CATALOG
@@ -34,10 +35,10 @@ GroupBy = Annotated[
 ]
 COUNTS = {"n": "ratings", "n_users": "users", "n_users_left_out": "users left out"}
 """How tables name what is counted."""
-MOST_COLUMNS = 5
-"""Tables of more metrics have a row for each of them, and a column for each model."""
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from aanmf.evaluation.cross_validate import CrossValidation
     from aanmf.evaluation.runs import Run
 
@@ -82,7 +83,8 @@ def cross_validate(
         str,
         typer.Option(
             "--protocol",
-            help="u1, u1-u5, holdout:0.2, kfold:5, time:0.1, time-global:0.2, cold-user:0.1, cold-item:0.1.",
+            help="u1, u1-u5, holdout:0.2, kfold:5, time:0.1, time-global:0.2, cold-item:0.1, cold-user:0.1, or "
+            "cold-user:0.1+5: new users who tell five ratings after training.",
         ),
     ] = "holdout:0.2",
     seeds: Annotated[
@@ -146,36 +148,20 @@ def cross_validate(
 
 
 def print_runs(found: CrossValidation, title: str) -> None:
-    """Runs, means and differences as tables."""
+    """Runs (where the table fits), means and differences as tables."""
     console, labels, names = out(), labels_of(found.metrics), found.metrics
     several = len(found.runs) > len(found.models)
-    if several and len(names) <= MOST_COLUMNS:
-        rows = [
-            (
-                run.model,
-                run.fold,
-                str(run.seed),
-                *(run.scores[name] for name in names),
-                run.scores.get("n_users", run.n_test),
-                run.epochs,
-                f"{run.fit_seconds:.1f} s",
-            )
-            for run in found.runs
-        ]
-        counted = "users" if "n_users" in found.runs[0].scores else "n test"
-        console.print(table(title, ("model", "fold", "seed", *labels, counted, "epochs", "fit"), rows))
     if several:
-        title = f"Mean ± standard deviation over {len(found.runs) // len(found.models)} runs"
+        made = _runs_table(found, title)
+        if fits(made):
+            console.print(made)
+        title = f"{title}: mean ± standard deviation over {len(found.runs) // len(found.models)} runs"
     rows = []
     for summary in found.summary:
-        values = [(summary.scores[f"{name}_mean"], summary.scores[f"{name}_std"]) for name in found.metrics]
+        values = [(summary.scores[f"{name}_mean"], summary.scores[f"{name}_std"]) for name in names]
         means = [f"{cell(mean)} ± {std:.4f}" if several and std is not None else cell(mean) for mean, std in values]
         rows.append((summary.model, *means, _seconds(summary.fit_seconds)))
-    columns = ("model", *labels, "fit")
-    if len(names) > MOST_COLUMNS:
-        columns, *rows = zip(columns, *rows, strict=True)
-        columns = ("", *columns[1:])
-    console.print(table(title, columns, rows))
+    console.print(_either_way(title, ("model", *labels, "fit"), rows))
     rows = [
         (label, f"{each.model} - {each.other}", f"{each.difference:+.4f}", f"{each.p_value:.3g}", each.folds)
         for each in found.comparisons
@@ -186,6 +172,25 @@ def print_runs(found: CrossValidation, title: str) -> None:
         console.print(table("Differences on the same folds: the first model minus the second", names, rows))
 
 
+def _runs_table(found: CrossValidation, title: str) -> RenderableType:
+    """A row per run, without what is the same in all of them."""
+    counted = "users" if "n_users" in found.runs[0].scores else "n test"
+    labels = labels_of(found.metrics)
+    split = ("fold", "seed", counted, "epochs")
+    splits = [(run.fold, str(run.seed), run.scores.get("n_users", run.n_test), run.epochs) for run in found.runs]
+    differs = [len(set(column)) > 1 for column in zip(*splits, strict=True)]
+    rows = [
+        (
+            run.model,
+            *compress(values, differs),
+            *(run.scores[name] for name in found.metrics),
+            _seconds(run.fit_seconds),
+        )
+        for run, values in zip(found.runs, splits, strict=True)
+    ]
+    return table(title, ("model", *compress(split, differs), *labels, "fit"), rows)
+
+
 def print_groups(found: CrossValidation, group_by: str) -> None:
     """The mean over runs of every metric, for each model and group."""
     names, rows = found.metrics, list[tuple[object, ...]]()
@@ -193,9 +198,19 @@ def print_groups(found: CrossValidation, group_by: str) -> None:
         own = [row for row in found.groups if (row["model"], row["group"]) == (model, group)]
         values = [[row[name] for row in own if row.get(name) is not None] for name in names]
         means = (statistics.fmean(each) if each else None for each in values)
-        rows.append((model, group, *means, round(statistics.fmean(row.get("n_users", row["n"]) for row in own))))
+        users = round(statistics.fmean(row.get("n_users", row["n"]) for row in own))
+        rows.append((f"{model}, {group}", *map(cell, means), f"{users:,}"))
     counted = "users" if any("n_users" in row for row in found.groups) else "ratings"
-    out().print(table(f"By {group_by}", ("model", group_by, *labels_of(names), counted), rows))
+    out().print(_either_way(f"By {group_by}", ("", *labels_of(names), counted), rows))
+
+
+def _either_way(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> RenderableType:
+    """A table with a row per model; where that is too wide for the console, with a column per model."""
+    made = table(title, columns, rows)
+    if fits(made):
+        return made
+    (_, *models), *values = zip(columns, *rows, strict=True)
+    return table(title, ("", *models), values)
 
 
 def labels_of(metrics: Iterable[str]) -> list[str]:

@@ -1,35 +1,47 @@
 """Splits into a training and a test part, exactly as reports name them.
 
-A protocol is written `u1`, `u1-u5`, `holdout:0.2`, `kfold:5`, `time:0.1`, `time-global:0.2`, `cold-user:0.1` or
-`cold-item:0.1`.
+A protocol is written `u1`, `u1-u5`, `holdout:0.2`, `kfold:5`, `time:0.1`, `time-global:0.2`, `cold-user:0.1`,
+`cold-user:0.1+5` or `cold-item:0.1`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from aanmf.data.dataset import RatingDataset, Rows, random_split
 from aanmf.errors import DataError
 
-PROTOCOLS = "u1, u1-u5, holdout:0.2, kfold:5, time, time-global, cold-user, cold-item"
+PROTOCOLS = "u1, u1-u5, holdout:0.2, kfold:5, time, time-global, cold-user, cold-user:0.1+5, cold-item"
 
 
 @dataclass(frozen=True)
 class Fold:
-    """Rows of a data set: those to train on, and those to score once."""
+    """Rows of a data set: those to train on, and those to score once.
+
+    Attributes:
+        name: the protocol, and which of its folds.
+        seed: that it was drawn by.
+        train, test: rows.
+        given: rows of test users that are told after training, as new ratings; mostly none.
+    """
 
     name: str
     seed: int
     train: Rows
     test: Rows
+    given: Rows = field(default_factory=lambda: np.empty(0, np.int64))
 
     def of(self, data: RatingDataset) -> tuple[RatingDataset, RatingDataset]:
-        """The two parts of `data`."""
+        """The training and the test part of `data`."""
         return data.take(self.train), data.take(self.test)
+
+    def given_of(self, data: RatingDataset) -> RatingDataset | None:
+        """The ratings of `data` that are told after training; None: none."""
+        return data.take(self.given) if len(self.given) else None
 
 
 def holdout(n: int, test: float, seed: int) -> Fold:
@@ -72,9 +84,18 @@ def last_of_all(data: RatingDataset, test: float, seed: int = 0) -> Fold:
     return _fold(f"time-global:{test:g}", seed, len(data), order[len(data) - round(len(data) * test) :])
 
 
-def cold_users(data: RatingDataset, test: float, seed: int) -> Fold:
-    """By user: all ratings of `test` of the users, drawn at random, are test rows."""
-    return _cold(f"cold-user:{test:g}", data.user, test, seed)
+def cold_users(data: RatingDataset, test: float, seed: int, given: int = 0) -> Fold:
+    """By user: all ratings of `test` of the users, drawn at random, are test rows; `given` of each are told instead."""
+    fold = _cold(f"cold-user:{test:g}", data.user, test, seed)
+    if not given:
+        return fold
+    rows = np.random.default_rng([seed, given]).permutation(fold.test)
+    rows = rows[np.argsort(data.user[rows], kind="stable")]  # by user, in random order
+    first = np.searchsorted(data.user[rows], data.user[rows])
+    told = np.arange(len(rows)) - first < given
+    if told.all():
+        raise DataError(f"cold-user:{test:g}+{given}: no user has more than {given} ratings; tell fewer")
+    return replace(fold, name=f"{fold.name}+{given}", test=np.sort(rows[~told]), given=np.sort(rows[told]))
 
 
 def cold_items(data: RatingDataset, test: float, seed: int) -> Fold:
@@ -112,7 +133,10 @@ def folds(data: RatingDataset, protocol: str, seeds: Sequence[int] = (0,)) -> li
         case "time-global":
             return [last_of_all(data, _number(protocol, argument, 0.2), seed) for seed in seeds]
         case "cold-user":
-            return [cold_users(data, _number(protocol, argument, 0.1), seed) for seed in seeds]
+            share, _, given = argument.partition("+")
+            if given and not given.isdecimal():
+                raise DataError(f"protocol {protocol!r}: {given!r} is not a number of ratings, as in cold-user:0.1+5")
+            return [cold_users(data, _number(protocol, share, 0.1), seed, int(given or 0)) for seed in seeds]
         case "cold-item":
             return [cold_items(data, _number(protocol, argument, 0.1), seed) for seed in seeds]
         case _:

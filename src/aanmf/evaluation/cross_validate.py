@@ -158,7 +158,7 @@ def cross_validate(
         data: all ratings.
         models: names (`mf`, `aanmf`, ...) or functions that make a model from its settings.
         protocol: `u1`, `u1-u5`, `holdout:0.2`, `kfold:5`, `time:0.1`, `time-global:0.2`, `cold-user:0.1`,
-            `cold-item:0.1`: see `aanmf.data.split`.
+            `cold-user:0.1+5`, `cold-item:0.1`: see `aanmf.data.split`.
         seeds: the folds are drawn once per seed. A fold's seed is also the seed of the models trained on it.
         settings: for all models; a mapping under a model's name is for that model alone:
             `{"factors": 16, "aanmf": {"layers": (16,)}}`.
@@ -186,14 +186,14 @@ def cross_validate(
     if on_start:
         on_start(len(splits) * len(named))
     for fold in splits:
-        train, test = fold.of(data)
+        (train, test), given = fold.of(data), fold.given_of(data)
         for name, make in named.items():
             model = make(**{**chosen[name], "seed": fold.seed})
             asked = {key: value for key, value in scored.items() if key != "rank_by" or can_rank_by(model.spec, value)}
             job = job_of(name, model.get_params(), data, fold, protocol, scored=asked)
             run = store.get(job) if store else None
             if run is None:
-                run = fit_and_score(job, model, train, test)
+                run = fit_and_score(job, model, train, test, given=given)
                 if store:
                     store.put(run)
             runs.append(run)

@@ -22,7 +22,7 @@ import torch
 
 from aanmf.contract import BatchConfig, validation_rows
 from aanmf.data.dataset import RatingDataset
-from aanmf.data.split import Fold
+from aanmf.data.split import Fold, folds
 from aanmf.errors import ConfigError, DataError
 from aanmf.evaluation.curve import error_curve
 from aanmf.metrics import METRICS, Scores, metric_of
@@ -223,7 +223,12 @@ def job_of(
 
 
 def fit_and_score(
-    job: Job, model: Recommender, train: RatingDataset, test: RatingDataset, on_epoch: OnEpoch | None = None
+    job: Job,
+    model: Recommender,
+    train: RatingDataset,
+    test: RatingDataset,
+    on_epoch: OnEpoch | None = None,
+    given: RatingDataset | None = None,
 ) -> Run:
     """Fits a model and measures what the job asks for; with the measure `test`, `model` is fitted afterwards.
 
@@ -233,6 +238,7 @@ def fit_and_score(
         train: training part.
         test: test part; read only when training is over.
         on_epoch: called after every epoch of the measure `test`.
+        given: ratings that are told after training (`Fold.given`).
 
     Raises:
         ConfigError: training diverged; the message names the job.
@@ -251,7 +257,7 @@ def fit_and_score(
         raise ConfigError(f"{job.label}: {error}") from error
     seconds = time.perf_counter() - start
     if job.measure == "test":
-        scores = model.evaluate(test, **job.scored, candidates=_candidates(job, test))
+        scores = model.evaluate(test, **job.scored, candidates=candidates_of(job.protocol, test), given=given)
     if validation is None and (errors := [epoch.valid_mse for epoch in log.epochs if epoch.valid_mse is not None]):
         validation = math.sqrt(min(errors))
     return Run.of(
@@ -267,13 +273,26 @@ def fit_and_score(
 
 
 def fit_to_validate(
-    model: Recommender, train: RatingDataset, on_epoch: OnEpoch | None = None, metrics: Sequence[str] | None = None
+    model: Recommender,
+    train: RatingDataset,
+    on_epoch: OnEpoch | None = None,
+    metrics: Sequence[str] | None = None,
+    protocol: str | None = None,
 ) -> tuple[Recommender, Scores]:
     """Fits without a last fit on everything; returns the model and its scores on ratings held out of `train`.
 
     Models with early stopping stop on these same ratings, so theirs are the scores of the best epoch; other models are
-    fitted without them, and so is every model whose lists are scored, which must not have seen them.
+    fitted without them, and so is every model whose lists are scored, which must not have seen them. With `protocol`,
+    the held-out ratings are its first test part; without, a share of all ratings, drawn at random.
     """
+    if protocol:
+        fold = folds(train, protocol, [model.config.seed])[0]
+        rest, held_out = fold.of(train)
+        candidates = candidates_of(protocol, held_out)
+        scores = model.fit(rest, on_epoch).evaluate(
+            held_out, metrics, candidates=candidates, given=fold.given_of(train)
+        )
+        return model, scores
     share = getattr(model.config, "validation", 0) or 0.1
     of_lists = any(metric_of(name).of == "lists" for name in metrics or ())
     held_out = validation_rows(len(train), share, model.config.seed)
@@ -284,9 +303,9 @@ def fit_to_validate(
     return model, model.evaluate(train.take(held_out), metrics)
 
 
-def _candidates(job: Job, test: RatingDataset) -> list[str] | None:
+def candidates_of(protocol: str, test: RatingDataset) -> list[str] | None:
     """The items that lists are made of: all, but for new items those of the test part."""
-    if not job.protocol.startswith("cold-item"):
+    if not protocol.startswith("cold-item"):
         return None
     return [test.items.ids.ids[at] for at in np.unique(test.item)]
 

@@ -57,13 +57,15 @@ def tune(
     seed: int = 0,
     space: Space | None = None,
     metric: str = "rmse",
+    protocol: str | None = None,
     on_trial: Callable[[Trial], None] | None = None,
 ) -> Tuned:
     """Searches for the settings with the best score on validation ratings.
 
-    A trial fits on 90 % of `train` and is judged on the rest, always the same ratings. Trial 0 are the defaults; the
-    others are drawn by a tree-structured Parzen estimator. Where RMSE is the metric, a trial that after `WARMUP` epochs
-    is worse than half of the earlier ones at the same epoch is stopped. A search that was stopped is continued.
+    A trial fits on 90 % of `train`, or on what `protocol` says, and is judged on the rest, always the same
+    ratings. Trial 0 are the defaults; the others are drawn by a tree-structured Parzen estimator. Where RMSE is the
+    metric, a trial that after `WARMUP` epochs is worse than half of the earlier ones at the same epoch is stopped. A
+    search that was stopped is continued.
 
     Args:
         train: the training part of a split; the test part must not be used here.
@@ -74,6 +76,7 @@ def tune(
         seed: of the search, and of the models.
         space: what is searched; None: the space of the model's entry in the catalogue.
         metric: name of the metric that judges a trial.
+        protocol: how `train` is split to judge a trial; None: at random.
         on_trial: called after each trial.
 
     Raises:
@@ -85,7 +88,7 @@ def tune(
     if not space:
         raise ConfigError(f"{model}: no setting to search; give a search space, or fix fewer settings")
     fixed = {**(fixed or {}), "seed": seed}
-    study = _study(optuna, train, model, fixed, space, metric, Path(journal))
+    study = _study(optuna, train, model, fixed, space, metric, protocol, Path(journal))
     if not any(trial.state.name == "WAITING" or _counts(trial) for trial in study.trials):
         defaults = make_model(model, **fixed).get_params()
         study.enqueue_trial({name: defaults[name] for name in space})
@@ -102,7 +105,8 @@ def tune(
                 raise optuna.TrialPruned
 
         try:
-            return fit_to_validate(make_model(model, **{**fixed, **settings}), train, on_epoch, [metric])[1][metric]
+            made = make_model(model, **{**fixed, **settings})
+            return fit_to_validate(made, train, on_epoch, [metric], protocol)[1][metric]
         except ConfigError:
             trial.set_user_attr("diverged", True)
             raise
@@ -136,14 +140,21 @@ def _result(study: optuna.Study, model: str, train: RatingDataset, seed: int, me
 
 
 def _study(
-    optuna: Any, train: RatingDataset, model: str, fixed: Mapping[str, Any], space: Space, metric: str, journal: Path
+    optuna: Any,
+    train: RatingDataset,
+    model: str,
+    fixed: Mapping[str, Any],
+    space: Space,
+    metric: str,
+    protocol: str | None,
+    journal: Path,
 ) -> optuna.Study:
-    """The study of exactly this search: other data, settings, ranges or metric are another study in the same file."""
+    """The study of exactly this search; other data, ranges, metric or split are another study in the same file."""
     from optuna.storages.journal import JournalFileBackend
 
     journal.parent.mkdir(parents=True, exist_ok=True)
     ranges = {name: repr(each) for name, each in space.items()}
-    search = json.dumps([train.fingerprint, dict(fixed), ranges, metric, versions()["aanmf"]], sort_keys=True)
+    search = json.dumps([train.fingerprint, dict(fixed), ranges, metric, protocol, versions()["aanmf"]], sort_keys=True)
     name = f"{model}-{hashlib.sha256(search.encode()).hexdigest()[:12]}"
     storage = optuna.storages.JournalStorage(JournalFileBackend(str(journal)))
     study = optuna.create_study(

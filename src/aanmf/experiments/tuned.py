@@ -6,6 +6,7 @@ A file holds the settings, as `aanmf train --config` takes them, and a table `[t
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,9 @@ from aanmf.storage import replace_file
 
 FOLDER = Path(__file__).parent / "settings"
 """The files that come with the library: FOLDER / data set / model.toml."""
+
+_BARE = re.compile(r"[\w-]+", re.ASCII)
+"""Names that TOML takes without quotes; `validation_ndcg@10` is none."""
 
 
 @dataclass(frozen=True)
@@ -64,4 +68,8 @@ def tuned_settings(source: str, model: str, folder: Path | None = None) -> Tuned
 
 def _lines(values: Mapping[str, Any]) -> list[str]:
     """JSON's text of numbers, truth values, strings and lists is TOML's too."""
-    return [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values.items() if value is not None]
+    return [
+        f"{name if _BARE.fullmatch(name) else json.dumps(name)} = {json.dumps(value, ensure_ascii=False)}"
+        for name, value in values.items()
+        if value is not None
+    ]

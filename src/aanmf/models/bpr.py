@@ -80,12 +80,12 @@ class BPRModule(ListModule):
                 optimizer.step()
                 schedule.step()
 
-    def match(self, users: Tensor, sets: AttributeSet | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    def match(self, users: Tensor, sets: AttributeSet | None = None) -> Iterator[tuple[Tensor, Tensor, None]]:
         """See `RatingModule.match`: p_u as trained."""
         for part in torch.arange(len(users), device=users.device).split(BLOCK):
             scores = torch.addmm(self.b[:, 0], self.p[users[part]], self.q.T)
             scores[self.histories.count[users[part]] == 0] = self.popularity
-            yield part, scores
+            yield part, scores, None
 
     def score(self, histories: Histories) -> Tensor:
         """See `ListModule.score`."""

@@ -155,14 +155,16 @@ class ListModule(RatingModule):
         """What ratings (n,) count."""
         return choice_weights(rating, self.config.weights if self.has_ratings else "ones", self.scale)
 
-    def match(self, users: Tensor, sets: AttributeSet | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    def match(self, users: Tensor, sets: AttributeSet | None = None) -> Iterator[tuple[Tensor, Tensor, None]]:
         """See `RatingModule.match`; attributes are not used."""
         for part in torch.arange(len(users), device=users.device).split(BLOCK):
-            yield part, self._scores(self.histories.rows(users[part]))
+            yield part, self._scores(self.histories.rows(users[part])), None
 
-    def match_folded_in(self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor) -> Tensor:
+    def match_folded_in(
+        self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor
+    ) -> tuple[Tensor, None]:
         """See `RatingModule.match_folded_in`: the history with the new ratings in it."""
-        return self._scores(self.extended(user, items, ratings))[0]
+        return self._scores(self.extended(user, items, ratings))[0], None
 
     def extended(self, user: int, items: Tensor, ratings: Tensor) -> Histories:
         """One user's history with new ratings; a new rating of the same item replaces the old one."""

@@ -67,7 +67,7 @@ def training_of(n_users: int, n_items: int, rows: list[tuple[int, int, float]]) 
 
 def all_matches(model: AANMFpp, users: Tensor | None = None) -> Tensor:
     users = torch.arange(N_USERS) if users is None else users
-    return torch.cat([scores for _, scores in model.module_.match(users)])
+    return torch.cat([scores for _, scores, _ in model.module_.match(users)])
 
 
 # ---------------------------------------------------------------- closed forms
@@ -195,18 +195,18 @@ def test_folding_in_a_history_gives_the_scores_of_that_user(model: AANMFpp, head
     folded = head.history(train.item, train.rating)
     torch.testing.assert_close(head(folded, head.users[user]), head(known, head.users[user]))
     nothing = torch.tensor([]), torch.tensor([])
-    again = model.module_.match_folded_in(3, None, nothing[0].long(), nothing[1])
+    again = model.module_.match_folded_in(3, None, nothing[0].long(), nothing[1])[0]
     torch.testing.assert_close(again, all_matches(model, user)[0], atol=0.02, rtol=0)
     of_a_stranger = model.module_.match_folded_in(
         N_USERS, model.fitted_.training.users.rows(user), train.item, train.rating
-    )
+    )[0]
     torch.testing.assert_close(of_a_stranger, again, atol=0.3, rtol=0)  # the predicted ratings differ
 
 
 def test_new_ratings_move_the_list(model: AANMFpp) -> None:
     sets = model.fitted_.training.users.rows(torch.tensor([N_USERS]))
     first, second = (
-        model.module_.match_folded_in(N_USERS, sets, torch.tensor(items), torch.full((3,), 5.0))
+        model.module_.match_folded_in(N_USERS, sets, torch.tensor(items), torch.full((3,), 5.0))[0]
         for items in ([0, 2, 4], [1, 3, 5])
     )
     assert not torch.allclose(first, second, atol=0.01)

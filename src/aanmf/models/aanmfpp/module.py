@@ -161,22 +161,25 @@ class AANMFppModule(Equations):
         """See `RatingModule.matches`."""
         return self.choice is not None
 
-    def match(self, users: Tensor, sets: AttributeSet | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    def match(self, users: Tensor, sets: AttributeSet | None = None) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
         """See `RatingModule.match`: log probabilities."""
         choice = self._choice()
         for part in torch.arange(len(users), device=users.device).split(max(1, CATALOGUE // self.n_items)):
             own = None if sets is None else sets.rows(part)
             attributes = choice.users[users[part]] if own is None else choice.attributes(own)
             rating = torch.cat([each for _, each in self.catalogue(users[part], own)]) if self.has_ratings else None
-            yield part, choice(choice.histories(users[part]), attributes, rating)
+            yield part, choice(choice.histories(users[part]), attributes, rating), rating
 
-    def match_folded_in(self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor) -> Tensor:
+    def match_folded_in(
+        self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
         """See `RatingModule.match_folded_in`: the same equations with a longer history of the user."""
         choice = self._choice()
         attributes = choice.users[[user]] if sets is None else choice.attributes(sets)
-        rating = self.fold_in(user, sets, items, ratings)[None] if self.has_ratings else None
+        rating = self.fold_in(user, sets, items, ratings) if self.has_ratings else None
         items, ratings = self.history.with_new(user, items, ratings * self.scale)
-        return choice(choice.history(items, ratings / self.scale), attributes, rating)[0]
+        history = choice.history(items, ratings / self.scale)
+        return choice(history, attributes, None if rating is None else rating[None])[0], rating
 
     def _choice(self) -> ChoiceHead:
         if self.choice is None:
