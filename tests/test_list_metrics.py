@@ -67,7 +67,8 @@ def test_against_loops(name: str, k: int) -> None:
         assert found.n_users == 50
 
 
-@pytest.mark.slow  # compiles for a minute
+@pytest.mark.filterwarnings("ignore:unsafe cast")  # of numba, when it compiles
+@pytest.mark.slow  # for a minute
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [("ndcg@10", "ndcg@10"), ("recall@10", "recall@10"), ("precision@10", "precision@10"), ("mrr@10", "mrr@10"),
