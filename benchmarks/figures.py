@@ -1,0 +1,59 @@
+"""Fills the figures of README.md and docs/*.md from the JSON files in docs/results/figures.
+
+    aanmf cross-validate ml-100k --protocol holdout:0.2 --seeds 0,1,2,3,4 --model mf --model aanmf --json \
+        > docs/results/figures/ml-100k-holdout.json
+    python benchmarks/figures.py
+
+A figure stands between two comments, `<!--FILE MODEL METRIC-->0.9110 ± 0.0045<!---->`: the mean of `METRIC` over the runs of
+`MODEL` in `FILE.json`, and after `METRIC±` its standard deviation too. A test holds that documents and files agree.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "docs" / "results" / "figures"
+FIGURE = re.compile(r"<!--(\S+) (\S+) ([^\s±]+)(±?)-->(.*?)<!---->")
+
+
+def pages() -> list[Path]:
+    """The documents that may hold figures."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def figure(file: str, model: str, metric: str, spread: bool) -> str:
+    """A figure as documents show it.
+
+    Raises:
+        KeyError: no such model or metric in the file.
+    """
+    summary = json.loads((FOLDER / f"{file}.json").read_text(encoding="utf-8"))["summary"]
+    row = next((row for row in summary if row["model"] == model), None)
+    if row is None:
+        raise KeyError(f"{file}.json has no model {model}")
+    mean = f"{row[f'{metric}_mean']:.4f}"
+    return f"{mean} ± {row[f'{metric}_std']:.4f}" if spread else mean
+
+
+def filled(text: str) -> str:
+    """A document with the figures of the files."""
+    return FIGURE.sub(
+        lambda m: f"<!--{m[1]} {m[2]} {m[3]}{m[4]}-->{figure(m[1], m[2], m[3], bool(m[4]))}<!---->",
+        text,
+    )
+
+
+def main() -> None:
+    """Writes every document anew whose figures have changed."""
+    for page in pages():
+        text = page.read_text(encoding="utf-8")
+        if (new := filled(text)) != text:
+            page.write_text(new, encoding="utf-8")
+            print(f"{page.relative_to(ROOT)}: written")
+
+
+if __name__ == "__main__":
+    main()
