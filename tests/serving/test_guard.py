@@ -198,4 +198,3 @@ def test_every_answer_has_the_headers_of_safety(client: Any) -> None:
         headers = client.get(path).headers
         assert "default-src 'self'" in headers["content-security-policy"]
         assert headers["x-content-type-options"] == "nosniff"
-        assert "server" not in headers or "uvicorn" in headers["server"]
