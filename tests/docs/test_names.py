@@ -1,9 +1,9 @@
-"""Modules and files that the documents name exist."""
+"""Modules, names and files that the documents mention exist."""
 
 from __future__ import annotations
 
+import pkgutil
 import re
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,25 +14,33 @@ PAGES = sorted(
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
     if "results" not in page.parts and "_build" not in page.parts
 )
-FOLDERS = ("src/aanmf", "docs", "benchmarks", "tests", "cli", "data", "models", "training", "serving", "evaluation")
-FILE = re.compile(rf"`((?:aanmf|{'|'.join(FOLDERS)})/[\w./-]+\.(?:py|md))`")
+FOLDERS = "src|docs|benchmarks|tests|aanmf|cli|data|models|training|serving|evaluation|experiments|decisions"
+FILE = re.compile(rf"(?<![\w/:.-])((?:{FOLDERS})/[\w./+-]+\.(?:py|md))\b")
+NAME = re.compile(r"(?<![\w/])aanmf(?:\.[A-Za-z_]\w*)+(?!\.?/)")
+MADE = {"aanmf.X", "models/x.py", "cli/x.py", "benchmarks/out/performance.md"}
+"""By the reader."""
 
 
-def exists(module: str) -> bool:
-    """Whether `aanmf.x.y` is a module, or a name in one."""
+def exists(name: str) -> bool:
+    """Whether `aanmf.x.y` is a module, or a name in one; `aanmf.py` and the like are files."""
+    if name.rpartition(".")[2] in ("py", "toml", "md"):
+        return True
     try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:
-        parent, _, name = module.rpartition(".")
-        return parent != "aanmf" and exists(parent) and name[:1].isupper()
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return False
+    return True
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_named_modules_and_files_exist(page: Path) -> None:
     text = page.read_text()
-    modules = {name.rstrip(".") for name in re.findall(r"`(aanmf(?:\.[a-z_]+)+)", text)}
-    files = {name for name in FILE.findall(text)}
-    assert not [name for name in modules if not exists(name)]
+    assert not [name for name in set(NAME.findall(text)) - MADE if not exists(name)]
     homes = (ROOT, ROOT / "src", ROOT / "src" / "aanmf", page.parent)
-    made = {"models/x.py", "cli/x.py", "benchmarks/out/performance.md"}  # by the reader
-    assert not [name for name in files - made if not any((home / name).exists() for home in homes)]
+    assert not [name for name in set(FILE.findall(text)) - MADE if not any((home / name).exists() for home in homes)]
+
+
+@pytest.mark.parametrize("name", ["aanmf.registry", "aanmf.models.mf.spread", "aanmf.data.dataset.Nothing"])
+def test_names_that_are_gone_are_found(name: str) -> None:
+    (found,) = NAME.findall(f"see `{name}`")
+    assert found == name and not exists(name)
