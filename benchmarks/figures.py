@@ -4,7 +4,7 @@
         > docs/results/figures/ml-100k-holdout.json
     python benchmarks/figures.py
 
-A figure stands between two comments, `<!--FILE MODEL METRIC-->0.9110 ± 0.0045<!---->`: the mean of `METRIC` over the runs of
+A figure stands between two comments, `<!--FILE MODEL METRIC-->0.9110<!---->`: the mean of `METRIC` over the runs of
 `MODEL` in `FILE.json`, and after `METRIC±` its standard deviation too. A test holds that documents and files agree.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "results" / "figures"
-FIGURE = re.compile(r"<!--(\S+) (\S+) ([^\s±]+)(±?)-->(.*?)<!---->")
+FIGURE = re.compile(r"<!--(\S+) (\S+) ([\w@]+)(±?)-->(.*?)<!---->")
 
 
 def pages() -> list[Path]:
@@ -24,7 +24,7 @@ def pages() -> list[Path]:
     return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def figure(file: str, model: str, metric: str, spread: bool) -> str:
+def figure(file: str, model: str, metric: str, deviates: bool) -> str:
     """A figure as documents show it.
 
     Raises:
@@ -34,16 +34,14 @@ def figure(file: str, model: str, metric: str, spread: bool) -> str:
     row = next((row for row in summary if row["model"] == model), None)
     if row is None:
         raise KeyError(f"{file}.json has no model {model}")
-    mean = f"{row[f'{metric}_mean']:.4f}"
-    return f"{mean} ± {row[f'{metric}_std']:.4f}" if spread else mean
+    mean, deviation = row[f"{metric}_mean"], row[f"{metric}_std"]
+    digits = 0 if abs(mean) >= 10 else 4
+    return f"{mean:.{digits}f} ± {deviation:.{digits}f}" if deviates else f"{mean:.{digits}f}"
 
 
 def filled(text: str) -> str:
     """A document with the figures of the files."""
-    return FIGURE.sub(
-        lambda m: f"<!--{m[1]} {m[2]} {m[3]}{m[4]}-->{figure(m[1], m[2], m[3], bool(m[4]))}<!---->",
-        text,
-    )
+    return FIGURE.sub(lambda m: f"<!--{m[1]} {m[2]} {m[3]}{m[4]}-->{figure(m[1], m[2], m[3], bool(m[4]))}<!---->", text)
 
 
 def main() -> None:
