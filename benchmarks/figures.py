@@ -45,12 +45,9 @@ def filled(text: str) -> str:
 
 
 def main() -> None:
-    """Writes every document anew whose figures have changed."""
+    """Writes every document anew."""
     for page in pages():
-        text = page.read_text(encoding="utf-8")
-        if (new := filled(text)) != text:
-            page.write_text(new, encoding="utf-8")
-            print(f"{page.relative_to(ROOT)}: written")
+        page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":
