@@ -220,6 +220,16 @@ def test_a_model_without_epochs_is_trained_and_lists(
     assert not {"1", "2"} & {row["item"] for row in rated["items"]}
 
 
+def test_training_on_choices_says_so(aanmf: Run, ask: Callable[..., Any], tmp_path: Path) -> None:
+    clicks = tmp_path / "clicks.csv"
+    clicks.write_text("user,item\n" + "".join(f"u{n % 9},i{n % 7}\n" for n in range(63)))
+    code, out, _ = aanmf("train", clicks, "--model", "aanmf++", "--out", tmp_path / "model")
+    assert code == 0
+    assert "63 choices (there is no rating column)" in " ".join(out.split())
+    assert "chosen by fit" not in out
+    assert ask("train", clicks, "--model", "popularity")["has_ratings"] is False
+
+
 def test_every_metric_is_shown(
     aanmf: Run, model: Path, source: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -146,6 +146,7 @@ def figures(model: Recommender, seconds: float) -> dict[str, Any]:
     return {
         "model": repr(model),
         "ratings": len(fitted.training.train),
+        "has_ratings": fitted.training.has_ratings,
         "users": fitted.training.n_users,
         "items": fitted.training.n_items,
         "attributes": fitted.users.encoder.names,
@@ -162,11 +163,11 @@ def _report(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
         emit(found)
         return
-    chosen = found["chosen"]
+    chosen, rows = found["chosen"], "ratings" if found["has_ratings"] else "choices (there is no rating column)"
     lines = [
         ("model", found["model"]),
         *([("chosen by fit", ", ".join(f"{name}={value}" for name, value in chosen.items()))] if chosen else []),
-        ("learned from", f"{found['ratings']:,} ratings of {found['items']:,} items by {found['users']:,} users"),
+        ("learned from", f"{found['ratings']:,} {rows} of {found['items']:,} items by {found['users']:,} users"),
         ("user attributes", ", ".join(found["attributes"]) or "none"),
         *([("epochs", found["epochs"]), ("RMSE, training", found["train_rmse"])] if found["epochs"] else []),
         *([("RMSE, validation", found["validation_rmse"])] if found["epochs"] else []),
