@@ -119,12 +119,31 @@ class KernelRidge(nn.Module):
 
     def of_history(self, user: int, items: Tensor, residual: Tensor) -> Tensor:
         """Predicted residuals (F, I) of one user with this history, in place of that in the training ratings."""
+        alpha, columns = self._regression(user, items, residual)
+        return alpha @ columns.T
+
+    def terms(self, user: int, item: int, items: Tensor, residual: Tensor | None) -> Tensor:
+        """What each rated item (n,) adds to the predicted residuals of one item (F, n): its own residual times a weight.
+
+        k' (K + lambda)^-1 y is a sum over the ratings y; with the history of training where `residual` is None.
+        """
+        rows = self.history.rows_of(user)
+        own = torch.zeros(2, len(self.similarity), device=items.device)
+        own[:, self.history.item[rows]] = torch.stack([self.liked[rows], self.rated[rows]])
+        columns = self.similarity[:, items] - own.T @ own[:, items]
+        target = self.residual[rows] if residual is None else residual
+        similar = self.similarity[items, item] if residual is None else columns[item]
+        eye = torch.eye(len(items), device=items.device)
+        return torch.stack([torch.linalg.solve(columns[items] + s * eye, similar) * target for s in self.strengths])
+
+    def _regression(self, user: int, items: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha (F, n) of one user with this history, and the similarity (I, n) without the user's terms in training."""
         own = torch.zeros(2, len(self.similarity), device=items.device)
         rows = self.history.rows_of(user)
         own[:, self.history.item[rows]] = torch.stack([self.liked[rows], self.rated[rows]])
         columns = self.similarity[:, items] - own.T @ own[:, items]
         alpha, _ = ridge(columns[items], residual, self.strengths)
-        return alpha @ columns.T
+        return alpha, columns
 
 
 def ridge(kernel: Tensor, target: Tensor, strengths: tuple[float, ...]) -> tuple[Tensor, Tensor]:
