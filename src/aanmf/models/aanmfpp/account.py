@@ -24,6 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from aanmf.account import Account, mean_of
 from aanmf.data.attributes import AttributeSet
 from aanmf.models.aanmfpp.equations import Encoded, Member
 from aanmf.models.aanmfpp.history import Seen, Side
@@ -35,48 +36,6 @@ SMALL = 1e-6
 
 
 @dataclass(frozen=True)
-class Account:
-    """base + the sum of all other numbers but `attention` = the prediction, before it is clipped to the scale.
-
-    Attributes:
-        base: ().
-        rated: (n,) of the rated items.
-        user: (): what the model knows of the user by id.
-        user_attributes: (J,).
-        item: (): the item by id, its mean rating included.
-        audience: (): who rated the item, and how.
-        item_attributes: (G,).
-    """
-
-    base: Tensor
-    rated: Tensor
-    user: Tensor
-    user_attributes: Tensor
-    item: Tensor
-    audience: Tensor
-    item_attributes: Tensor
-
-    @property
-    def parts(self) -> tuple[Tensor, ...]:
-        """All but the base."""
-        return self.rated, self.user, self.user_attributes, self.item, self.audience, self.item_attributes
-
-    def total(self) -> Tensor:
-        """The prediction ()."""
-        return self.base + sum(part.sum() for part in self.parts)
-
-    def scaled(self, factor: Tensor, base: Tensor) -> Account:
-        """With all parts times a factor, and another base."""
-        return Account(base, *(part * factor for part in self.parts))
-
-
-def mean_of(accounts: list[Account], weights: list[Tensor]) -> Account:
-    """Sum of weights times accounts."""
-    fields = zip(*((each.base, *each.parts) for each in accounts), strict=True)
-    return Account(*(sum(w * each for w, each in zip(weights, of, strict=True)) for of in fields))
-
-
-@dataclass(frozen=True)
 class Pair:
     """A user with a history, and an item.
 
@@ -85,6 +44,7 @@ class Pair:
         items, ratings: (n,) the history, scaled as in the model.
         at: the same pair as the equations take it.
         kernel: (F, n) what each rated item adds to the features of the kernel ridge.
+        of_item: (1, G) attributes of the item.
     """
 
     user: int
@@ -93,32 +53,44 @@ class Pair:
     ratings: Tensor
     at: Pairs
     kernel: Tensor
+    of_item: AttributeSet
 
 
 @torch.no_grad()
 def account(
-    module: AANMFppModule, user: int, item: int, sets: AttributeSet | None = None, new: tuple[Tensor, Tensor] | None = None
-) -> tuple[Account, Tensor]:
-    """The account of one prediction on the scale of the ratings, and its history's items (n,).
+    module: AANMFppModule,
+    user: int,
+    item: int,
+    sets: AttributeSet | None = None,
+    history: tuple[Tensor, Tensor] | None = None,
+) -> Account:
+    """The account of one prediction, on the scale of the ratings.
 
     Args:
         module: the model.
         user, item: positions; those of the unknown user and item for new ones.
         sets: (1, J) in place of the user's own attributes.
-        new: items and ratings (m,) since training, or a rating of nan to take one out of the history.
+        history: all items that the user has rated, and the ratings (n,); None: those of training.
     """
-    state, history = module.state(), module.history
-    items, ratings = history.with_new(user, *_scaled(module, new))
-    pair = Pair(user, item, items, ratings, *_features(module, state, user, item, sets, items, ratings, new is not None))
+    state, rows = module.state(), module.history.rows_of(user)
+    items, ratings = module.history.item[rows], module.history.rating[rows]
+    if history is not None:
+        items, ratings = history[0], history[1] * module.scale
+    features = _features(module, state, user, item, sets, items, ratings, changed=history is not None)
+    pair = Pair(user, item, items, ratings, *features, module.item_sets.rows(features[0].items))
     members = list(zip(module.members, state.encoded, strict=True))
     if module.config.cold:
         is_new = len(items) == 0 or int(state.seen.items.count[item]) == 0
         members = members[-1:] if is_new else members[:-1]
-    of_members = [_of_head(module, member, _of_latent(module, member, encoded, state, pair)) for member, encoded in members]
+    of_members = [
+        _of_head(module, member, _of_latent(module, member, encoded, state, pair)) for member, encoded in members
+    ]
     share = module.trust / len(of_members)
     weights = [share] * len(of_members) + [1 - module.trust]
-    blend = mean_of([*of_members, _of_means(state.means, history.one_user(state.means, items, ratings), pair)], weights)
-    return blend.scaled(1 / module.scale, blend.base / module.scale), items
+    blend = mean_of(
+        [*of_members, _of_means(state.means, module.history.one_user(state.means, items, ratings), pair)], weights
+    )
+    return blend.scaled(1 / module.scale, blend.base / module.scale)
 
 
 def _of_latent(module: AANMFppModule, member: Member, encoded: Encoded, state: State, pair: Pair) -> Account:
@@ -153,7 +125,9 @@ def _of_latent(module: AANMFppModule, member: Member, encoded: Encoded, state: S
     of_user = torch.zeros(pair.at.sets.value.shape[1], device=p.device)
     if module.attend:
         table = module.attributes(member, encoded, pair.at.sets.vectors)
-        of_user = (pair.at.attention(table) * pair.at.sets.weight * table.products(pair.at.items, pair.at.sets.value))[0]
+        of_user = (pair.at.attention(table) * pair.at.sets.weight * table.products(pair.at.items, pair.at.sets.value))[
+            0
+        ]
     return Account(
         base=seen.mean,
         rated=means.rated + half(rated, z) + member.t @ pair.kernel,
@@ -162,6 +136,7 @@ def _of_latent(module: AANMFppModule, member: Member, encoded: Encoded, state: S
         item=means.item + half(q, x),
         audience=half(audience, x),
         item_attributes=half(attributes, x),
+        items=pair.items,
     )
 
 
@@ -179,21 +154,17 @@ def _of_means(seen: Seen, side: Side, pair: Pair) -> Account:
     """mu + b_u + b_i."""
     left = pair.ratings - seen.mean - seen.items.offset[pair.items]
     none = left.new_zeros(())
+    slots = [left.new_zeros(sets.mask.shape[1]) for sets in (pair.at.sets, pair.of_item)]
     return Account(
         base=seen.mean,
         rated=left / (len(left) + seen.damping[0]),
         user=none,
-        user_attributes=none[None],
+        user_attributes=slots[0],
         item=seen.items.offset[pair.item],
         audience=none,
-        item_attributes=none[None],
+        item_attributes=slots[1],
+        items=pair.items,
     )
-
-
-def _scaled(module: AANMFppModule, new: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
-    if new is None:
-        return module.history.user[:0], module.history.rating[:0]
-    return new[0], new[1] * module.scale
 
 
 def _features(
@@ -204,6 +175,7 @@ def _features(
     sets: AttributeSet | None,
     items: Tensor,
     ratings: Tensor,
+    *,
     changed: bool,
 ) -> tuple[Pairs, Tensor]:
     """The pair as the equations take it, and what each rated item adds to its features of the kernel ridge (F, n)."""

@@ -123,11 +123,13 @@ class KernelRidge(nn.Module):
         return alpha @ columns.T
 
     def terms(self, user: int, item: int, items: Tensor, residual: Tensor | None) -> Tensor:
-        """What each rated item (n,) adds to the predicted residuals of one item (F, n): its own residual times a weight.
+        """What each rated item (n,) adds to the predicted residuals of one item (F, n): its residual times a weight.
 
-        k' (K + lambda)^-1 y is a sum over the ratings y; with the history of training where `residual` is None.
+        k' (K + lambda)^-1 y is a sum over the residuals y; with the history of training where `residual` is None.
         """
         rows = self.history.rows_of(user)
+        if residual is None and len(rows) > self.limit:
+            return torch.zeros(len(self.strengths), len(rows), device=items.device)
         own = torch.zeros(2, len(self.similarity), device=items.device)
         own[:, self.history.item[rows]] = torch.stack([self.liked[rows], self.rated[rows]])
         columns = self.similarity[:, items] - own.T @ own[:, items]
@@ -137,7 +139,7 @@ class KernelRidge(nn.Module):
         return torch.stack([torch.linalg.solve(columns[items] + s * eye, similar) * target for s in self.strengths])
 
     def _regression(self, user: int, items: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
-        """alpha (F, n) of one user with this history, and the similarity (I, n) without the user's terms in training."""
+        """alpha (F, n) of one user with this history; the similarity (I, n) without the user's terms in training."""
         own = torch.zeros(2, len(self.similarity), device=items.device)
         rows = self.history.rows_of(user)
         own[:, self.history.item[rows]] = torch.stack([self.liked[rows], self.rated[rows]])
