@@ -21,8 +21,8 @@ def fit(**settings: object) -> AANMFppModule:
     return module
 
 
-SETTINGS = [{}, {"ordinal": False}, {"ridge": False}, {"history": False}, {"item_attributes": False}, {"cold": 0.0},
-            {"user_attributes": False}, {"attention": False}, {"attention": "uniform"}, {"ridge_ratings": 5}]  # fmt: skip
+LEFT_OUT = ("ordinal", "ridge", "history", "item_attributes", "user_attributes", "attention")
+SETTINGS = [{}, {"cold": 0.0}, {"attention": "uniform"}, {"ridge_ratings": 5}, *({name: False} for name in LEFT_OUT)]
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
