@@ -29,7 +29,7 @@ class Account:
         item: (): the item by id, its mean rating included.
         audience: (): who rated the item, and how.
         item_attributes: (G,) of the slots of the item's attributes.
-        items: (n,) positions of the rated items.
+        items, given: (n,) positions of the rated items, and the ratings.
     """
 
     base: Tensor
@@ -40,6 +40,7 @@ class Account:
     audience: Tensor
     item_attributes: Tensor
     items: Tensor
+    given: Tensor
 
     @property
     def parts(self) -> tuple[Tensor, ...]:
@@ -52,14 +53,14 @@ class Account:
 
     def scaled(self, factor: Tensor, base: Tensor) -> Account:
         """With all parts times a factor, and another base."""
-        return Account(base, *(part * factor for part in self.parts), items=self.items)
+        return Account(base, *(part * factor for part in self.parts), items=self.items, given=self.given)
 
 
 def mean_of(accounts: Sequence[Account], weights: Sequence[Tensor]) -> Account:
     """The sum of weights times accounts of the same pair."""
     fields = zip(*((each.base, *each.parts) for each in accounts), strict=True)
     summed = [torch.stack([w * each for w, each in zip(weights, of, strict=True)]).sum(0) for of in fields]
-    return Account(*summed, items=accounts[0].items)
+    return Account(*summed, items=accounts[0].items, given=accounts[0].given)
 
 
 def shapley(value: Callable[[NDArray[np.bool_]], NDArray[np.float64]], players: int, seed: int = 0) -> list[float]:

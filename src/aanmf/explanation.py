@@ -1,15 +1,19 @@
-"""Why a rating was predicted: attention on each attribute, and what each added to the rating."""
+"""Why a rating was predicted: a base, and what each part adds to it; attention on each attribute."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from html import escape
+from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from aanmf.account import Account, shapley
 from aanmf.data.attributes import AttributeEncoder, AttributeSet
 from aanmf.data.dataset import RatingDataset
 from aanmf.data.kinds import KINDS
@@ -17,68 +21,191 @@ from aanmf.errors import ConfigError, DataError
 from aanmf.models.catalog import with_capability
 from aanmf.predictor import Predictor, Profile
 
+Row = dict[str, Any]
 BLOCK = 65_536
 """Pairs whose attention is computed at once."""
 
 
+KINDS_OF_PARTS = {
+    "rated item": "what one rating of the user adds",
+    "new ratings": "what ratings given since training add together, where a model does not account for each",
+    "user attribute": "what an attribute of the user adds, with the attention it gets",
+    "user": "what the model knows of the user by id beyond these",
+    "item": "the item by id, its mean rating included",
+    "item attribute": "what an attribute of the item adds",
+    "audience": "who rated the item, and how",
+    "clip": "what the scale of the ratings cuts off",
+    "rest": "the parts that are not listed",
+}
+"""All kinds of parts of a prediction."""
+
+
 @dataclass(frozen=True)
 class Explanation:
-    """One prediction and what it rests on.
+    """One prediction as a base and what each part adds to it: base + the sum of contributions = prediction.
 
     Attributes:
         item, label: what is rated, by id and as a person reads it.
-        rating: predicted, clipped to the scale.
+        prediction: the predicted rating, clipped to the scale.
+        base: where the account begins: about the mean rating.
+        parts: `kind` (see `KINDS_OF_PARTS`), `name`, `value`, `attention`, `contribution`; the largest first, `rest` last.
         fallback: null where both were trained, else what was replaced by an average one; see `Recommender.predict`.
-        attributes: a row per attribute of the user; see `Recommender.explain`.
     """
 
     item: str
     label: str | None
-    rating: float
+    prediction: float
+    base: float
+    parts: pl.DataFrame
     fallback: str | None
-    attributes: pl.DataFrame
+
+    def to_text(self) -> str:
+        """The account in lines."""
+        rows = [
+            f"{each['contribution']:+6.2f}  {each['kind']}: {_worded(each)}"
+            for each in self.parts.iter_rows(named=True)
+        ]
+        title = f"{self.label or self.item}: predicted rating {self.prediction:.2f}"
+        return "\n".join([title, f"{self.base:6.2f}  base", *rows])
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{escape(each['kind'])}</td><td>{escape(_worded(each))}</td>"
+            f"<td style='text-align:right'>{each['contribution']:+.2f}</td></tr>"
+            for each in self.parts.iter_rows(named=True)
+        )
+        title = f"{escape(self.label or self.item)}: predicted rating {self.prediction:.2f}"
+        return (
+            f"<table><caption>{title}</caption><tr><td>base</td><td></td><td style='text-align:right'>{self.base:.2f}"
+            f"</td></tr>{rows}</table>"
+        )
+
+
+def _worded(part: Mapping[str, Any]) -> str:
+    return " ".join(str(part[name]) for name in ("name", "value") if part[name] is not None)
 
 
 @torch.no_grad()
-def explain_pair(predictor: Predictor, profile: Profile, item: str | int) -> Explanation:
-    """Explains the rating of an item by a user as trained, or by a new one without ratings.
+def explain_pair(predictor: Predictor, profile: Profile, item: str | int, top: int = 10) -> Explanation:
+    """Accounts for the rating of an item by a user, with all new ratings of the profile in view.
 
-    The contribution of an attribute is the score less the one with its weights set to 0, which leaves its a~ out of
-    the pooling and the attention on the others as it is.
+    A model with an account of its own (AANMF++) gives it; others are accounted for by Shapley values over the user by
+    id, each attribute of the user and the item by id, an absent one replaced by the unknown user or item.
+
+    Args:
+        predictor: of a fitted model.
+        profile: the user.
+        item: id of an item of the training data.
+        top: parts that are listed; the others are one part of the kind `rest`.
 
     Raises:
         UnknownIdError: no such item in the training data.
         ConfigError: the model predicts no ratings.
     """
     predictor.check_rates()
-    at, encoder, sets = predictor.items.position(item), predictor.users.encoder, predictor.attributes(profile)
-    present = dict(attributes_of(encoder, sets))
-    owner = torch.as_tensor(encoder.slot_attributes(sets)[0])  # (J,), -1 where empty
-    places = [encoder.names.index(name) for name in present]
-    without = torch.stack([owner == -2, *[owner == j for j in places]]).to(predictor.device)  # (1 + A, J): left out
-    many = sets.rows(torch.zeros(len(without), dtype=torch.int64, device=predictor.device))
-    many = replace(many, weight=many.weight * ~without)
-    users, items = (torch.full((len(without),), of, device=predictor.device) for of in (profile.position, at))
-    score = predictor.module(users, items, many).cpu().double()
-    weights: list[float | None] = [None] * len(places)
-    if predictor.spec.attention:
-        weights = attention(predictor, users[:1].cpu().numpy(), np.array([at]), sets)[0, places].tolist()
-    columns = {
-        "attribute": list(present),
-        "value": list(present.values()),
-        "attention": weights,
-        "contribution": (score[0] - score[1:]).numpy(),
-    }
-    schema = {"attribute": pl.String, "value": pl.String, "attention": pl.Float64}
+    at = predictor.items.position(item)
+    account = getattr(predictor.module, "account", None)
+    base, rows = _of_game(predictor, profile, at) if account is None else _of_account(predictor, profile, at, account)
     low, high = predictor.scale
+    total = base + sum(row["contribution"] for row in rows)
+    prediction = min(max(total, low), high)
+    rows.sort(key=lambda row: -abs(row["contribution"]))
+    listed, rest = rows[:top], sum(row["contribution"] for row in rows[top:])
+    if len(rows) > top:
+        listed.append(_part("rest", f"{len(rows) - top} others", None, rest))
+    if prediction != total:
+        listed.append(_part("clip", None, f"to {low:g} - {high:g}", prediction - total))
     known = profile.position != predictor.users.unknown
     return Explanation(
         item=predictor.items.ids[at],
         label=predictor.items.label(at),
-        rating=min(max(float(score[0]), low), high),
+        prediction=prediction,
+        base=base,
+        parts=pl.DataFrame(listed, schema=SCHEMA),
         fallback=predictor.fitted.fallback(profile.position, at) if known else None,
-        attributes=pl.DataFrame(columns, schema_overrides=schema),
     )
+
+
+SCHEMA = {"kind": pl.String, "name": pl.String, "value": pl.String, "attention": pl.Float64, "contribution": pl.Float64}
+
+
+def _part(kind: str, name: str | None, value: str | None, contribution: float, attention: float | None = None) -> Row:
+    return {"kind": kind, "name": name, "value": value, "attention": attention, "contribution": contribution}
+
+
+def _of_account(
+    predictor: Predictor, profile: Profile, at: int, account_of: Callable[..., Account]
+) -> tuple[float, list[Row]]:
+    """Base and parts of a model with an account of its own."""
+    found = account_of(profile.position, at, profile.attributes, (profile.item, profile.rating))
+    items, given = predictor.items, found.given.tolist()
+    rows = [
+        _part("rated item", items.label(place) or items.ids[place], f"rated {given[row]:g}", float(found.rated[row]))
+        for row, place in enumerate(found.items.tolist())
+    ]
+    rows += _of_slots(predictor, "user attribute", predictor.attributes(profile), found.user_attributes, at, profile)
+    sets = items.attributes.rows(torch.tensor([at]))
+    rows += _of_slots(predictor, "item attribute", sets, found.item_attributes, at, None)
+    user = None if profile.position == predictor.users.unknown else predictor.users.ids[profile.position]
+    rows += [
+        _part("user", user, None, float(found.user)),
+        _part("item", items.label(at) or items.ids[at], None, float(found.item)),
+        _part("audience", None, f"{items.n_ratings[at]} ratings", float(found.audience)),
+    ]
+    return float(found.base), [row for row in rows if row["contribution"] != 0]
+
+
+def _of_slots(
+    predictor: Predictor, kind: str, sets: AttributeSet, contribution: Tensor, at: int, profile: Profile | None
+) -> list[Row]:
+    """A part per attribute, from contributions (J,) of slots."""
+    encoder = (predictor.items if profile is None else predictor.users).encoder
+    owner, weights = encoder.slot_attributes(sets)[0], None
+    if profile is not None and predictor.spec.attention:
+        weights = attention(predictor, np.array([profile.position]), np.array([at]), sets.to(predictor.device))[0]
+    values = contribution.cpu().numpy()
+    return [
+        _part(kind, name, value, float(values[owner == j].sum()), None if weights is None else float(weights[j]))
+        for name, value in attributes_of(encoder, sets)
+        for j in [encoder.names.index(name)]
+    ]
+
+
+def _of_game(predictor: Predictor, profile: Profile, at: int) -> tuple[float, list[Row]]:
+    """Base and parts by Shapley values."""
+    encoder, sets, device = predictor.users.encoder, predictor.attributes(profile), predictor.device
+    owner = torch.as_tensor(encoder.slot_attributes(sets)[0], device=device)
+    present = dict(attributes_of(encoder, sets))
+    places = [encoder.names.index(name) for name in present]
+    unknown_user, unknown_item = predictor.users.unknown, predictor.items.unknown
+
+    def value(joined: NDArray[np.bool_]) -> NDArray[np.float64]:
+        took = torch.as_tensor(joined, device=device)
+        absent = torch.stack([(owner == j) for j in places]) if places else owner.new_zeros(0, len(owner)).bool()
+        out = (~took[:, 2:]).float() @ absent.float() > 0
+        many = sets.rows(torch.zeros(len(took), dtype=torch.int64, device=device))
+        users = torch.where(took[:, 0], profile.position, unknown_user)
+        items = torch.where(took[:, 1], at, unknown_item)
+        return predictor.module(users, items, replace(many, weight=many.weight * ~out)).cpu().double().numpy()
+
+    players = 2 + len(places)
+    shares = shapley(value, players)
+    weights: NDArray[np.float64] | None = None
+    if predictor.spec.attention and places:
+        weights = attention(predictor, np.array([profile.position]), np.array([at]), sets)[0]
+    items, known = predictor.items, profile.position != unknown_user
+    rows = [_part("item", items.label(at) or items.ids[at], None, shares[1])]
+    if known:
+        rows.append(_part("user", predictor.users.ids[profile.position], None, shares[0]))
+    rows += [
+        _part("user attribute", name, text, share, None if weights is None else float(weights[j]))
+        for (name, text), share, j in zip(present.items(), shares[2:], places, strict=True)
+    ]
+    base = float(value(np.zeros((1, players), bool))[0])
+    if len(profile.item):
+        folded = predictor.module.fold_in(profile.position, profile.attributes, profile.item, profile.rating)
+        rows.append(_part("new ratings", None, str(len(profile.item)), float(folded[at]) - base - sum(shares)))
+    return base, rows
 
 
 def attributes_of(encoder: AttributeEncoder, sets: AttributeSet) -> Iterator[tuple[str, str]]:

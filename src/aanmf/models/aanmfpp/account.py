@@ -19,7 +19,7 @@ means, are averages of such accounts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -90,7 +90,7 @@ def account(
     blend = mean_of(
         [*of_members, _of_means(state.means, module.history.one_user(state.means, items, ratings), pair)], weights
     )
-    return blend.scaled(1 / module.scale, blend.base / module.scale)
+    return replace(blend.scaled(1 / module.scale, blend.base / module.scale), given=ratings / module.scale)
 
 
 def _of_latent(module: AANMFppModule, member: Member, encoded: Encoded, state: State, pair: Pair) -> Account:
@@ -137,6 +137,7 @@ def _of_latent(module: AANMFppModule, member: Member, encoded: Encoded, state: S
         audience=half(audience, x),
         item_attributes=half(attributes, x),
         items=pair.items,
+        given=pair.ratings,
     )
 
 
@@ -164,6 +165,7 @@ def _of_means(seen: Seen, side: Side, pair: Pair) -> Account:
         audience=none,
         item_attributes=slots[1],
         items=pair.items,
+        given=pair.ratings,
     )
 
 
