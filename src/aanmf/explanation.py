@@ -48,7 +48,7 @@ class Explanation:
         item, label: what is rated, by id and as a person reads it.
         prediction: the predicted rating, clipped to the scale.
         base: where the account begins: about the mean rating.
-        parts: `kind` (see `KINDS_OF_PARTS`), `name`, `value`, `attention`, `contribution`; the largest first, `rest` last.
+        parts: `kind` (see `KINDS_OF_PARTS`), `name`, `value`, `attention`, `contribution`; the largest first.
         fallback: null where both were trained, else what was replaced by an average one; see `Recommender.predict`.
     """
 

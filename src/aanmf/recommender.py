@@ -179,22 +179,24 @@ class Recommender(Estimator):
         """The users most similar to one, by id, or to a new one, by attributes: `user`, `similarity`; see `similar`."""
         return most_similar(self.predictor_.user_similarity, user, n)
 
-    def explain(self, user: User, item: str | int) -> pl.DataFrame:
-        """What the rating of an item by a user, by id or new by attributes, rests on.
+    def explain(self, user: User, item: str | int, top: int = 10, *, ratings: NewRatings | None = None) -> Explanation:
+        """What the predicted rating of an item by a user rests on: a base, and what each part adds to it.
+
+        Args:
+            user: id of a user of the training data, or attributes of a new one.
+            item: id of an item of the training data.
+            top: parts that are listed; the others are one part of the kind `rest`.
+            ratings: what the user rated since training, by item id.
 
         Returns:
-            A row per attribute of the user: `attribute`, `value`, `attention` (lambda, summed over the values of a
-            multi-valued attribute; null for models without attention) and `contribution`: by how much the predicted
-            rating would fall if the attribute's weighted vector a~ were left out, attention on the others unchanged.
+            An explanation: `prediction`, `base`, and `parts`, a table of `kind`, `name`, `value`, `attention` (lambda;
+            null for parts without) and `contribution`. base + the sum of contributions = prediction.
 
         Raises:
             UnknownIdError: an id that the model has not seen.
+            ConfigError: the model predicts no ratings.
         """
-        return self.explain_rating(user, item).attributes
-
-    def explain_rating(self, user: User, item: str | int) -> Explanation:
-        """The predicted rating and what it rests on; see `explain`."""
-        return explain_pair(self.predictor_, self.predictor_.profile(user), item)
+        return explain_pair(self.predictor_, self.predictor_.profile(user, ratings), item, top)
 
     def attention_map(self, data: RatingDataset, by: str = "genres") -> pl.DataFrame:
         """Mean attention on each user attribute, by the value of an item attribute, over the ratings of `data`.

@@ -215,7 +215,8 @@ def report(found: dict[str, Any], folder: Path) -> None:
     for path in found["pictures"][:1]:
         console.print(f"Attention of {SHOWN} as a picture: [bold]{path}[/]")
     console.print(f"Models, pictures and results.json: [bold]{folder}/[/] ({found['seconds']:.0f} s in all)\n")
-    new_user = ",".join(f"{each['attribute']}={each['value']}" for each in found["explanation"]["attributes"][:2])
+    own = [each for each in found["explanation"]["parts"] if each["kind"] == "user attribute"][:2]
+    new_user = ",".join(f"{each['name']}={each['value']}" for each in own)
     console.print("Next:")
     lister = folder / found["recommendation"]["model"]
     for line in (

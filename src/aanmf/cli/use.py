@@ -32,6 +32,14 @@ Attributes = Annotated[
         help='A new user instead, for instance gender=F,age=25-34 (quote "a, b").',
     ),
 ]
+Rated = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rating",
+        metavar="ITEM[=R]",
+        help="A rating given since training, or an item chosen; counts at once. Repeatable.",
+    ),
+]
 Interval = Annotated[
     float | None, typer.Option("--interval", metavar="P", help="Show where the rating lies with probability P.")
 ]
@@ -89,14 +97,7 @@ def recommend(
     user: UserId = None,
     attributes: Attributes = None,
     n: Annotated[int, typer.Option("-n", min=1, help="How many items.")] = 10,
-    rated: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--rating",
-            metavar="ITEM[=R]",
-            help="A rating given since training, or an item chosen; counts at once. Repeatable.",
-        ),
-    ] = None,
+    rated: Rated = None,
     interval: Interval = None,
     rank_by: RankBy = None,
     where: Annotated[
@@ -183,15 +184,17 @@ def explain(
     item: Annotated[str, typer.Option("--item", metavar="ID", help="An item of the training data.")],
     user: UserId = None,
     attributes: Attributes = None,
+    rated: Rated = None,
+    top: Annotated[int, typer.Option("--top", min=1, help="Parts to list; the others are summed up.")] = 10,
     as_json: AsJson = False,
 ) -> None:
-    """Explain a prediction: attention on each attribute, and what each added to the rating."""
+    """Explain a prediction: what each rated item, attribute and part of the model adds to it."""
     from aanmf.recommender import load_model
 
     if (user is None) == (attributes is None):
         raise ConfigError("explain needs either --user ID or --attributes NAME=VALUE,...")
     asked = str(user) if attributes is None else read_attributes(attributes)
-    found = explanation(load_model(folder), asked, item)
+    found = explanation(load_model(folder), asked, item, read_ratings(rated or []), top)
     if as_json:
         emit(found)
         return
@@ -200,30 +203,26 @@ def explain(
         notice(found["fallback"])
 
 
-def explanation(model: Recommender, user: User, item: str) -> dict[str, Any]:
+def explanation(
+    model: Recommender, user: User, item: str, ratings: Mapping[str, float | None] | None = None, top: int = 10
+) -> dict[str, Any]:
     """Prediction and explanation of one pair as JSON values; the user by id or by attributes."""
-    found = model.explain_rating(user, item)
+    found = model.explain(user, item, top, ratings=ratings)
     who = {"user": None, "given": dict(user)} if isinstance(user, Mapping) else {"user": user, "given": None}
-    return {**who, **dataclasses.asdict(found), "attributes": found.attributes.to_dicts()}
+    return {**who, **dataclasses.asdict(found), "parts": found.parts.to_dicts()}
 
 
 def explanation_table(found: dict[str, Any]) -> RenderableType:
     """An explanation to read."""
     what = f"{found['item']}, {found['label']}" if found["label"] else found["item"]
     who = _described(found["user"] if found["given"] is None else found["given"])
-    title = f"{who[0].upper()}{who[1:]} and item {what}: predicted rating {found['rating']:.2f}"
-    rows = [
-        (
-            each["attribute"],
-            each["value"],
-            "-" if each["attention"] is None else f"{each['attention']:.3f} {_bar(each['attention'])}",
-            f"{each['contribution']:+.3f}",
-        )
-        for each in sorted(found["attributes"], key=lambda each: -(each["attention"] or 0.0))
-    ]
-    if not rows:
-        return f"{title}\nThe model knows no attribute of this user."
-    return table(title, ("attribute", "value", "attention", "adds to the rating"), rows)
+    title = f"{who[0].upper()}{who[1:]} and item {what}: predicted rating {found['prediction']:.2f}"
+    rows = [("base", "", "", f"{found['base']:.3f}")]
+    for each in found["parts"]:
+        what = " ".join(each[name] for name in ("name", "value") if each[name])
+        weight = "" if each["attention"] is None else f"{each['attention']:.3f}"
+        rows.append((each["kind"], what, weight, f"{each['contribution']:+.3f}"))
+    return table(title, ("part", "", "attention", "adds to the rating"), rows)
 
 
 def _described(user: User) -> str:

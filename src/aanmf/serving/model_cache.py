@@ -199,9 +199,14 @@ class ModelCache:
         Raises:
             UnknownIdError: no such user or item.
         """
-        found = self.model.explain_rating(user, item)
-        rows = found.attributes.to_dicts()
-        return {"item": found.item, "label": found.label, "rating": round(found.rating, 4), "attributes": rows}
+        found = self.model.explain(user, item)
+        return {
+            "item": found.item,
+            "label": found.label,
+            "prediction": found.prediction,
+            "base": found.base,
+            "parts": found.parts.to_dicts(),
+        }
 
 
 def _digest(asked: ListRequest, ratings: Mapping[str, float | None]) -> bytes:

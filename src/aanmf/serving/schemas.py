@@ -92,23 +92,24 @@ class Similar(BaseModel):
     similar: list[SimilarOne]
 
 
-class Contribution(BaseModel):
-    """One attribute of the user in one prediction."""
+class Part(BaseModel):
+    """What one part of a prediction adds to it; the kinds are those of `aanmf.explanation.KINDS_OF_PARTS`."""
 
-    attribute: str
-    value: str
+    kind: str
+    name: str | None
+    value: str | None
     attention: float | None
     contribution: float
-    """By how much the predicted rating would fall without the attribute."""
 
 
 class Explanation(BaseModel):
-    """A predicted rating and what it rests on."""
+    """A predicted rating as a base and parts: base + the sum of contributions = prediction."""
 
     item: str
     label: str | None
-    rating: float
-    attributes: list[Contribution]
+    prediction: float
+    base: float
+    parts: list[Part]
 
 
 class Found(BaseModel):
