@@ -326,10 +326,13 @@ def test_recommend_to_a_new_user(ask: Callable[..., Any], model: Path) -> None:
 
 def test_explain(aanmf: Run, ask: Callable[..., Any], model: Path) -> None:
     found = ask("explain", model, "--user", 1, "--item", 2)
-    values = {each["attribute"]: each["value"] for each in found["attributes"]}
+    own = [each for each in found["parts"] if each["kind"] == "user attribute"]
+    values = {each["name"]: each["value"] for each in own}
     assert values["gender"] == "F"
     assert values["age"] == "under 18"
-    assert sum(each["attention"] for each in found["attributes"]) == pytest.approx(1.0, abs=1e-5)
+    assert sum(each["attention"] for each in own) == pytest.approx(1.0, abs=1e-5)
+    added = sum(each["contribution"] for each in found["parts"])
+    assert found["base"] + added == pytest.approx(found["prediction"], abs=1e-4)
     code, out, _ = aanmf("explain", model, "--user", 1, "--item", 2)
     assert code == 0
     for text in ("predicted rating", "attention", "adds to the rating", "under 18"):
@@ -339,8 +342,10 @@ def test_explain(aanmf: Run, ask: Callable[..., Any], model: Path) -> None:
 def test_explain_for_a_new_user(aanmf: Run, ask: Callable[..., Any], model: Path) -> None:
     found = ask("explain", model, "--attributes", "gender=F", "--item", 2)
     assert found["user"] is None
-    assert [(each["attribute"], each["value"]) for each in found["attributes"]] == [("gender", "F")]
-    assert found["rating"] == load_model(model).predict_for({"gender": "F"}, "2")["rating"][0]
+    own = [(each["name"], each["value"]) for each in found["parts"] if each["kind"] == "user attribute"]
+    assert own == [("gender", "F")]
+    expected = load_model(model).predict_for({"gender": "F"}, "2")["rating"][0]
+    assert found["prediction"] == pytest.approx(expected, abs=1e-5)
     _, out, _ = aanmf("explain", model, "--attributes", "gender=F", "--item", 2)
     assert "A new user (gender F)" in out
 

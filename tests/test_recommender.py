@@ -45,7 +45,7 @@ def test_explaining_to_a_new_user_scores_one_item(model: Recommender, monkeypatc
     expected = model.recommend_for(attributes, n=21, unrated=True)
     monkeypatch.setattr(model.module_, "catalogue", refuse)
     for item, rating in expected.select("item", "rating").iter_rows():
-        assert model.explain_rating(attributes, item).rating == pytest.approx(rating, abs=1e-5)
+        assert model.explain(attributes, item).prediction == pytest.approx(rating, abs=1e-5)
     assert model.predict_for(attributes, ["i1", "nothing"])["fallback"].to_list() == [None, "unknown item"]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
@@ -18,7 +18,7 @@ from aanmf.data.attributes import AttributeEncoder, AttributeSet
 from aanmf.data.dataset import RatingDataset
 from aanmf.data.kinds import KINDS
 from aanmf.errors import ConfigError, DataError
-from aanmf.models.catalog import with_capability
+from aanmf.models.catalog import load_object, with_capability
 from aanmf.predictor import Predictor, Profile
 
 Row = dict[str, Any]
@@ -104,8 +104,7 @@ def explain_pair(predictor: Predictor, profile: Profile, item: str | int, top: i
     """
     predictor.check_rates()
     at = predictor.items.position(item)
-    account = getattr(predictor.module, "account", None)
-    base, rows = _of_game(predictor, profile, at) if account is None else _of_account(predictor, profile, at, account)
+    base, rows = (_of_account if predictor.spec.account else _of_game)(predictor, profile, at)
     low, high = predictor.scale
     total = base + sum(row["contribution"] for row in rows)
     prediction = min(max(total, low), high)
@@ -133,11 +132,13 @@ def _part(kind: str, name: str | None, value: str | None, contribution: float, a
     return {"kind": kind, "name": name, "value": value, "attention": attention, "contribution": contribution}
 
 
-def _of_account(
-    predictor: Predictor, profile: Profile, at: int, account_of: Callable[..., Account]
-) -> tuple[float, list[Row]]:
+def _of_account(predictor: Predictor, profile: Profile, at: int) -> tuple[float, list[Row]]:
     """Base and parts of a model with an account of its own."""
-    found = account_of(profile.position, at, profile.attributes, (profile.item, profile.rating))
+    assert predictor.spec.account is not None
+    account_for = load_object(predictor.spec.account)
+    found: Account = account_for(
+        predictor.module, profile.position, at, profile.attributes, (profile.item, profile.rating)
+    )
     items, given = predictor.items, found.given.tolist()
     rows = [
         _part("rated item", items.label(place) or items.ids[place], f"rated {given[row]:g}", float(found.rated[row]))
@@ -152,7 +153,7 @@ def _of_account(
         _part("item", items.label(at) or items.ids[at], None, float(found.item)),
         _part("audience", None, f"{items.n_ratings[at]} ratings", float(found.audience)),
     ]
-    return float(found.base), [row for row in rows if row["contribution"] != 0]
+    return float(found.base), [row for row in rows if row["contribution"] or row["kind"] == "user attribute"]
 
 
 def _of_slots(

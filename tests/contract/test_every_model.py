@@ -12,6 +12,7 @@ import torch
 from aanmf import DataError, Recommender, SchemaError, UnknownIdError, load_model, make_model
 from aanmf.data.dataset import EntityTable, RatingDataset, Vocabulary
 from aanmf.errors import ConfigError, NotFittedError
+from aanmf.explanation import KINDS_OF_PARTS
 from aanmf.models.catalog import CATALOG, with_capability
 from tests.conftest import small_dataset
 
@@ -153,7 +154,7 @@ def test_save_and_load_keep_every_bit(name: str, tmp_path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(state(model).values(), state(again).values(), strict=True))
     np.testing.assert_array_equal(model.predict_data(DATA), again.predict_data(DATA))
     assert again.recommend("u1").equals(model.recommend("u1"))
-    assert again.explain("u1", "i1").equals(model.explain("u1", "i1"))
+    assert again.explain("u1", "i1").parts.equals(model.explain("u1", "i1").parts)
     assert again.fitted_.training_log == model.fitted_.training_log
     assert {file.suffix for file in (tmp_path / "model").iterdir()} == {".json", ".parquet", ".safetensors"}
 
@@ -196,7 +197,7 @@ def test_learning_needs_no_attributes(name: str) -> None:
     bare = DATA.with_attributes(users=[], items=[])
     model = make_model(name, **quick(name)).fit(bare)
     assert np.isfinite(model.predict_data(bare)).all()
-    assert model.explain("u1", "i1").height == 0
+    assert own_attributes(model, "u1", "i1").height == 0
     assert model.recommend_for({}, n=3).height == 3
 
 
@@ -292,40 +293,37 @@ def test_evaluate_knows_new_users_by_their_attributes(name: str) -> None:
     np.testing.assert_allclose(predicted[DATA.user == 0], expected["rating"], atol=1e-5)
 
 
+def own_attributes(model: Recommender, user: str | dict[str, object], item: str) -> pl.DataFrame:
+    """What an explanation says of the user's attributes."""
+    return model.explain(user, item, top=1000).parts.filter(pl.col("kind") == "user attribute")
+
+
 def test_explain(name: str) -> None:
     model = fitted(name)
-    table = model.explain("u1", "i1")
+    table = own_attributes(model, "u1", "i1")
     if not model.spec.attention:
         assert table["attention"].null_count() == table.height
     else:
         assert table["attention"].sum() == pytest.approx(1, abs=1e-5)
     with pytest.raises(UnknownIdError):
         model.explain("u1", "nothing")
-    new = model.explain({"gender": "M"}, "i1")
-    assert new["attribute"].to_list() == ["gender"]
+    new = own_attributes(model, {"gender": "M"}, "i1")
+    assert new["name"].to_list() == ["gender"]
     assert new["value"].to_list() == ["M"]
 
 
-def test_contributions_are_differences_of_predictions(name: str) -> None:
+@pytest.mark.parametrize("ratings", [None, {"i4": 5.0, "i7": 1.0}], ids=["as trained", "new ratings"])
+def test_an_account_sums_to_the_prediction(name: str, ratings: dict[str, float] | None) -> None:
     model = fitted(name)
-    table = model.explain("u4", "i1")
-    module, training = model.module_, model.fitted_.training
-    owner = model.fitted_.users.encoder.slot_attributes(training.users)[4]
-    module.requires_grad_(False)
-    before = float(module(torch.tensor([4]), torch.tensor([1])))
-    for j, attribute in enumerate(model.fitted_.users.encoder.names):
-        if attribute not in table["attribute"]:
-            assert not (owner == j).any()
-            continue
-        sets = module.sets.rows(torch.tensor([4])) if hasattr(module, "sets") else None
-        if sets is None:
-            assert table.filter(pl.col("attribute") == attribute)["contribution"][0] == 0
-            continue
-        weight = sets.weight.clone()
-        weight[0, torch.as_tensor(owner == j)] = 0
-        after = float(module(torch.tensor([4]), torch.tensor([1]), replace(sets, weight=weight)))
-        shown = table.filter(pl.col("attribute") == attribute)["contribution"][0]
-        assert shown == pytest.approx(before - after, abs=1e-5)
+    for user in ("u4", "u41", {"gender": "F"}):
+        for item in ("i1", "i13", "i20"):
+            found = model.explain(user, item, top=3, ratings=ratings)
+            assert set(found.parts["kind"]) <= set(KINDS_OF_PARTS)
+            assert found.base + found.parts["contribution"].sum() == pytest.approx(found.prediction, abs=1e-4)
+            expected = model.predict_for(user, [item], ratings=ratings)["rating"][0]
+            assert found.prediction == pytest.approx(expected, abs=1e-4)
+            assert f"{found.prediction:.2f}" in found.to_text()
+            assert "<table>" in found._repr_html_()
 
 
 def test_nothing_to_learn_from(name: str) -> None:
@@ -421,21 +419,22 @@ def test_the_scale_is_the_range_of_training_where_none_is_stated(name: str) -> N
 def test_users_without_attributes_are_told_nothing(name: str) -> None:
     """User 5 has no gender, user 3 no hobbies, user 1 no age."""
     model = fitted(name)
-    every = ["gender", "hobbies", "age", "voice"]
+    every = {"gender", "hobbies", "age", "voice"}
     for user, lacking in (("u5", "gender"), ("u3", "hobbies"), ("u1", "age")):
-        assert model.explain(user, "i1")["attribute"].to_list() == [each for each in every if each != lacking]
+        assert set(own_attributes(model, user, "i1")["name"]) == every - {lacking}
 
 
 def test_attention_shown_is_that_of_the_slots(name: str) -> None:
     """User 2 has a gender, three hobbies, an age and a voice: slots 0, 1-3, 4 and 5, by hand."""
     model = fitted(name)
-    table = model.explain("u2", "i4")
-    assert table["value"].to_list() == ["F", "chess|go|tennis", table["value"][2], "vector"]
+    rows = {row["name"]: row for row in own_attributes(model, "u2", "i4").to_dicts()}
+    assert [rows[each]["value"] for each in ("gender", "hobbies", "voice")] == ["F", "chess|go|tennis", "vector"]
+    shown = [rows[each]["attention"] for each in ("gender", "hobbies", "age", "voice")]
     if not model.spec.attention:
-        assert table["attention"].to_list() == [None] * 4
+        assert shown == [None] * 4
         return
     own = model.module_.attention(torch.tensor([2]), torch.tensor([4]))[0].tolist()
-    assert table["attention"].to_list() == pytest.approx([own[0], sum(own[1:4]), own[4], own[5]], abs=1e-6)
+    assert shown == pytest.approx([own[0], sum(own[1:4]), own[4], own[5]], abs=1e-6)
 
 
 def test_attention_map_is_the_mean_over_ratings(name: str) -> None:
@@ -446,8 +445,8 @@ def test_attention_map_is_the_mean_over_ratings(name: str) -> None:
         return
     shown: dict[str, list[dict[str, float]]] = {"drama": [], "war": []}
     for user, item in zip(some.user, some.item, strict=True):
-        rows = model.explain(f"u{user}", f"i{item}")
-        own = dict(zip(rows["attribute"], rows["attention"], strict=True))
+        rows = own_attributes(model, f"u{user}", f"i{item}")
+        own = dict(zip(rows["name"], rows["attention"], strict=True))
         for genre in ["drama", "war"][: 1 + item % 2]:
             shown[genre].append(own)
     table = model.attention_map(some)

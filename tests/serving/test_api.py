@@ -80,15 +80,17 @@ def test_recommend_with_ratings_of_the_request(client: Any, model: Recommender) 
 
 def test_explain(client: Any, model: Recommender) -> None:
     answer = client.post("/v1/explain", json={"user": "u0", "item": "i3"}).json()
-    expected = model.explain("u0", "i3").to_dicts()
-    assert [each["attribute"] for each in answer["attributes"]] == [each["attribute"] for each in expected]
-    for got, wanted in zip(answer["attributes"], expected, strict=True):
+    expected = model.explain("u0", "i3").parts.to_dicts()
+    assert [each["name"] for each in answer["parts"]] == [each["name"] for each in expected]
+    for got, wanted in zip(answer["parts"], expected, strict=True):
         assert got["attention"] == pytest.approx(wanted["attention"])
         assert got["contribution"] == pytest.approx(wanted["contribution"])
-    assert answer["rating"] == pytest.approx(model.predict("u0", "i3")["rating"][0], abs=1e-4)
+    added = sum(each["contribution"] for each in answer["parts"])
+    assert answer["base"] + added == pytest.approx(answer["prediction"], abs=1e-4)
+    assert answer["prediction"] == pytest.approx(model.predict("u0", "i3")["rating"][0], abs=1e-4)
     assert answer["label"] == "Film No. 3, The"
     new = client.post("/v1/explain", json={"attributes": {"gender": "M"}, "item": "i3"}).json()
-    assert [each["value"] for each in new["attributes"]] == ["M"]
+    assert [each["value"] for each in new["parts"] if each["kind"] == "user attribute"] == ["M"]
 
 
 def test_search(client: Any) -> None:

@@ -82,6 +82,8 @@ class ModelSpec:
         settings: what the name implies: `{"pooling": "pairwise"}`.
         space: what tuning may choose; other settings keep their defaults.
         trainer: `package.module:function` with the signature of `training.trainer.fit_module`.
+        account: `package.module:function` that accounts for a prediction (see `aanmf.explanation`); None: Shapley values
+            of the user by id, the user's attributes and the item by id do.
         rates: it predicts ratings.
         matches: it learns what users choose, so that it ranks by more than predicted ratings.
         new_items: it scores items without ratings by their attributes when it ranks by match.
@@ -103,6 +105,7 @@ class ModelSpec:
     settings: Mapping[str, Any] = field(default_factory=dict)
     space: Space = field(default_factory=dict)
     trainer: str = "aanmf.training.trainer:fit_module"
+    account: str | None = None
     rates: bool = True
     matches: bool = False
     new_items: bool = False
@@ -157,6 +160,7 @@ _SPECS = (
         file="aanmfpp.module",
         space=_AANMFPP,
         trainer="aanmf.models.aanmfpp.fit:fit_aanmfpp",
+        account="aanmf.models.aanmfpp.account:account_for",
         checkpoints=False,
         matches=True,
         new_items=True,

@@ -56,6 +56,16 @@ class Pair:
     of_item: AttributeSet
 
 
+def account_for(
+    module: AANMFppModule, user: int, item: int, sets: AttributeSet | None, new: tuple[Tensor, Tensor]
+) -> Account:
+    """The account of one prediction with new ratings in view: items and ratings (m,), as `fold_in` takes them."""
+    if not len(new[0]):
+        return account(module, user, item, sets)
+    items, ratings = module.history.with_new(user, new[0], new[1] * module.scale)
+    return account(module, user, item, sets, (items, ratings / module.scale))
+
+
 @torch.no_grad()
 def account(
     module: AANMFppModule,

@@ -9,7 +9,6 @@ from typing import Self, TypeVar
 import torch
 from torch import Tensor, nn
 
-from aanmf.account import Account
 from aanmf.contract import Side, TrainingData
 from aanmf.data.attributes import AttributeSet
 from aanmf.errors import ConfigError
@@ -118,17 +117,6 @@ class AANMFppModule(Equations):
         deviation = self.errors.deviation(variance, *at.both(state.seen.users.count, state.seen.items.count))
         width = self.errors.width(coverage) * deviation / self.scale
         return rating, rating - width, rating + width
-
-    def account(
-        self, user: int, item: int, sets: AttributeSet | None, new: tuple[Tensor, Tensor] | None = None
-    ) -> Account:
-        """What each part of the model adds to one prediction; `new` items and ratings (m,) as in `fold_in`."""
-        from aanmf.models.aanmfpp.account import account
-
-        if new is None or not len(new[0]):
-            return account(self, user, item, sets)
-        items, ratings = self.history.with_new(user, new[0], new[1] * self.scale)
-        return account(self, user, item, sets, (items, ratings / self.scale))
 
     def damped_means(self, users: Tensor, items: Tensor) -> Tensor:
         """mu + b_u + b_i (B,): the prediction that is hard to beat where ratings are few."""
