@@ -82,8 +82,8 @@ class ModelSpec:
         settings: what the name implies: `{"pooling": "pairwise"}`.
         space: what tuning may choose; other settings keep their defaults.
         trainer: `package.module:function` with the signature of `training.trainer.fit_module`.
-        account: `package.module:function` that accounts for a prediction (see `aanmf.explanation`); None: Shapley values
-            of the user by id, the user's attributes and the item by id do.
+        account: `package.module:function` that accounts for a prediction (see `aanmf.explanation`); None: by Shapley
+            values of the user by id, the attributes of the user and the item by id.
         rates: it predicts ratings.
         matches: it learns what users choose, so that it ranks by more than predicted ratings.
         new_items: it scores items without ratings by their attributes when it ranks by match.
