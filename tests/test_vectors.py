@@ -46,6 +46,11 @@ def ask(capsys: pytest.CaptureFixture[str]) -> Ask:
     return run
 
 
+def own_attributes(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Parts that are attributes of the user."""
+    return [part for part in parts if part["kind"] == "user attribute"]
+
+
 def test_from_the_command_line(tables: Path, tmp_path: Path, ask: Ask) -> None:
     source = [tables / "plays.csv", "--users", tables / "users.parquet", "--items", tables / "songs.parquet"]
     told = ask("data", *source)
@@ -54,16 +59,14 @@ def test_from_the_command_line(tables: Path, tmp_path: Path, ask: Ask) -> None:
 
     model = tmp_path / "model"
     ask("train", *source, "--model", "aanmf", "--set", "epochs=2", "--set", "factors=4", "--out", model)
-    rows = ask("explain", model, "--user", "u3", "--item", "s5")["attributes"]
-    assert [row["attribute"] for row in rows] == ["gender", "voice"]
+    rows = own_attributes(ask("explain", model, "--user", "u3", "--item", "s5")["parts"])
+    assert {row["name"] for row in rows} == {"gender", "voice"}
     assert sum(row["attention"] for row in rows) == pytest.approx(1, abs=1e-5)
     assert all(row["attention"] > 0 for row in rows)
 
     def new(voice: str) -> list[float]:
-        return [
-            row["contribution"]
-            for row in ask("explain", model, "--attributes", f'gender=F,voice="{voice}"', "--item", "s5")["attributes"]
-        ]
+        found = ask("explain", model, "--attributes", f'gender=F,voice="{voice}"', "--item", "s5")
+        return [row["contribution"] for row in own_attributes(found["parts"])]
 
     assert new("0.5, -1, 2") == new("0.5 -1 2")
     assert new("0.5, -1, 2") != new("-2, 1, 0")
@@ -79,8 +82,8 @@ def test_what_the_vectors_say_is_learned(tables: Path) -> None:
     blind = AANMFpp(**quick).fit(train.with_attributes(users=["gender"], items=[]))
     assert known.evaluate(test).rmse < 0.9 * blind.evaluate(test).rmse
 
-    looked = known.explain("u3", "s5")
-    assert looked["attribute"].to_list() == ["gender", "voice"]
-    assert looked["attention"].sum() == pytest.approx(1, abs=1e-5)
+    rows = own_attributes(known.explain("u3", "s5").parts.to_dicts())
+    assert {row["name"] for row in rows} == {"gender", "voice"}
+    assert sum(row["attention"] for row in rows) == pytest.approx(1, abs=1e-5)
     with pytest.raises(SchemaError, match="length 2, the model has 3"):
         known.recommend_for({"voice": [1.0, 2.0]})
