@@ -15,8 +15,9 @@ from torch.nn import functional as F
 from aanmf.contract import TrainingData
 from aanmf.data.attributes import AttributeSet
 from aanmf.models.catalog import CATALOG, CLASSES, ModelSpec, Range
-from aanmf.models.closed_form import BLOCK, Histories, ListConfig, ListModule
+from aanmf.models.closed_form import BLOCK, ListConfig, ListModule
 from aanmf.models.ease import EASEConfig, EASEModule
+from aanmf.models.histories import Histories
 
 
 def one_hot(sets: AttributeSet) -> Tensor:

@@ -30,7 +30,7 @@ class EvaluatedLists:
     Attributes:
         lists: of U users.
         users: (U,) their rows in the test part's table of users.
-        left_out: (V,) rows of the users with test ratings to whom nothing is relevant.
+        left_out: (V,) rows of the users who have test ratings but no relevant item.
     """
 
     lists: Lists
@@ -51,7 +51,7 @@ def rank_test_users(
     """The first k items of every user of a test part, and which of them are relevant.
 
     Args:
-        predictor: of a fitted model. Users whom it does not know are ranked for by their attributes in `test`.
+        predictor: of a fitted model. Unknown users get lists by their attributes in `test`.
         test: test ratings.
         k: length of the lists.
         relevant: the lowest rating that makes an item relevant; see `relevant_rows`.

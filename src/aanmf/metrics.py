@@ -154,7 +154,7 @@ class Scores(dict[str, Any]):
     """Values of metrics by name, and `n`, the number of ratings they rest on: `scores["rmse"]` or `scores.rmse`.
 
     A metric that a model cannot have (the RMSE of one that predicts no ratings) is None. Metrics of lists come with
-    `n_users`, whose lists count, and `n_users_left_out`, those to whom no test item is relevant.
+    `n_users`, whose lists count, and `n_users_left_out`, users without a relevant test item.
 
     Attributes:
         groups: the scores of groups of users, where they were asked for, by value of an attribute.

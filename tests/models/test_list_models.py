@@ -12,7 +12,8 @@ from scipy.optimize import minimize
 from aanmf.contract import TrainingData
 from aanmf.fitted import Fitted
 from aanmf.models.catalog import load_object, spec_of
-from aanmf.models.closed_form import Histories, ListModule, choice_weights
+from aanmf.models.closed_form import ListModule
+from aanmf.models.histories import Histories, choice_weights
 from tests.conftest import small_dataset
 
 TRAINING = Fitted.of(small_dataset()).training

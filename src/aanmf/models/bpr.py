@@ -15,7 +15,8 @@ from torch.nn.functional import softplus
 
 from aanmf.contract import TrainingData
 from aanmf.data.attributes import AttributeSet
-from aanmf.models.closed_form import BLOCK, Histories, ListConfig, ListModule, Weights
+from aanmf.models.closed_form import BLOCK, ListConfig, ListModule
+from aanmf.models.histories import Histories, Weights
 
 SOLVED_ON = 4096
 """Items that a history is compared with when its vector is solved for, at most."""

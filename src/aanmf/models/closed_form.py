@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from aanmf.contract import ModelConfig, RatingModule, TrainingData
 from aanmf.data.attributes import AttributeSet
+from aanmf.models.histories import Histories, Weights, choice_weights
 from aanmf.training.log import TrainingLog
 from aanmf.training.predict import pick_device
 
-Weights = Literal["ones", "rating", "liked"]
 BLOCK = 512
-"""Users, or items, that are scored at a time."""
+"""Users that are scored at a time."""
 
 
 class ListConfig(ModelConfig):
@@ -34,78 +31,6 @@ class ItemItemConfig(ListConfig):
 
     max_items: int = Field(default=12_000, ge=1)
     """The matrix covers this number of items, those with most ratings; the other items are listed last."""
-
-
-def choice_weights(rating: Tensor, kind: Weights, scale: tuple[float, float]) -> Tensor:
-    """Weights (n,) of ratings (n,) in (0, 1]; see `ListConfig.weights`.
-
-    On any scale, with t = (r - low) / (high - low): `rating` is (t + 1/4) / (5/4), `liked` is
-    clip((4 t - 1) / 3, 0.1, 1). Where low = high, all weights are 1.
-    """
-    low, high = scale
-    if kind == "ones" or high <= low:
-        return torch.ones_like(rating)
-    t = (rating - low) / (high - low)
-    return (t + 0.25) / 1.25 if kind == "rating" else ((4 * t - 1) / 3).clamp(0.1, 1)
-
-
-@dataclass(frozen=True)
-class Histories:
-    """The histories of b users, one after the other.
-
-    Attributes:
-        item: (m,) positions.
-        weight: (m,).
-        start: (b + 1,) where each user's items start.
-    """
-
-    item: Tensor
-    weight: Tensor
-    start: Tensor
-
-    @classmethod
-    def of(cls, user: Tensor, item: Tensor, weight: Tensor, n_users: int) -> Histories:
-        """From entries (m,) in any order."""
-        order = torch.argsort(user, stable=True)
-        count = torch.bincount(user, minlength=n_users)
-        return cls(item[order], weight[order], F.pad(count.cumsum(0), (1, 0)))
-
-    def __len__(self) -> int:
-        return len(self.start) - 1
-
-    @property
-    def count(self) -> Tensor:
-        """(b,) items of each user."""
-        return self.start.diff()
-
-    def rows(self, users: Tensor) -> Histories:
-        """Those of some users."""
-        count = self.count[users]
-        start = F.pad(count.cumsum(0), (1, 0))
-        entry = torch.repeat_interleave(self.start[users] - start[:-1], count)
-        entry = entry + torch.arange(len(entry), device=entry.device)
-        return Histories(self.item[entry], self.weight[entry], start)
-
-    def times(self, table: Tensor) -> Tensor:
-        """X @ table (b, K), X (b, n_items) the matrix of weights."""
-        return F.embedding_bag(self.item, table, self.start[:-1], per_sample_weights=self.weight, mode="sum")
-
-    def dense(self, n_items: int) -> Tensor:
-        """X (b, n_items)."""
-        row = torch.repeat_interleave(torch.arange(len(self), device=self.item.device), self.count)
-        return self.weight.new_zeros(len(self), n_items).index_put_((row, self.item), self.weight, accumulate=True)
-
-    def transposed(self, n_items: int) -> Histories:
-        """The users of each item, in place of the items of each user."""
-        row = torch.repeat_interleave(torch.arange(len(self), device=self.item.device), self.count)
-        return Histories.of(self.item, row, self.weight, n_items)
-
-    def gram(self, n_items: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """X^T X in blocks of rows: yields items (k,) and their rows (k, n_items)."""
-        users = self.transposed(n_items)
-        size = max(1, min(BLOCK, 2**25 // max(1, len(self))))
-        for items in torch.arange(n_items, device=self.item.device).split(size):
-            yield items, users.times(users.rows(items).dense(len(self)).T.contiguous()).T
 
 
 class ListModule(RatingModule):

@@ -11,7 +11,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from aanmf.contract import TrainingData
-from aanmf.models.closed_form import Histories, ItemItemConfig, ListModule
+from aanmf.models.closed_form import ItemItemConfig, ListModule
+from aanmf.models.histories import Histories
 
 
 class EASEConfig(ItemItemConfig):
@@ -68,6 +69,4 @@ class EASEModule(ListModule):
             return histories
         place = torch.full((self.n_items,), -1, device=histories.item.device)
         place[self.covered] = torch.arange(len(self.covered), device=place.device)
-        item = place[histories.item]
-        row = torch.repeat_interleave(torch.arange(len(histories), device=place.device), histories.count)
-        return Histories.of(row[item >= 0], item[item >= 0], histories.weight[item >= 0], len(histories))
+        return histories.among(place)

@@ -7,7 +7,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from aanmf.contract import TrainingData
-from aanmf.models.closed_form import Histories, ListConfig, ListModule
+from aanmf.models.closed_form import ListConfig, ListModule
+from aanmf.models.histories import Histories
 
 
 class ItemKNNConfig(ListConfig):

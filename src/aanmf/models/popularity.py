@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from aanmf.models.closed_form import Histories, ListConfig, ListModule, Weights
+from aanmf.models.closed_form import ListConfig, ListModule
+from aanmf.models.histories import Histories, Weights
 
 
 class PopularityConfig(ListConfig):

@@ -101,7 +101,7 @@ class Site:
     # -------------------------------------------------------------- pages
 
     async def home(self, request: Request) -> tuple[str, Shows]:
-        """What is recommended to a user, bestsellers beside it; without a user, the bestsellers and whom to choose."""
+        """A user's list with the bestsellers; without a user, the bestsellers and a choice of users."""
         user = read_user(request.query_params, self.cache, self.attributes)
         choice = read_choice(request.query_params)
         shows: Shows = {

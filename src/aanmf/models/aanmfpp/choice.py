@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Self
 
 import torch
@@ -33,6 +32,7 @@ from torch.nn import functional as F
 from aanmf.contract import TrainingData
 from aanmf.data.attributes import AttributeSet
 from aanmf.models.aanmfpp.config import AANMFppConfig
+from aanmf.models.histories import Histories, choice_weights
 from aanmf.models.sparse import SparseMatrix
 
 WEIGHTS = {
@@ -55,49 +55,6 @@ FITTED = 10
 """A is fitted to so many times as many users as there are landmarks."""
 BLOCK = 4_000_000
 """Numbers in memory at a time where users are taken in blocks."""
-COLUMNS = 500_000
-"""Numbers of a table in the cache at a time."""
-
-
-@dataclass(frozen=True)
-class Histories:
-    """The ratings of b users, user after user.
-
-    Attributes:
-        item, weight: (n,) items and w.
-        count: (b,) ratings of each user.
-        n_items: I, items of the catalogue.
-    """
-
-    item: Tensor
-    weight: Tensor
-    count: Tensor
-    n_items: int
-
-    @property
-    def row(self) -> Tensor:
-        """(n,) whose rating it is."""
-        return torch.repeat_interleave(torch.arange(len(self.count), device=self.count.device), self.count)
-
-    def dense(self, values: Tensor) -> Tensor:
-        """(b, I) with a value for every rating (n,), 0 elsewhere."""
-        empty = torch.zeros(len(self.count), self.n_items, device=values.device)
-        return empty.index_put_((self.row, self.item), values)
-
-    def product(self, values: Tensor, table: Tensor) -> Tensor:
-        """dense(values) @ table (b, m), of a table (I, m) that may be in half precision."""
-        result = values.new_zeros(len(self.count), table.shape[1])
-        start, width = self.count.cumsum(0) - self.count, max(1, COLUMNS // max(1, len(table)))
-        for scores, block in zip(result.split(width, dim=1), table.split(width, dim=1), strict=True):
-            scores.copy_(F.embedding_bag(self.item, block.float(), start, per_sample_weights=values, mode="sum"))
-        return result
-
-    def among(self, place: Tensor, n_items: int) -> Histories:
-        """The same for some of the items: `place` (I,) is where they are among these, -1 if they are not."""
-        at = place[self.item]
-        kept = at >= 0
-        count = torch.bincount(self.row[kept], minlength=len(self.count))
-        return Histories(at[kept], self.weight[kept], count, n_items)
 
 
 class ChoiceHead(nn.Module):
@@ -154,8 +111,7 @@ class ChoiceHead(nn.Module):
 
     def weigh(self, rating: Tensor) -> Tensor:
         """w of ratings: .1 up to a quarter of the scale and a little more, then growing to 1; 1 if all are equal."""
-        low, high = self.scale
-        return ((4 * (rating - low) / (high - low) - 1) / 3).clamp(0.1, 1) if high > low else torch.ones_like(rating)
+        return choice_weights(rating, "liked", self.scale)
 
     def attributes(self, sets: AttributeSet) -> Tensor:
         """(n, A) attributes of users, as `forward` takes them."""
@@ -165,12 +121,11 @@ class ChoiceHead(nn.Module):
     def histories(self, users: Tensor) -> Histories:
         """The ratings of some users that the scores were fitted to."""
         entry, _ = self.ratings.entries(users)
-        return Histories(self.ratings.col[entry], self.ratings.value[entry], self.ratings.count[users], self.n_items)
+        return Histories.counted(self.ratings.col[entry], self.ratings.value[entry], self.ratings.count[users])
 
     def history(self, items: Tensor, ratings: Tensor) -> Histories:
         """The history of one user who gave these ratings."""
-        count = torch.tensor([len(items)], device=items.device)
-        return Histories(items, self.weigh(ratings), count, self.n_items)
+        return Histories(items, self.weigh(ratings), torch.tensor([0, len(items)], device=items.device))
 
     # ------------------------------------------------------------ fitting
 
@@ -196,7 +151,7 @@ class ChoiceHead(nn.Module):
     def _fit_choice(self) -> Tensor:
         gram = self.choice.new_zeros(self.choice.shape, dtype=torch.float32)
         for h in self._blocks(self.active):
-            x = h.dense(h.count[h.row] ** -0.25)[:, self.near]
+            x = h.dense(self.n_items, h.count[h.row] ** -0.25)[:, self.near]
             gram.addmm_(x.T, x)
         diagonal = gram.diagonal()
         strength = CHOICE * len(self.active) ** 0.5 * diagonal.sum() / self.count[self.near].sum()
@@ -206,7 +161,7 @@ class ChoiceHead(nn.Module):
     def _fit_taste(self) -> Tensor:
         gram = self.taste.new_zeros(self.taste.shape, dtype=torch.float32)
         for h in self._blocks(self.active):
-            x = h.dense(h.weight * h.count[h.row] ** -0.15)[:, self.near]
+            x = h.dense(self.n_items, h.weight * h.count[h.row] ** -0.15)[:, self.near]
             gram.addmm_(x.T, x)
         scale = gram.diagonal().rsqrt()
         kernel = gram.mul_(scale).mul_(scale[:, None]).sub_(1).mul_(3).exp_()
@@ -223,7 +178,7 @@ class ChoiceHead(nn.Module):
         for h in self._blocks(self.active[: FITTED * size]):
             z = torch.linalg.solve_triangular(root, self.near_users(h).T, upper=False)  # (L, b)
             gram.addmm_(z, z.T)
-            target.addmm_(z, h.dense(h.weight))
+            target.addmm_(z, h.dense(self.n_items, h.weight))
         solution = torch.cholesky_solve(target, torch.linalg.cholesky(gram))
         return torch.linalg.solve_triangular(root.T, solution, upper=True)
 
@@ -239,7 +194,7 @@ class ChoiceHead(nn.Module):
 
     def near_users(self, h: Histories) -> Tensor:
         """k(w) (b, L)."""
-        cos = self.landmarks.product(h.dense(self._direction(h)).T.contiguous()).T
+        cos = self.landmarks.product(h.dense(self.n_items, self._direction(h)).T.contiguous()).T
         return cos.sub(1).mul_(4).exp_().sub_(math.exp(-4))
 
     # ------------------------------------------------------------ scoring
@@ -255,9 +210,9 @@ class ChoiceHead(nn.Module):
         mean = popular.mean()
         group = (self.group[0] + attributes @ self.group[1:]).clamp_(min=0)
         floor = FLOOR * (group + mean)
-        inner = h.among(self.place, len(self.near))
+        inner = h.among(self.place)
         for table, values in ((self.choice, torch.ones_like(inner.weight)), (self.taste, inner.weight)):
-            scores = inner.product(values, table).clamp_(min=0)
+            scores = inner.times(table, values).clamp_(min=0)
             yield floor.index_add(1, self.near, scores).log_()
         yield (self.near_users(h) @ self.alike.float()).clamp_(min=0).add_(floor).log_()
         yield (group + FLOOR * mean).log_()
@@ -267,7 +222,7 @@ class ChoiceHead(nn.Module):
 
     def content_scores(self, h: Histories) -> Tensor:
         """(b, I) what a user's ratings say of items by their attributes."""
-        return (h.product(h.weight, self.items) @ self.content.T).clamp_(min=0)
+        return (h.times(self.items) @ self.content.T).clamp_(min=0)
 
     @torch.no_grad()
     def forward(self, h: Histories, attributes: Tensor, rating: Tensor | None = None) -> Tensor:

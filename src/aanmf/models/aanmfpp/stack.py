@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from aanmf.contract import TrainingData
-from aanmf.models.aanmfpp.choice import FEW, WEIGHTS, ChoiceHead, Histories
+from aanmf.models.aanmfpp.choice import FEW, WEIGHTS, ChoiceHead
 from aanmf.models.aanmfpp.config import AANMFppConfig
+from aanmf.models.histories import Histories
 
 Rates = Callable[[Tensor], Tensor]
 """Predicted ratings (b, I) of users (b,)."""
@@ -87,7 +88,7 @@ def held_out(
         weight = head.weigh(train.rating[own[view]])
         target = own[~view][liked[own[~view]]]
         wanted = cells(new, train.user[target], train.item[target], head)
-        yield from candidates(head, new, Histories(train.item[own[view]], weight, shown, head.n_items), wanted, None)
+        yield from candidates(head, new, Histories.counted(train.item[own[view]], weight, shown), wanted, None)
 
 
 def shuffled(values: Tensor, generator: torch.Generator) -> Tensor:
@@ -107,16 +108,14 @@ def candidates(
     head: ChoiceHead, users: Tensor, h: Histories, wanted: Tensor, rates: Rates | None
 ) -> Iterator[Candidates]:
     """The first items of users by the weights before learning, in blocks of users."""
-    first = h.count.cumsum(0) - h.count
     for rows in torch.arange(len(users)).split(max(1, 1_000_000 // head.n_items)):
         if not len(rows):
             return
-        entries = slice(int(first[rows[0]]), int(first[rows[-1]] + h.count[rows[-1]]))
-        some = Histories(h.item[entries], h.weight[entries], h.count[rows], h.n_items)
+        some = h.rows(rows)
         features = head.features(some, head.users[users[rows]], rates(users[rows]) if rates else None)
         features = torch.stack(list(features), dim=-1)  # (b, I, F)
         scores = torch.einsum("bif,bf->bi", features, head.weights(some.count))
-        scores.masked_fill_((some.dense(torch.ones_like(some.weight)) > 0) | (head.count == 0), -torch.inf)
+        scores.masked_fill_((some.dense(head.n_items) > 0) | (head.count == 0), -torch.inf)
         top = scores.topk(min(CANDIDATES, scores.shape[1]), dim=1)
         yield Candidates(features, some.count, scores > -torch.inf, wanted[rows]).take(top.indices)
 
