@@ -47,3 +47,10 @@ def test_no_entries() -> None:
     a = SparseMatrix(none, none, torch.zeros(0), (20, 3))
     assert a(torch.randn(3, 2), torch.tensor([1])).tolist() == [[0, 0]]
     assert a.product(torch.randn(3, 2)).abs().sum() == 0
+
+
+def test_a_table_without_columns() -> None:
+    a, _ = matrix()
+    assert a.product(torch.zeros(7, 0)).shape == (30, 0)
+    assert a.product_t(torch.zeros(30, 0)).shape == (7, 0)
+    assert a(torch.zeros(7, 0), torch.tensor([4, 4])).shape == (2, 0)

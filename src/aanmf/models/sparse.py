@@ -69,8 +69,8 @@ class SparseMatrix(nn.Module):
         return torch.arange(len(shift), device=rows.device) + shift, start
 
     def _some(self, table: Tensor, rows: Tensor, value: Tensor | None) -> Tensor:
-        if len(rows) == 0:
-            return table.new_zeros(0, table.shape[1])
+        if len(rows) == 0 or table.shape[1] == 0:  # which embedding_bag refuses
+            return table.new_zeros(len(rows), table.shape[1])
         rows, back = torch.unique(rows, return_inverse=True)
         entry, start = self.entries(rows)
         weight = (self.value if value is None else value)[entry]
@@ -96,6 +96,8 @@ class _Product(torch.autograd.Function):
 
 
 def _sums(table: Tensor, matrix: SparseMatrix, value: Tensor, value_t: Tensor, transposed: bool) -> Tensor:
+    if table.shape[1] == 0:  # which embedding_bag refuses
+        return table.new_zeros(matrix.shape[transposed], 0)
     if transposed:
         return F.embedding_bag(matrix.row_t, table, matrix.start_t, per_sample_weights=value_t, mode="sum")
     return F.embedding_bag(matrix.col, table, matrix.start, per_sample_weights=value, mode="sum")
