@@ -52,11 +52,11 @@ class OfAttributes(ListModule):
             yield part, self.both(self.histories.rows(users[part]), own), None
 
     def match_folded_in(
-        self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor
+        self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor, without: Tensor | None = None
     ) -> tuple[Tensor, None]:
         """See `RatingModule.match_folded_in`."""
         own = self.sets.rows(torch.tensor([user])) if sets is None else sets
-        return self.both(self.extended(user, items, ratings), own)[0], None
+        return self.both(self.changed(user, items, ratings, without), own)[0], None
 
 
 class GroupConfig(ListConfig):

@@ -45,10 +45,7 @@ def test_no_players() -> None:
 
 def test_mean_of_accounts() -> None:
     one, two = (
-        Account(
-            *(torch.tensor(x) for x in (n, [n, 0.0], n, [n], n, n, [n])), items=torch.arange(2), given=torch.ones(2)
-        )
-        for n in (1.0, 3.0)
+        Account(*(torch.tensor(x) for x in (n, [n, 0.0], n, [n], n, n, [n])), items=torch.arange(2)) for n in (1.0, 3.0)
     )
     mean = mean_of([one, two], [torch.tensor(0.5), torch.tensor(0.5)])
     assert float(mean.total()) == pytest.approx(14.0)

@@ -19,7 +19,7 @@ DRAWS = 256
 
 @dataclass(frozen=True)
 class Account:
-    """base + the sum of all parts = the prediction, before it is clipped to the scale.
+    """base + the sum of all parts = the prediction, before it is clipped to the scale, or the match.
 
     Attributes:
         base: ().
@@ -29,7 +29,7 @@ class Account:
         item: (): the item by id, its mean rating included.
         audience: (): who rated the item, and how.
         item_attributes: (G,) of the slots of the item's attributes.
-        items, given: (n,) positions of the rated items, and the ratings.
+        items: (n,) positions of the rated items.
     """
 
     base: Tensor
@@ -40,7 +40,13 @@ class Account:
     audience: Tensor
     item_attributes: Tensor
     items: Tensor
-    given: Tensor
+
+    @classmethod
+    def empty(cls, items: Tensor, user_slots: int, item_slots: int) -> Account:
+        """All parts 0."""
+        zero = torch.zeros((), device=items.device)
+        rated, of_user, of_item = (zero.expand(n) for n in (len(items), user_slots, item_slots))
+        return cls(zero, rated, zero, of_user, zero, zero, of_item, items)
 
     @property
     def parts(self) -> tuple[Tensor, ...]:
@@ -51,16 +57,21 @@ class Account:
         """The prediction ()."""
         return self.base + torch.stack([part.sum() for part in self.parts]).sum()
 
+    def plus(self, other: Account) -> Account:
+        """The sum of two accounts of the same pair."""
+        one = self.base.new_ones(())
+        return mean_of([self, other], [one, one])
+
     def scaled(self, factor: Tensor, base: Tensor) -> Account:
         """With all parts times a factor, and another base."""
-        return Account(base, *(part * factor for part in self.parts), items=self.items, given=self.given)
+        return Account(base, *(part * factor for part in self.parts), items=self.items)
 
 
 def mean_of(accounts: Sequence[Account], weights: Sequence[Tensor]) -> Account:
     """The sum of weights times accounts of the same pair."""
     fields = zip(*((each.base, *each.parts) for each in accounts), strict=True)
     summed = [torch.stack([w * each for w, each in zip(weights, of, strict=True)]).sum(0) for of in fields]
-    return Account(*summed, items=accounts[0].items, given=accounts[0].given)
+    return Account(*summed, items=accounts[0].items)
 
 
 def shapley(value: Callable[[NDArray[np.bool_]], NDArray[np.float64]], players: int, seed: int = 0) -> list[float]:

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from aanmf.predictor import Predictor, Profile
+from aanmf.predictor import Predictor
+from aanmf.profile import Profile
 from aanmf.ranking import ListOptions, Ranker
 
 SIMILAR = 0.05
@@ -39,9 +40,8 @@ def reasons(predictor: Predictor, profile: Profile, listed: Sequence[int]) -> li
     fitted, items = predictor.fitted, predictor.items
     if len(fitted.training.train) > MOST_RATINGS:
         return [None] * len(listed)
-    own = fitted.training.train.user == profile.position
-    rated = np.concatenate([fitted.training.train.item[own].cpu().numpy(), profile.item.cpu().numpy()])
-    rating = np.concatenate([fitted.training.train.rating[own].cpu().numpy(), profile.rating.cpu().numpy()])
+    history = predictor.profiles.history(profile)
+    rated, rating = np.array(list(history), np.int64), np.array(list(history.values()))
     liked = rating >= fitted.training.mean - 1e-6
     best = np.argsort(-rating[liked], kind="stable")[:LIKED]
     rated, rating = rated[liked][best], rating[liked][best]

@@ -242,7 +242,9 @@ class RatingModule(nn.Module):
         """The prediction, low and high (B,): the rating lies between the two with probability `coverage`."""
         raise ConfigError(f"{type(self).__name__} has no prediction intervals")
 
-    def fold_in(self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor) -> Tensor:
+    def fold_in(
+        self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor, without: Tensor | None = None
+    ) -> Tensor:
         """Scores of all items (n_items,) for one user who gave new ratings, without retraining.
 
         Here: the scores without them, moved by the damped mean of what they left over.
@@ -251,6 +253,8 @@ class RatingModule(nn.Module):
             user: position, that of the unknown user for a new one.
             sets: (1, J) attributes of a new user; None: those of `user`.
             items, ratings: (m,) what was rated since training.
+            without: (k,) items whose training ratings by the user are left out, where the model can
+                (`ModelSpec.retracts`).
         """
         (_, (scores,)), *_ = self.catalogue(torch.tensor([user], device=items.device), sets)
         return scores + (ratings - scores[items]).sum() / (len(items) + FOLD_IN_DAMPING)
@@ -289,7 +293,7 @@ class RatingModule(nn.Module):
         raise ConfigError(f"{type(self).__name__} has not learned what users choose: rank by rating")
 
     def match_folded_in(
-        self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor
+        self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor, without: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """The same (n_items,) for one user who gave new ratings, without retraining; arguments as in `fold_in`."""
         raise ConfigError(f"{type(self).__name__} has not learned what users choose: rank by rating")

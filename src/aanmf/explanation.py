@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import polars as pl
@@ -19,13 +19,18 @@ from aanmf.data.dataset import RatingDataset
 from aanmf.data.kinds import KINDS
 from aanmf.errors import ConfigError, DataError
 from aanmf.models.catalog import load_object, with_capability
-from aanmf.predictor import Predictor, Profile
+from aanmf.predictor import Predictor
+from aanmf.profile import Profile
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Row = dict[str, Any]
 BLOCK = 65_536
 """Pairs whose attention is computed at once."""
-
-
+Explained = Literal["rating", "match"]
+"""What can be explained: a predicted rating, or the score that ranks items."""
+EXPLAINED = get_args(Explained)
 KINDS_OF_PARTS = {
     "rated item": "what one rating of the user adds",
     "new ratings": "what ratings given since training add together, where a model does not account for each",
@@ -46,7 +51,10 @@ class Explanation:
 
     Attributes:
         item, label: what is rated, by id and as a person reads it.
-        prediction: the predicted rating, clipped to the scale.
+        of: what is explained: the predicted `rating`, or the `match` that ranks, on a scale of the model's own (of
+            AANMF++ the logarithm of a probability).
+        against: another item, by id, as a person reads it; all numbers are then differences from those of that item.
+        prediction: the predicted rating, clipped to the scale, or the match.
         base: where the account begins: about the mean rating.
         parts: `kind` (see `KINDS_OF_PARTS`), `name`, `value`, `attention`, `contribution`; the largest first.
         fallback: null where both were trained, else what was replaced by an average one; see `Recommender.predict`.
@@ -54,70 +62,96 @@ class Explanation:
 
     item: str
     label: str | None
+    of: Explained
+    against: tuple[str, str | None] | None
     prediction: float
     base: float
     parts: pl.DataFrame
     fallback: str | None
 
+    @property
+    def title(self) -> str:
+        """What is explained, and its prediction."""
+        what = {"rating": "predicted rating", "match": "match"}[self.of]
+        if self.against is None:
+            return f"{self.label or self.item}: {what} {self.prediction:.2f}"
+        return f"{self.label or self.item} against {self.against[1] or self.against[0]}: {what} {self.prediction:+.2f}"
+
     def to_text(self) -> str:
         """The account in lines."""
         rows = [
-            f"{each['contribution']:+6.2f}  {each['kind']}: {_worded(each)}"
-            for each in self.parts.iter_rows(named=True)
+            f"{each['contribution']:+6.2f}  {each['kind']}: {worded(each)}" for each in self.parts.iter_rows(named=True)
         ]
-        title = f"{self.label or self.item}: predicted rating {self.prediction:.2f}"
-        return "\n".join([title, f"{self.base:6.2f}  base", *rows])
+        return "\n".join([self.title, f"{self.base:6.2f}  base", *rows])
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draws the account as a waterfall from the base to the prediction; needs matplotlib."""
+        return load_object("aanmf.plots:waterfall")(self, ax)
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><td>{escape(each['kind'])}</td><td>{escape(_worded(each))}</td>"
+            f"<tr><td>{escape(each['kind'])}</td><td>{escape(worded(each))}</td>"
             f"<td style='text-align:right'>{each['contribution']:+.2f}</td></tr>"
             for each in self.parts.iter_rows(named=True)
         )
-        title = f"{escape(self.label or self.item)}: predicted rating {self.prediction:.2f}"
-        return (
-            f"<table><caption>{title}</caption><tr><td>base</td><td></td><td style='text-align:right'>{self.base:.2f}"
-            f"</td></tr>{rows}</table>"
-        )
+        base = f"<tr><td>base</td><td></td><td style='text-align:right'>{self.base:.2f}</td></tr>"
+        return f"<table><caption>{escape(self.title)}</caption>{base}{rows}</table>"
 
 
-def _worded(part: Mapping[str, Any]) -> str:
+def worded(part: Mapping[str, Any]) -> str:
+    """Name and value of a part."""
     return " ".join(str(part[name]) for name in ("name", "value") if part[name] is not None)
 
 
 @torch.no_grad()
-def explain_pair(predictor: Predictor, profile: Profile, item: str | int, top: int = 10) -> Explanation:
-    """Accounts for the rating of an item by a user, with all new ratings of the profile in view.
+def explain_pair(
+    predictor: Predictor,
+    profile: Profile,
+    item: str | int,
+    top: int = 10,
+    of: Explained | None = None,
+    against: str | int | None = None,
+) -> Explanation:
+    """Accounts for the rating of an item by a user, or for its match, with the changed ratings of the profile in view.
 
-    A model with an account of its own (AANMF++) gives it; others are accounted for by Shapley values over the user by
-    id, each attribute of the user and the item by id, an absent one replaced by the unknown user or item.
+    A model with an account of its own (AANMF++, and all that learn what users choose) gives it; ratings of others are
+    accounted for by Shapley values over the user by id, each attribute of the user and the item by id, an absent one
+    replaced by the unknown user or item.
 
     Args:
         predictor: of a fitted model.
         profile: the user.
         item: id of an item of the training data.
         top: parts that are listed; the others are one part of the kind `rest`.
+        of: what to explain; None: the rating where the model predicts ratings, else the match.
+        against: id of an item to compare with.
 
     Raises:
         UnknownIdError: no such item in the training data.
-        ConfigError: the model predicts no ratings.
+        ConfigError: the model predicts no ratings, or has not learned what users choose.
     """
-    predictor.check_rates()
-    at = predictor.items.position(item)
-    base, rows = (_of_account if predictor.spec.account else _of_game)(predictor, profile, at)
-    low, high = predictor.scale
-    total = base + sum(row["contribution"] for row in rows)
-    prediction = min(max(total, low), high)
-    rows.sort(key=lambda row: -abs(row["contribution"]))
-    listed, rest = rows[:top], sum(row["contribution"] for row in rows[top:])
-    if len(rows) > top:
-        listed.append(_part("rest", f"{len(rows) - top} others", None, rest))
-    if prediction != total:
-        listed.append(_part("clip", None, f"to {low:g} - {high:g}", prediction - total))
+    of = of or ("rating" if predictor.rates else "match")
+    if of not in EXPLAINED:
+        raise ConfigError(f"of={of!r}: give one of {', '.join(EXPLAINED)}")
+    (predictor.check_rates if of == "rating" else predictor.check_matches)()
+    items = predictor.items
+    at, other = items.position(item), None if against is None else items.position(against)
+    base, rows = _account(predictor, profile, at, of)
+    if other is not None:
+        base_of_other, of_other = _account(predictor, profile, other, of)
+        base, rows = base - base_of_other, _difference(rows, of_other, items.label(other) or items.ids[other])
+    prediction = base + sum(row["contribution"] for row in rows)
+    rows.sort(key=lambda row: (row["kind"] == "clip", -abs(row["contribution"])))
+    listed, rest = rows[:top], [row for row in rows[top:] if row["kind"] != "clip"]
+    if rest:
+        listed.append(_part("rest", f"{len(rest)} others", None, sum(row["contribution"] for row in rest)))
+    listed += [row for row in rows[top:] if row["kind"] == "clip"]
     known = profile.position != predictor.users.unknown
     return Explanation(
-        item=predictor.items.ids[at],
-        label=predictor.items.label(at),
+        item=items.ids[at],
+        label=items.label(at),
+        of=of,
+        against=None if other is None else (items.ids[other], items.label(other)),
         prediction=prediction,
         base=base,
         parts=pl.DataFrame(listed, schema=SCHEMA),
@@ -132,17 +166,44 @@ def _part(kind: str, name: str | None, value: str | None, contribution: float, a
     return {"kind": kind, "name": name, "value": value, "attention": attention, "contribution": contribution}
 
 
-def _of_account(predictor: Predictor, profile: Profile, at: int) -> tuple[float, list[Row]]:
-    """Base and parts of a model with an account of its own."""
-    assert predictor.spec.account is not None
-    account_for = load_object(predictor.spec.account)
-    found: Account = account_for(
-        predictor.module, profile.position, at, profile.attributes, (profile.item, profile.rating)
+def _account(predictor: Predictor, profile: Profile, at: int, of: Explained) -> tuple[float, list[Row]]:
+    """Base and all parts, which sum to the prediction."""
+    if of == "match":
+        assert predictor.spec.match_account is not None, f"{predictor.spec.name} ranks by match without an account"
+        return _of_account(predictor, profile, at, predictor.spec.match_account)
+    own = predictor.spec.account
+    base, rows = _of_game(predictor, profile, at) if own is None else _of_account(predictor, profile, at, own)
+    low, high = predictor.scale
+    total = base + sum(row["contribution"] for row in rows)
+    if not low <= total <= high:
+        rows.append(_part("clip", None, f"to {low:g} - {high:g}", min(max(total, low), high) - total))
+    return base, rows
+
+
+def _difference(rows: Sequence[Row], others: Sequence[Row], label: str) -> list[Row]:
+    """What each part adds more than in the account of another item; what only that one has carries its label."""
+    left = {(row["kind"], row["name"], row["value"]): row for row in others}
+    found = []
+    for row in rows:
+        other = left.pop((row["kind"], row["name"], row["value"]), None)
+        found.append({**row, "contribution": row["contribution"] - (other["contribution"] if other else 0)})
+    for row in left.values():
+        name = label if row["name"] in (None, label) else f"{row['name']} of {label}"
+        found.append({**row, "name": name, "attention": None, "contribution": -row["contribution"]})
+    return found
+
+
+def _of_account(predictor: Predictor, profile: Profile, at: int, place: str) -> tuple[float, list[Row]]:
+    """Base and parts of a model with an account of its own, the function at `place`."""
+    found: Account = load_object(place)(
+        predictor.module, profile.position, at, profile.attributes, profile.item, profile.rating, profile.without
     )
-    items, given = predictor.items, found.given.tolist()
+    items, given, rates = predictor.items, predictor.profiles.history(profile), predictor.fitted.training.has_ratings
     rows = [
-        _part("rated item", items.label(place) or items.ids[place], f"rated {given[row]:g}", float(found.rated[row]))
-        for row, place in enumerate(found.items.tolist())
+        _part(
+            "rated item", items.label(at) or items.ids[at], f"rated {given[at]:g}" if rates else "chosen", contribution
+        )
+        for at, contribution in zip(found.items.tolist(), found.rated.tolist(), strict=True)
     ]
     rows += _of_slots(predictor, "user attribute", predictor.attributes(profile), found.user_attributes, at, profile)
     sets = items.attributes.rows(torch.tensor([at]))
@@ -159,7 +220,9 @@ def _of_account(predictor: Predictor, profile: Profile, at: int) -> tuple[float,
 def _of_slots(
     predictor: Predictor, kind: str, sets: AttributeSet, contribution: Tensor, at: int, profile: Profile | None
 ) -> list[Row]:
-    """A part per attribute, from contributions (J,) of slots."""
+    """A part per attribute, from contributions (J,) of slots; none where the model does not use attributes."""
+    if not len(contribution):
+        return []
     encoder = (predictor.items if profile is None else predictor.users).encoder
     owner, weights = encoder.slot_attributes(sets)[0], None
     if profile is not None and predictor.spec.attention:

@@ -150,17 +150,24 @@ class Fitted:
         return ", ".join(words) or None
 
     @cached_property
-    def _items_by_user(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Rated items ordered by user, and where each user's items start: (n ratings,), (n_users + 2,)."""
+    def _by_user(self) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
+        """Items and ratings (n ratings,) in order of the user, and where those of each user start (n_users + 2,)."""
         train, start = self.training.train, np.concatenate([[0], np.cumsum(self.users.n_ratings)])
-        return train.item.numpy()[np.argsort(train.user.numpy(), kind="stable")].astype(np.int64), start
+        order = np.argsort(train.user.numpy(), kind="stable")
+        return train.item.numpy()[order].astype(np.int64), train.rating.numpy()[order], start
 
     def rated_by(self, users: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The training pairs of users at positions (b,): which of them (m,), and the item (m,)."""
-        items, start = self._items_by_user
+        items, _, start = self._by_user
         count = start[users + 1] - start[users]
         row = np.repeat(np.arange(len(users)), count)
         return row, items[np.arange(len(row)) + (start[users] - (count.cumsum() - count))[row]]
+
+    def ratings_of(self, user: int) -> tuple[list[int], list[float]]:
+        """Items and training ratings of the user at a position."""
+        items, ratings, start = self._by_user
+        rows = slice(start[user], start[user + 1])
+        return items[rows].tolist(), ratings[rows].tolist()
 
     def documents(self) -> dict[str, dict[str, Any]]:
         """What a model folder keeps as JSON."""

@@ -19,7 +19,8 @@ from aanmf.data.dataset import RatingDataset
 from aanmf.data.where import rows_where
 from aanmf.errors import ConfigError, DataError
 from aanmf.metrics import METRICS, OF_LISTS, Lists, Scores, metric_of, score, score_lists
-from aanmf.predictor import Floats, Predictor, Profile
+from aanmf.predictor import Floats, Predictor
+from aanmf.profile import Profile
 from aanmf.ranking import ListOptions, RankBy, Ranker
 
 

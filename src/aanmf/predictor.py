@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Literal
 
@@ -15,36 +14,17 @@ from torch import Tensor
 from aanmf.contract import RatingModule
 from aanmf.data.attributes import AttributeSet
 from aanmf.data.dataset import RatingDataset
-from aanmf.errors import ConfigError, DataError, UnknownIdError
+from aanmf.errors import ConfigError
 from aanmf.fitted import Fitted
 from aanmf.models.catalog import ModelSpec, with_capability
+from aanmf.profile import NewRatings, Profile, Profiles, User
 from aanmf.similarity import Similarity
 from aanmf.training.predict import predict_pairs
 
-User = str | int | Mapping[str, object]
-"""A user of the training data by id, or a new user by attributes."""
-NewRatings = Mapping[str, float | None] | Mapping[int, float | None]
-"""Ratings given since training, by item id; None for a choice without a rating, which counts as a mean rating."""
 Floats = NDArray[np.float32]
 Scored = Literal["rating", "match"]
 SCORE_BLOCK = 256
 """Users whose scores are stored at once."""
-
-
-@dataclass(frozen=True)
-class Profile:
-    """A user to predict for.
-
-    Attributes:
-        position: in the training data; that of the unknown user for a new one.
-        attributes: (1, J) instead of those in the training data; None: the latter.
-        item, rating: (m,) ratings given since training.
-    """
-
-    position: int
-    attributes: AttributeSet | None
-    item: Tensor
-    rating: Tensor
 
 
 class Predictor:
@@ -55,6 +35,7 @@ class Predictor:
         self.users, self.items, self.scale = fitted.users, fitted.items, fitted.training.scale
         self.device = next(module.parameters()).device
         self.rates, self.matches = spec.rates and fitted.training.has_ratings, module.matches
+        self.profiles = Profiles(spec, fitted, self.device)
         self._stored: dict[Scored, Floats] = {}
 
     @torch.no_grad()
@@ -131,6 +112,14 @@ class Predictor:
         if not self.fitted.training.has_ratings:
             raise ConfigError(f"{self.spec.name} was trained on choices without ratings: it predicts none")
 
+    def check_matches(self) -> None:
+        """Raises ConfigError where the model has not learned what users choose."""
+        if not self.matches:
+            raise ConfigError(
+                f"{self.spec.name} does not rank by match: give rank_by='rating', or use another model. "
+                f"Available: {', '.join(with_capability('matches'))}"
+            )
+
     def check_interval(self, coverage: float) -> None:
         """Raises ConfigError where the model has no intervals, or `coverage` is not between 0 and 1."""
         if not self.spec.intervals:
@@ -142,19 +131,11 @@ class Predictor:
 
     # ------------------------------------------------------------------ one user
 
-    def profile(self, user: User, ratings: NewRatings | None = None) -> Profile:
-        """Looks up a user of the training data, or encodes a new one, and checks new ratings.
-
-        Raises:
-            UnknownIdError: a user or an item in `ratings` is not in the training data.
-            SchemaError: an attribute or a value that the model does not know.
-            DataError: a rating that is not a number on the scale.
-        """
-        item, rating = self._new_ratings(ratings or {})
-        if isinstance(user, Mapping):
-            attributes = self.users.encoder.transform_one(user).to(self.device)
-            return Profile(self.users.unknown, attributes, item, rating)
-        return Profile(self.users.position(user), None, item, rating)
+    def profile(
+        self, user: User, ratings: NewRatings | None = None, without: Sequence[str | int] | None = None
+    ) -> Profile:
+        """See `Profiles.read`."""
+        return self.profiles.read(user, ratings, without)
 
     def attributes(self, profile: Profile) -> AttributeSet:
         """(1, J) of a user."""
@@ -167,18 +148,6 @@ class Predictor:
         """Of all users, on the device."""
         return self.users.attributes.to(self.device)
 
-    def _new_ratings(self, ratings: NewRatings) -> tuple[Tensor, Tensor]:
-        """Positions and ratings (m,), checked."""
-        low, high = self.scale
-        given = {str(item): self.fitted.training.mean if value is None else value for item, value in ratings.items()}
-        position = self.items.table.ids.index(given)
-        for (item, value), at in zip(given.items(), position, strict=True):
-            if at < 0:
-                raise UnknownIdError(f"ratings: item {item!r} is not in the training data")
-            if not (isinstance(value, int | float) and low <= value <= high):
-                raise DataError(f"ratings: {value!r} for item {item!r} is not a number from {low:g} to {high:g}")
-        return self._tensor(position), torch.tensor([float(value) for value in given.values()], device=self.device)
-
     def predict_for(
         self, profile: Profile, items: Sequence[str], interval: float | None = None
     ) -> tuple[dict[str, Floats], list[str | None]]:
@@ -186,7 +155,7 @@ class Predictor:
         item = self.items.table.ids.index(items, self.items.unknown)
         fallbacks = ["unknown item" if at == self.items.unknown else None for at in item]
         user, attributes = self.repeated(profile, len(item))
-        if interval is not None and not len(profile.item):
+        if interval is not None and not profile.changed:
             return self.bounds(user, item, interval, attributes), fallbacks
         found = {"rating": self.ratings_for(profile, item)}
         return found if interval is None else found | self.around(profile, item, found["rating"], interval), fallbacks
@@ -195,7 +164,7 @@ class Predictor:
         """One user's ratings (n,) of items at positions; new ratings count."""
         user, attributes = self.repeated(profile, len(item))
         rating = self.ratings(user, item, None if profile.attributes is None else attributes)
-        if len(profile.item):
+        if profile.changed:
             known = item < self.items.unknown
             ((_, (scores,), _),) = self.scores_of([profile])
             rating[known] = scores.clamp(*self.scale).cpu().numpy()[item[known]]
@@ -247,12 +216,11 @@ class Predictor:
         """The same for profiles: those as trained from one pass over the catalogue, the others one by one."""
         as_trained: list[int] = []
         for row, profile in enumerate(profiles):
-            if len(profile.item):
-                asked = profile.position, profile.attributes, profile.item, profile.rating
+            if profile.changed:
                 if kind == "match":
-                    scores, rating = self.module.match_folded_in(*asked)
+                    scores, rating = self.module.match_folded_in(*profile.asked)
                 else:
-                    scores = rating = self.module.fold_in(*asked)
+                    scores = rating = self.module.fold_in(*profile.asked)
                 yield [row], scores[None], None if rating is None else rating[None]
             elif profile.attributes is not None:
                 ((_, scores, rating),) = self.scores(torch.tensor([profile.position]), kind, profile.attributes)

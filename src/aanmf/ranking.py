@@ -17,8 +17,9 @@ from aanmf.data.attributes import AttributeSet
 from aanmf.data.where import rows_where
 from aanmf.errors import ConfigError
 from aanmf.fitted import EntitySide
-from aanmf.models.catalog import ModelSpec, with_capability
-from aanmf.predictor import Floats, Predictor, Profile, Scored
+from aanmf.models.catalog import ModelSpec
+from aanmf.predictor import Floats, Predictor, Scored
+from aanmf.profile import Profile
 from aanmf.similarity import Similarity, diversified
 
 RankBy = Literal["match", "rating", "low"]
@@ -154,14 +155,11 @@ class Ranker:
     """
 
     def __init__(self, predictor: Predictor, options: ListOptions) -> None:
-        self.predictor, self.options, spec = predictor, options, predictor.spec
+        self.predictor, self.options = predictor, options
         self.rank_by = options.rank_by or ("match" if predictor.matches else "rating")
-        if self.rank_by == "match" and not predictor.matches:
-            raise ConfigError(
-                f"{spec.name} does not rank by match: give rank_by='rating', or use another model. "
-                f"Available: {', '.join(with_capability('matches'))}"
-            )
-        if self.rank_by != "match":
+        if self.rank_by == "match":
+            predictor.check_matches()
+        else:
             predictor.check_rates()
         if options.coverage is not None:
             predictor.check_interval(options.coverage)

@@ -12,11 +12,12 @@ import polars as pl
 from aanmf.data.dataset import RatingDataset
 from aanmf.errors import DataError, ModelFolderError
 from aanmf.estimator import Estimator
-from aanmf.explanation import Explanation, attention_map, explain_pair
+from aanmf.explanation import Explained, Explanation, attention_map, explain_pair
 from aanmf.list_evaluation import evaluate
 from aanmf.metrics import Scores
 from aanmf.models.catalog import CATALOG, CLASSES, spec_of
-from aanmf.predictor import Floats, NewRatings, User
+from aanmf.predictor import Floats
+from aanmf.profile import NewRatings, User
 from aanmf.ranking import ListArguments, ListOptions, RankBy, Ranker, make_lists, most_similar
 from aanmf.storage import read_manifest
 
@@ -106,7 +107,13 @@ class Recommender(Estimator):
         return self.predictor_.predict_data(data)
 
     def recommend(
-        self, user: User, n: int = 10, *, ratings: NewRatings | None = None, **options: Unpack[ListArguments]
+        self,
+        user: User,
+        n: int = 10,
+        *,
+        ratings: NewRatings | None = None,
+        without: Sequence[str | int] | None = None,
+        **options: Unpack[ListArguments],
     ) -> pl.DataFrame:
         """The items that suit a user best.
 
@@ -114,6 +121,7 @@ class Recommender(Estimator):
             user: id of a user of the training data, or attributes of a new one.
             n: how many.
             ratings: what the user rated since training, by item id; counts at once, without retraining.
+            without: items as if the user had not rated them; they are not listed either.
             **options: `rank_by`, `interval`, `seen`, `unrated`, `candidates`, `exclude`, `where` and `diversity`: see
                 `aanmf.ranking.ListOptions`.
 
@@ -122,13 +130,14 @@ class Recommender(Estimator):
             ratings), the interval's ends, and `match` if that ranks, on a scale of the model's own.
 
         Raises:
-            UnknownIdError: no such user in the training data, or no such item in `ratings`.
+            UnknownIdError: no such user in the training data, or no such item in `ratings` or `without`.
             SchemaError: an attribute or a value that the model does not know; the message lists those it knows.
-            DataError: a rating that is not a number on the scale.
-            ConfigError: the model has no intervals, or cannot rank in this way.
+            DataError: a rating that is not a number on the scale, or an item in `without` that the user has not rated.
+            ConfigError: the model has no intervals, cannot rank in this way, or cannot leave out a rating.
         """
-        (found,) = self.recommend_many([user], n, ratings=[ratings], **options)
-        return found
+        profile = self.predictor_.profile(user, ratings, without)
+        (found,) = make_lists(self.predictor_, [profile], ListOptions(n, **options))
+        return found.table()
 
     def recommend_many(
         self,
@@ -179,7 +188,17 @@ class Recommender(Estimator):
         """The users most similar to one, by id, or to a new one, by attributes: `user`, `similarity`; see `similar`."""
         return most_similar(self.predictor_.user_similarity, user, n)
 
-    def explain(self, user: User, item: str | int, top: int = 10, *, ratings: NewRatings | None = None) -> Explanation:
+    def explain(
+        self,
+        user: User,
+        item: str | int,
+        top: int = 10,
+        *,
+        ratings: NewRatings | None = None,
+        of: Explained | None = None,
+        against: str | int | None = None,
+        without: Sequence[str | int] | None = None,
+    ) -> Explanation:
         """What the predicted rating of an item by a user rests on: a base, and what each part adds to it.
 
         Args:
@@ -187,6 +206,10 @@ class Recommender(Estimator):
             item: id of an item of the training data.
             top: parts that are listed; the others are one part of the kind `rest`.
             ratings: what the user rated since training, by item id.
+            of: `rating`, or `match`: the item's place in a list, on a scale of the model's own; None: the rating where
+                the model predicts ratings.
+            against: id of another item: why this one and not that one. All numbers are then differences.
+            without: items as if the user had not rated them.
 
         Returns:
             An explanation: `prediction`, `base`, and `parts`, a table of `kind`, `name`, `value`, `attention` (lambda;
@@ -194,9 +217,10 @@ class Recommender(Estimator):
 
         Raises:
             UnknownIdError: an id that the model has not seen.
-            ConfigError: the model predicts no ratings.
+            DataError: a rating that is not a number on the scale, or an item in `without` that the user has not rated.
+            ConfigError: the model predicts no ratings, has not learned what users choose, or cannot leave out a rating.
         """
-        return explain_pair(self.predictor_, self.predictor_.profile(user, ratings), item, top)
+        return explain_pair(self.predictor_, self.predictor_.profile(user, ratings, without), item, top, of, against)
 
     def attention_map(self, data: RatingDataset, by: str = "genres") -> pl.DataFrame:
         """Mean attention on each user attribute, by the value of an item attribute, over the ratings of `data`.

@@ -12,6 +12,7 @@ import torch
 from aanmf import Recommender, SchemaError, UnknownIdError, load_model, make_model
 from aanmf.data.dataset import RatingDataset, Vocabulary
 from aanmf.errors import ConfigError, DataError, NotFittedError
+from aanmf.explanation import KINDS_OF_PARTS
 from aanmf.models.catalog import CATALOG, with_capability
 from tests.conftest import small_dataset
 
@@ -147,7 +148,7 @@ def test_models_without_ratings_say_so(name: str) -> None:
     for ask in (
         lambda: model.predict("u1", "i1"),
         lambda: model.predict_for({"gender": "F"}, ["i1"]),
-        lambda: model.explain("u1", "i1"),
+        lambda: model.explain("u1", "i1", of="rating"),
         lambda: model.recommend("u1", rank_by="rating"),
         lambda: model.predict_data(DATA),
     ):
@@ -211,3 +212,44 @@ def test_it_beats_chance_on_planted_choices(name: str) -> None:
         if u not in ("u40", "u41")
     ]
     assert np.mean(own) > 0.9
+
+
+@pytest.mark.parametrize("asked", [{}, {"ratings": {"i4": 5.0, "i7": 1.0}}], ids=["as trained", "new ratings"])
+def test_an_account_sums_to_the_match(name: str, asked: dict[str, dict[str, float]]) -> None:
+    model = fitted(name)
+    for user in ("u4", "u41", {"gender": "F"}):
+        lists = model.recommend(user, n=30, seen=True, unrated=True, **asked)
+        match = dict(zip(lists["item"], lists["match"], strict=True))
+        for item in ("i1", "i13", "i20"):
+            found = model.explain(user, item, top=3, of="match", **asked)
+            assert set(found.parts["kind"]) <= set(KINDS_OF_PARTS)
+            assert found.prediction == pytest.approx(match[item], abs=1e-4)
+            assert found.base + found.parts["contribution"].sum() == pytest.approx(found.prediction, abs=1e-4)
+            assert f"match {found.prediction:.2f}" in found.to_text()
+
+
+def test_one_item_against_another(name: str) -> None:
+    model = fitted(name)
+    apart = [model.explain("u4", item, top=1000, of="match") for item in ("i1", "i2")]
+    found = model.explain("u4", "i1", top=1000, of="match", against="i2")
+    assert found.prediction == pytest.approx(apart[0].prediction - apart[1].prediction, abs=1e-4)
+    assert found.base + found.parts["contribution"].sum() == pytest.approx(found.prediction, abs=1e-4)
+    assert found.against == ("i2", None)
+    assert "i1 against i2: match" in found.to_text()
+
+
+def test_without_a_rating(name: str) -> None:
+    model, user = fitted(name), "u4"
+    items = [DATA.items.ids.ids[i] for i in DATA.item[DATA.user == 4]]
+    if name != "aanmf++":  # which keeps attributes and a vector of the user
+        nothing = model.explain({}, "i20", of="match")
+        assert model.explain(user, "i20", of="match", without=items).prediction == pytest.approx(nothing.prediction)
+    lists = [model.recommend(user, n=30, seen=seen, without=items[:1]) for seen in (False, True)]
+    assert items[0] not in lists[0]["item"].to_list()
+    assert items[0] in lists[1]["item"].to_list()
+    if name != "popularity":
+        assert not lists[1].equals(model.recommend(user, n=30, seen=True))
+    with pytest.raises(DataError, match="without: the user has not rated item"):
+        model.recommend(user, without=[next(each for each in DATA.items.ids.ids if each not in items)])
+    known = model.recommend(user, ratings={"i20": 5.0}, without=["i20"])
+    assert known.equals(model.recommend(user))

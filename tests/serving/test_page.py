@@ -13,7 +13,8 @@ import torch
 
 from aanmf import MF
 from aanmf.explanation import attention
-from aanmf.predictor import Predictor, Profile
+from aanmf.predictor import Predictor
+from aanmf.profile import Profile
 from aanmf.ranking import ListOptions, make_lists
 from aanmf.recommender import Recommender, load_model
 from aanmf.serving.attention import attention_maps

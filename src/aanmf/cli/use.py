@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import polars as pl
     from rich.console import RenderableType
 
-    from aanmf.predictor import User
+    from aanmf.profile import User
     from aanmf.ranking import ListArguments
     from aanmf.recommender import Recommender
 

@@ -7,12 +7,14 @@ UAI 2009.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from aanmf.account import Account
 from aanmf.contract import TrainingData
 from aanmf.data.attributes import AttributeSet
 from aanmf.models.closed_form import BLOCK, ListConfig, ListModule
@@ -92,6 +94,13 @@ class BPRModule(ListModule):
         """See `ListModule.score`."""
         p = torch.stack([self._solve(histories.rows(torch.tensor([row]))) for row in range(len(histories))])
         return torch.addmm(self.b[:, 0], p, self.q.T)
+
+    def account(self, history: Histories, item: int, score: Tensor) -> Account:
+        """See `ListModule.account`: b_i is the item's, p_u . q_i the user's."""
+        if not len(history.item):
+            return super().account(history, item, score)
+        b = self.b[item, 0]
+        return replace(Account.empty(history.item, 0, 0), item=b, user=score - b)
 
     @torch.enable_grad()
     def _solve(self, history: Histories) -> Tensor:

@@ -82,10 +82,11 @@ class ModelSpec:
         settings: what the name implies: `{"pooling": "pairwise"}`.
         space: what tuning may choose; other settings keep their defaults.
         trainer: `package.module:function` with the signature of `training.trainer.fit_module`.
-        account: `package.module:function` that accounts for a prediction (see `aanmf.explanation`); None: by Shapley
-            values of the user by id, the attributes of the user and the item by id.
+        account, match_account: `package.module:function` that accounts for a predicted rating, and for a match (see
+            `aanmf.explanation`); None: by Shapley values of the user by id, the attributes of the user and the item.
         rates: it predicts ratings.
         matches: it learns what users choose, so that it ranks by more than predicted ratings.
+        retracts: it can leave out a user's training rating without being trained again.
         new_items: it scores items without ratings by their attributes when it ranks by match.
         attention: it weights user attributes item by item.
         intervals: it gives prediction intervals.
@@ -106,8 +107,10 @@ class ModelSpec:
     space: Space = field(default_factory=dict)
     trainer: str = "aanmf.training.trainer:fit_module"
     account: str | None = None
+    match_account: str | None = None
     rates: bool = True
     matches: bool = False
+    retracts: bool = False
     new_items: bool = False
     attention: bool = False
     intervals: bool = False
@@ -147,7 +150,9 @@ _AANMF: dict[str, Any] = {"space": {**_DENSE, "l2": Range(4, 150)}, "attention":
 _LISTS: dict[str, Any] = {
     "trainer": "aanmf.models.closed_form:fit_closed_form",
     "rates": False,
+    "match_account": "aanmf.models.closed_form:account_for",
     "matches": True,
+    "retracts": True,
     "checkpoints": False,
     "exports": False,
 }
@@ -161,6 +166,8 @@ _SPECS = (
         space=_AANMFPP,
         trainer="aanmf.models.aanmfpp.fit:fit_aanmfpp",
         account="aanmf.models.aanmfpp.account:account_for",
+        match_account="aanmf.models.aanmfpp.match_account:account_for",
+        retracts=True,
         checkpoints=False,
         matches=True,
         new_items=True,

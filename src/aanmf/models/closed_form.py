@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from aanmf.account import Account
 from aanmf.contract import ModelConfig, RatingModule, TrainingData
 from aanmf.data.attributes import AttributeSet
 from aanmf.models.histories import Histories, Weights, choice_weights
@@ -61,6 +63,16 @@ class ListModule(RatingModule):
         """Scores (b, n_items) of histories."""
         raise AssertionError(f"{type(self).__name__} must define score")
 
+    def terms(self, history: Histories, item: int) -> Tensor:
+        """What each item (n,) of one history adds to the score of an item; here nothing: the audience makes it."""
+        return history.weight.new_zeros(len(history.item))
+
+    def account(self, history: Histories, item: int, score: Tensor) -> Account:
+        """The account of one score: that of the rated items, and what is beyond them is the audience's."""
+        empty = Account.empty(history.item, 0, 0)
+        rated = self.terms(history, item) if len(history.item) else empty.rated
+        return replace(empty, rated=rated, audience=score - rated.sum())
+
     @property
     def histories(self) -> Histories:
         """Those of all users in training; the unknown user, in the last row, has none."""
@@ -86,15 +98,15 @@ class ListModule(RatingModule):
             yield part, self._scores(self.histories.rows(users[part])), None
 
     def match_folded_in(
-        self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor
+        self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor, without: Tensor | None = None
     ) -> tuple[Tensor, None]:
         """See `RatingModule.match_folded_in`: the history with the new ratings in it."""
-        return self._scores(self.extended(user, items, ratings))[0], None
+        return self._scores(self.changed(user, items, ratings, without))[0], None
 
-    def extended(self, user: int, items: Tensor, ratings: Tensor) -> Histories:
-        """One user's history with new ratings; a new rating of the same item replaces the old one."""
+    def changed(self, user: int, items: Tensor, ratings: Tensor, without: Tensor | None = None) -> Histories:
+        """One user's history with new ratings, which replace old ones of the same items, and without some items."""
         own = self.histories.rows(torch.tensor([user], device=items.device))
-        kept = ~torch.isin(own.item, items)
+        kept = ~torch.isin(own.item, items if without is None else torch.cat([items, without]))
         item = torch.cat([own.item[kept], items])
         weight = torch.cat([own.weight[kept], self.weights(ratings).to(own.weight)])
         return Histories(item, weight, torch.tensor([0, len(item)], device=items.device))
@@ -103,6 +115,25 @@ class ListModule(RatingModule):
         scores = self.score(histories)
         scores[histories.count == 0] = self.popularity
         return scores
+
+
+@torch.no_grad()
+def account_for(
+    module: ListModule,
+    user: int,
+    item: int,
+    sets: AttributeSet | None,
+    items: Tensor,
+    ratings: Tensor,
+    without: Tensor | None = None,
+) -> Account:
+    """The account of one match; arguments as those of `RatingModule.match_folded_in`, and the item's position."""
+    asked = items, ratings, without
+    if len(items) or without is not None:
+        scores, _ = module.match_folded_in(user, sets, *asked)
+    else:
+        ((_, (scores,), _),) = module.match(torch.tensor([user], device=items.device), sets)
+    return module.account(module.changed(user, *asked), item, scores[item])
 
 
 def fit_closed_form(

@@ -63,6 +63,13 @@ class EASEModule(ListModule):
         every = scores.amin(dim=1, keepdim=True).repeat(1, self.n_items) - 1
         return every.index_copy_(1, self.covered, scores)
 
+    def terms(self, history: Histories, item: int) -> Tensor:
+        """See `ListModule.terms`: x_k B_ki."""
+        place = torch.full((self.n_items,), -1, device=history.item.device)
+        place[self.covered] = torch.arange(len(self.covered), device=place.device)
+        row, column = place[history.item], place[item]
+        return torch.where((row >= 0) & (column >= 0), history.weight * self.b[row, column], 0)
+
     def _covered(self, histories: Histories) -> Histories:
         """The items that B covers, by their positions in B."""
         if len(self.covered) == self.n_items:

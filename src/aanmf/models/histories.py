@@ -88,11 +88,13 @@ class Histories:
 
         The table may be in half precision; it is taken in blocks of columns that fit the cache.
         """
-        values = self.weight if values is None else values
+        values, item = self.weight if values is None else values, self.item
+        if len(item) < len(table):  # few users: leave the other rows alone
+            item, table = torch.arange(len(item), device=item.device), table[item]
         result = values.new_zeros(len(self), table.shape[1])
         width = max(1, COLUMNS // max(1, len(table)))
         for scores, block in zip(result.split(width, dim=1), table.split(width, dim=1), strict=True):
-            sums = F.embedding_bag(self.item, block.float(), self.start[:-1], per_sample_weights=values, mode="sum")
+            sums = F.embedding_bag(item, block.float(), self.start[:-1], per_sample_weights=values, mode="sum")
             scores.copy_(sums)
         return result
 

@@ -60,6 +60,14 @@ class IALSModule(ListModule):
         """See `ListModule.score`."""
         return self._solve(histories, self.q) @ self.q.T
 
+    def terms(self, history: Histories, item: int) -> Tensor:
+        """See `ListModule.terms`: w_k q_k' A^-1 q_i, A the equations of the history (Hu et al., section 5)."""
+        config, q = self.config, self.q[history.item]
+        strength = config.l2 * (len(q) + config.unobserved * self.n_items)
+        system = config.unobserved * self.q.T @ self.q + q.T @ (history.weight[:, None] * q)
+        system.diagonal().add_(strength)
+        return history.weight * (q @ torch.linalg.solve(system, self.q[item]))
+
     def _solve(self, histories: Histories, other: Tensor) -> Tensor:
         """The vectors (b, K) of rows with these histories, those of the columns (n, K) given.
 

@@ -44,6 +44,11 @@ class ItemKNNModule(ListModule):
             nearest = cosine.topk(self.neighbour.shape[1], dim=1)
             self.neighbour[items], self.cosine[items] = nearest.indices, nearest.values
 
+    def terms(self, history: Histories, item: int) -> Tensor:
+        """See `ListModule.terms`: x_k c_ik of the neighbours k."""
+        cosine = self.cosine.new_zeros(len(self.neighbour)).index_put_((self.neighbour[item],), self.cosine[item])
+        return history.weight * cosine[history.item]
+
     def score(self, histories: Histories) -> Tensor:
         """See `ListModule.score`."""
         n, k = self.neighbour.shape

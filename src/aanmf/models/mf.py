@@ -57,7 +57,9 @@ class MFModule(InnerProductModule):
         """Q and b_i."""
         return [self.q, self.b_i]
 
-    def fold_in(self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor) -> Tensor:
+    def fold_in(
+        self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor, without: Tensor | None = None
+    ) -> Tensor:
         """See `RatingModule.fold_in`: p_u and b_u move to the minimum of the training loss on the new ratings."""
         (_, (scores,)), *_ = self.catalogue(torch.tensor([user], device=items.device))
         inputs = torch.cat([self.q, torch.ones_like(self.b_i)], dim=1)  # (M, K + 1)

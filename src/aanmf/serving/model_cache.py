@@ -13,7 +13,7 @@ from typing import Literal, Self
 import numpy as np
 
 from aanmf.errors import AanmfError, ConfigError, UnknownIdError
-from aanmf.predictor import Profile
+from aanmf.profile import Profile
 from aanmf.ranking import ListOptions, make_lists, most_similar
 from aanmf.recommender import Recommender, load_model
 from aanmf.serving.search import SearchIndex

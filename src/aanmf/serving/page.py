@@ -15,7 +15,7 @@ from starlette.staticfiles import StaticFiles
 
 from aanmf.beside_lists import bestsellers, reasons
 from aanmf.errors import AanmfError, ConfigError, UnknownIdError
-from aanmf.predictor import Profile
+from aanmf.profile import Profile
 from aanmf.ranking import ListOptions, make_lists, ways_to_rank
 from aanmf.serving.attention import AttentionMap, attention_maps
 from aanmf.serving.dispatch import Backend

@@ -11,7 +11,8 @@ import torch
 from pydantic import BaseModel
 
 from aanmf.errors import SchemaError
-from aanmf.predictor import Predictor, Profile
+from aanmf.predictor import Predictor
+from aanmf.profile import Profile
 from aanmf.serving.model_cache import ModelCache
 
 if TYPE_CHECKING:

@@ -38,7 +38,7 @@ def test_sums_to_the_prediction(settings: dict[str, object]) -> None:
 def test_a_changed_history_is_accounted_for_as_it_is_folded_in() -> None:
     module = fit()
     items, ratings = torch.tensor([3, 7, 11]), torch.tensor([5.0, 1.0, 4.0])
-    kept, given = module.history.with_new(4, items, ratings * module.scale)
+    kept, given = module.history.changed(4, items, ratings * module.scale)
     folded = module.fold_in(4, None, items, ratings)
     for item in (0, 5, 12):
         found = account(module, 4, item, history=(kept, given / module.scale))

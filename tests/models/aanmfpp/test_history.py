@@ -102,7 +102,7 @@ def test_one_user_alone(history: RatingHistory) -> None:
 def test_a_new_rating_replaces_the_old_one(history: RatingHistory) -> None:
     rows = history.rows_of(4)
     old, new = int(history.item[rows[0]]), next(i for i in range(ITEMS) if i not in history.item[rows].tolist())
-    items, ratings = history.with_new(4, torch.tensor([old, new]), torch.tensor([9.0, 8.0]))
+    items, ratings = history.changed(4, torch.tensor([old, new]), torch.tensor([9.0, 8.0]))
     kept = dict(zip(history.item[rows[1:]].tolist(), history.rating[rows[1:]].tolist(), strict=True))
     assert dict(zip(items.tolist(), ratings.tolist(), strict=True)) == {**kept, old: 9.0, new: 8.0}
     assert len(items) == len(rows) + 1

@@ -19,7 +19,7 @@ means, are averages of such accounts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -57,12 +57,18 @@ class Pair:
 
 
 def account_for(
-    module: AANMFppModule, user: int, item: int, sets: AttributeSet | None, new: tuple[Tensor, Tensor]
+    module: AANMFppModule,
+    user: int,
+    item: int,
+    sets: AttributeSet | None,
+    items: Tensor,
+    ratings: Tensor,
+    without: Tensor | None = None,
 ) -> Account:
-    """The account of one prediction with new ratings in view: items and ratings (m,), as `fold_in` takes them."""
-    if not len(new[0]):
+    """The account of one prediction; arguments as those of `RatingModule.fold_in`, and the item's position."""
+    if not len(items) and without is None:
         return account(module, user, item, sets)
-    items, ratings = module.history.with_new(user, new[0], new[1] * module.scale)
+    items, ratings = module.history.changed(user, items, ratings * module.scale, without)
     return account(module, user, item, sets, (items, ratings / module.scale))
 
 
@@ -100,7 +106,7 @@ def account(
     blend = mean_of(
         [*of_members, _of_means(state.means, module.history.one_user(state.means, items, ratings), pair)], weights
     )
-    return replace(blend.scaled(1 / module.scale, blend.base / module.scale), given=ratings / module.scale)
+    return blend.scaled(1 / module.scale, blend.base / module.scale)
 
 
 def _of_latent(module: AANMFppModule, member: Member, encoded: Encoded, state: State, pair: Pair) -> Account:
@@ -147,7 +153,6 @@ def _of_latent(module: AANMFppModule, member: Member, encoded: Encoded, state: S
         audience=half(audience, x),
         item_attributes=half(attributes, x),
         items=pair.items,
-        given=pair.ratings,
     )
 
 
@@ -175,7 +180,6 @@ def _of_means(seen: Seen, side: Side, pair: Pair) -> Account:
         audience=none,
         item_attributes=slots[1],
         items=pair.items,
-        given=pair.ratings,
     )
 
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Self
 
 import torch
@@ -68,6 +69,7 @@ class ChoiceHead(nn.Module):
     near: Tensor
     place: Tensor
     count: Tensor
+    popular: Tensor
     active: Tensor
     users: Tensor
     items: Tensor
@@ -106,8 +108,10 @@ class ChoiceHead(nn.Module):
         learned["omega"] = torch.tensor(list(WEIGHTS.values())).T.contiguous()
         for name, part in (built | learned).items():
             self.register_buffer(name, part, persistent=name in learned)
+        popular = self.ratings.product_t(torch.ones(len(users), 1))[:, 0] / max(1, len(active))
+        self.register_buffer("popular", popular, persistent=False)
         h = self.histories(landmarks)
-        self.landmarks = SparseMatrix(h.row, h.item, self._direction(h), (len(landmarks), self.n_items))
+        self.landmarks = SparseMatrix(h.row, h.item, self.direction(h), (len(landmarks), self.n_items))
 
     def weigh(self, rating: Tensor) -> Tensor:
         """w of ratings: .1 up to a quarter of the scale and a little more, then growing to 1; 1 if all are equal."""
@@ -135,7 +139,7 @@ class ChoiceHead(nn.Module):
         self.choice.copy_(self._fit_choice())
         self.taste.copy_(self._fit_taste())
         self.alike.copy_(self._fit_alike())
-        a, popular = self.users[self.active], self._popular()
+        a, popular = self.users[self.active], self.popular
         slope = ridge(a - a.mean(0), GROUP) @ self.ratings.product_t(self.users - a.mean(0)).T  # (A, I)
         self.group.copy_(torch.cat([(popular - a.mean(0) @ slope)[None], slope]))
         rated, g = self.count > 0, self.items[:, :-1]
@@ -182,11 +186,7 @@ class ChoiceHead(nn.Module):
         solution = torch.cholesky_solve(target, torch.linalg.cholesky(gram))
         return torch.linalg.solve_triangular(root.T, solution, upper=True)
 
-    def _popular(self) -> Tensor:
-        """(I,) mean of w over all users."""
-        return self.ratings.product_t(self.users.new_ones(len(self.users), 1))[:, 0] / max(1, len(self.active))
-
-    def _direction(self, h: Histories) -> Tensor:
+    def direction(self, h: Histories) -> Tensor:
         """(n,) w, less for items that many have rated, with norm 1 per user."""
         v = h.weight * self.count[h.item] ** -0.2
         norm = v.new_zeros(len(h.count)).index_add_(0, h.row, v.square())
@@ -194,7 +194,7 @@ class ChoiceHead(nn.Module):
 
     def near_users(self, h: Histories) -> Tensor:
         """k(w) (b, L)."""
-        cos = self.landmarks.product(h.dense(self.n_items, self._direction(h)).T.contiguous()).T
+        cos = self.landmarks.product(h.dense(self.n_items, self.direction(h)).T.contiguous()).T
         return cos.sub(1).mul_(4).exp_().sub_(math.exp(-4))
 
     # ------------------------------------------------------------ scoring
@@ -206,7 +206,7 @@ class ChoiceHead(nn.Module):
 
     def features(self, h: Histories, attributes: Tensor, rating: Tensor | None) -> Iterator[Tensor]:
         """Log scores (b, I), in the order of `WEIGHTS`. Arguments as those of `forward`."""
-        popular = self._popular()
+        popular = self.popular
         mean = popular.mean()
         group = (self.group[0] + attributes @ self.group[1:]).clamp_(min=0)
         floor = FLOOR * (group + mean)
@@ -224,6 +224,13 @@ class ChoiceHead(nn.Module):
         """(b, I) what a user's ratings say of items by their attributes."""
         return (h.times(self.items) @ self.content.T).clamp_(min=0)
 
+    def weighed(self, h: Histories, attributes: Tensor, rating: Tensor | None) -> Tensor:
+        """sum_k omega_k log score_k (b, I); arguments as those of `forward`."""
+        result = torch.zeros(len(h.count), self.n_items, device=attributes.device)
+        for weight, score in zip(self.weights(h.count).T, self.features(h, attributes, rating), strict=True):
+            result.addcmul_(weight[:, None], score)
+        return result
+
     @torch.no_grad()
     def forward(self, h: Histories, attributes: Tensor, rating: Tensor | None = None) -> Tensor:
         """match (b, I).
@@ -233,9 +240,7 @@ class ChoiceHead(nn.Module):
             attributes: (b, A) their attributes, as `attributes` gives them.
             rating: (b, I) predicted ratings; None: without.
         """
-        result = torch.zeros(len(h.count), self.n_items, device=attributes.device)
-        for weight, score in zip(self.weights(h.count).T, self.features(h, attributes, rating), strict=True):
-            result.addcmul_(weight[:, None], score)
+        result = self.weighed(h, attributes, rating)
         rated = self.count > 0
         if rated.all():
             return result.log_softmax(1)
@@ -254,6 +259,13 @@ def without_self(gram: Tensor) -> Tensor:
     """-P / diag P of P = gram^-1, 0 on the diagonal: the regression of every item on the others."""
     p = torch.cholesky_inverse(torch.linalg.cholesky(gram))
     return (-p / p.diagonal()).fill_diagonal_(0)
+
+
+def attribute_columns(sets: AttributeSet, column: Tensor) -> Tensor:
+    """(J,) what each slot of one user or item (1, J) adds to `attribute_matrix(sets) @ column`."""
+    slots = torch.arange(sets.value.shape[1], device=sets.value.device)
+    alone = sets.rows(torch.zeros_like(slots))
+    return attribute_matrix(replace(alone, mask=alone.mask & (slots == slots[:, None]))) @ column
 
 
 def attribute_matrix(sets: AttributeSet) -> Tensor:

@@ -122,10 +122,16 @@ class RatingHistory(nn.Module):
         start = int(self.matrix.start[user])
         return torch.arange(start, start + int(self.matrix.count[user]), device=self.rating.device)
 
-    def with_new(self, user: int, items: Tensor, ratings: Tensor) -> tuple[Tensor, Tensor]:
-        """Items and ratings (n,) of a user who gave new ratings; a new one replaces the old one of the same item."""
+    def changed(
+        self, user: int, items: Tensor, ratings: Tensor, without: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Items and ratings (n,) of a user who gave new ratings, without the training ratings of some items.
+
+        A new rating replaces the old one of the same item.
+        """
         rows = self.rows_of(user)
-        rows = rows[~torch.isin(self.item[rows], items)]
+        gone = items if without is None else torch.cat([items, without])
+        rows = rows[~torch.isin(self.item[rows], gone)]
         return torch.cat([self.item[rows], items]), torch.cat([self.rating[rows], ratings])
 
     def _sum_by_user(self, values: Tensor) -> Tensor:

@@ -135,10 +135,12 @@ class AANMFppModule(Equations):
                 at = Grid(users[some], slice(self.n_items), sets.rows(some), features[:, rows[0] : rows[-1] + 1])
                 yield some, self._predict(self.state(), at)
 
-    def fold_in(self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor) -> Tensor:
-        """See `RatingModule.fold_in`: the equations with a longer history of the user, nothing retrained."""
+    def fold_in(
+        self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor, without: Tensor | None = None
+    ) -> Tensor:
+        """See `RatingModule.fold_in`: the equations with another history of the user, nothing retrained."""
         state, history = self.state(), self.history
-        items, ratings = history.with_new(user, items, ratings * self.scale)
+        items, ratings = history.changed(user, items, ratings * self.scale, without)
         seen, means, explained = (
             replace(each, users=history.one_user(each, items, ratings))
             for each in (state.seen, state.means, state.explained)
@@ -163,7 +165,7 @@ class AANMFppModule(Equations):
 
     def match(self, users: Tensor, sets: AttributeSet | None = None) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
         """See `RatingModule.match`: log probabilities."""
-        choice = self._choice()
+        choice = self.choice_head()
         for part in torch.arange(len(users), device=users.device).split(max(1, CATALOGUE // self.n_items)):
             own = None if sets is None else sets.rows(part)
             attributes = choice.users[users[part]] if own is None else choice.attributes(own)
@@ -171,17 +173,22 @@ class AANMFppModule(Equations):
             yield part, choice(choice.histories(users[part]), attributes, rating), rating
 
     def match_folded_in(
-        self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor
+        self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor, without: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """See `RatingModule.match_folded_in`: the same equations with a longer history of the user."""
-        choice = self._choice()
+        """See `RatingModule.match_folded_in`: the same equations with another history of the user."""
+        choice = self.choice_head()
         attributes = choice.users[[user]] if sets is None else choice.attributes(sets)
-        rating = self.fold_in(user, sets, items, ratings) if self.has_ratings else None
-        items, ratings = self.history.with_new(user, items, ratings * self.scale)
+        rating = self.fold_in(user, sets, items, ratings, without) if self.has_ratings else None
+        items, ratings = self.history.changed(user, items, ratings * self.scale, without)
         history = choice.history(items, ratings / self.scale)
         return choice(history, attributes, None if rating is None else rating[None])[0], rating
 
-    def _choice(self) -> ChoiceHead:
+    def choice_head(self) -> ChoiceHead:
+        """What ranks.
+
+        Raises:
+            ConfigError: the model was trained without.
+        """
         if self.choice is None:
             raise ConfigError("this model was trained with match=False: rank by rating, or train with match=True")
         return self.choice

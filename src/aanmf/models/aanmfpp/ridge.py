@@ -132,11 +132,12 @@ class KernelRidge(nn.Module):
             return torch.zeros(len(self.strengths), len(rows), device=items.device)
         own = torch.zeros(2, len(self.similarity), device=items.device)
         own[:, self.history.item[rows]] = torch.stack([self.liked[rows], self.rated[rows]])
-        columns = self.similarity[:, items] - own.T @ own[:, items]
-        target = self.residual[rows] if residual is None else residual
-        similar = self.similarity[items, item] if residual is None else columns[item]
+        mine, target = own[:, items], self.residual[rows] if residual is None else residual
+        kernel, similar = self.similarity[items[:, None], items] - mine.T @ mine, self.similarity[items, item]
+        if residual is not None:
+            similar = similar - own[:, item] @ mine
         eye = torch.eye(len(items), device=items.device)
-        return torch.stack([torch.linalg.solve(columns[items] + s * eye, similar) * target for s in self.strengths])
+        return torch.stack([torch.linalg.solve(kernel + s * eye, similar) * target for s in self.strengths])
 
     def _regression(self, user: int, items: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
         """alpha (F, n) of one user with this history; the similarity (I, n) without the user's terms in training."""

@@ -1,0 +1,116 @@
+"""The user that is asked about: known by id or by attributes, with ratings given since training, or without some."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aanmf.data.attributes import AttributeSet
+from aanmf.errors import ConfigError, DataError, UnknownIdError
+from aanmf.fitted import Fitted
+from aanmf.models.catalog import ModelSpec, with_capability
+
+User = str | int | Mapping[str, object]
+"""A user of the training data by id, or a new user by attributes."""
+NewRatings = Mapping[str, float | None] | Mapping[int, float | None]
+"""Ratings given since training, by item id; None for a choice without a rating, which counts as a mean rating."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A user to predict for.
+
+    Attributes:
+        position: in the training data; that of the unknown user for a new one.
+        attributes: (1, J) instead of those in the training data; None: the latter.
+        item, rating: (m,) ratings given since training.
+        without: (k,) items whose training ratings are left out.
+    """
+
+    position: int
+    attributes: AttributeSet | None
+    item: Tensor
+    rating: Tensor
+    without: Tensor | None = None
+
+    @property
+    def changed(self) -> bool:
+        """Whether the ratings are others than in training."""
+        return len(self.item) > 0 or self.without is not None
+
+    @property
+    def asked(self) -> tuple[int, AttributeSet | None, Tensor, Tensor, Tensor | None]:
+        """As `RatingModule.fold_in` takes it."""
+        return self.position, self.attributes, self.item, self.rating, self.without
+
+
+@dataclass(frozen=True)
+class Profiles:
+    """Reads who is meant, by what a model was fitted to."""
+
+    spec: ModelSpec
+    fitted: Fitted
+    device: torch.device
+
+    def read(
+        self, user: User, ratings: NewRatings | None = None, without: Sequence[str | int] | None = None
+    ) -> Profile:
+        """Looks up a user of the training data, or encodes a new one, and checks new ratings.
+
+        `without` names items whose ratings by the user are left out, new ones or those of the training data.
+
+        Raises:
+            UnknownIdError: a user or an item is not in the training data.
+            SchemaError: an attribute or a value that the model does not know.
+            DataError: a rating that is not a number on the scale, or an item to leave out that the user has not rated.
+            ConfigError: the model cannot leave a training rating out.
+        """
+        given, taken = {str(each): value for each, value in (ratings or {}).items()}, list(map(str, without or ()))
+        item, rating = self._new_ratings({each: value for each, value in given.items() if each not in taken})
+        users = self.fitted.users
+        if isinstance(user, Mapping):
+            profile = Profile(users.unknown, users.encoder.transform_one(user).to(self.device), item, rating)
+        else:
+            profile = Profile(users.position(user), None, item, rating)
+        return self._left_out(profile, taken, given) if taken else profile
+
+    def _left_out(self, profile: Profile, taken: Sequence[str], given: Mapping[str, object]) -> Profile:
+        """Without the training ratings of some items; those among the new ratings are left out already."""
+        place = [self.fitted.items.position(each) for each in taken]
+        trained = set(self.fitted.rated_by(np.array([profile.position]))[1].tolist())
+        for each, at in zip(taken, place, strict=True):
+            if at not in trained and each not in given:
+                raise DataError(f"without: the user has not rated item {each!r}")
+        left = [at for at in place if at in trained]
+        if not left:
+            return profile
+        if not self.spec.retracts:
+            raise ConfigError(
+                f"{self.spec.name} cannot leave out a rating that it was trained on. "
+                f"Available: {', '.join(with_capability('retracts'))}"
+            )
+        return replace(profile, without=torch.tensor(left, device=self.device))
+
+    def history(self, profile: Profile) -> dict[int, float]:
+        """All ratings that count for a user, by the item's position: those of training, and new ones over them."""
+        items, ratings = self.fitted.ratings_of(profile.position)
+        left_out = set() if profile.without is None else set(profile.without.tolist())
+        trained = {item: given for item, given in zip(items, ratings, strict=True) if item not in left_out}
+        return {**trained, **dict(zip(profile.item.tolist(), profile.rating.tolist(), strict=True))}
+
+    def _new_ratings(self, ratings: NewRatings) -> tuple[Tensor, Tensor]:
+        """Positions and ratings (m,), checked."""
+        low, high = self.fitted.training.scale
+        given = {str(item): self.fitted.training.mean if value is None else value for item, value in ratings.items()}
+        position = self.fitted.items.table.ids.index(given)
+        for (item, value), at in zip(given.items(), position, strict=True):
+            if at < 0:
+                raise UnknownIdError(f"ratings: item {item!r} is not in the training data")
+            if not (isinstance(value, int | float) and low <= value <= high):
+                raise DataError(f"ratings: {value!r} for item {item!r} is not a number from {low:g} to {high:g}")
+        rating = torch.tensor([float(value) for value in given.values()], device=self.device)
+        return torch.as_tensor(position, device=self.device), rating
