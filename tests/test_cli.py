@@ -339,6 +339,27 @@ def test_explain(aanmf: Run, ask: Callable[..., Any], model: Path) -> None:
         assert text in out
 
 
+def test_explain_a_match_against_another_item(aanmf: Run, source: list[str], tables: Path) -> None:
+    folder = tables / "lists"
+    assert main(["train", *source, "--model", "ease", "--out", str(folder)]) == 0
+    found = json.loads(aanmf("explain", folder, "--user", 1, "--item", 2, "--against", 3, "--json")[1])
+    assert (found["of"], found["against"]) == ("match", "3")
+    ease = load_model(folder)
+    apart = [ease.explain("1", item, of="match").prediction for item in (2, 3)]
+    assert found["prediction"] == pytest.approx(apart[0] - apart[1], abs=1e-4)
+    rated = ease.explain("1", 2, top=1000).parts.filter(pl.col("kind") == "rated item")["name"].to_list()
+    without = json.loads(aanmf("explain", folder, "--user", 1, "--item", 2, "--without", rated[0], "--json")[1])
+    assert rated[0] not in [each["name"] for each in without["parts"]]
+    code, out, _ = aanmf("explain", folder, "--user", 1, "--item", 2, "--of", "match")
+    assert code == 0
+    assert "adds to the match" in out
+    code, _, err = aanmf("explain", folder, "--user", 1, "--item", 2, "--of", "stars")
+    assert code == 1
+    assert "rating, match" in err
+    listed = json.loads(aanmf("recommend", folder, "--user", 1, "--without", rated[0], "--json")[1])
+    assert listed["items"] == ease.recommend("1", without=rated[:1]).to_dicts()
+
+
 def test_explain_for_a_new_user(aanmf: Run, ask: Callable[..., Any], model: Path) -> None:
     found = ask("explain", model, "--attributes", "gender=F", "--item", 2)
     assert found["user"] is None

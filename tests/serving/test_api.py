@@ -93,6 +93,33 @@ def test_explain(client: Any, model: Recommender) -> None:
     assert [each["value"] for each in new["parts"] if each["kind"] == "user attribute"] == ["M"]
 
 
+def test_explain_with_other_ratings(start: Start, model: Recommender) -> None:
+    client = start(store="sqlite://")
+
+    def explained(**body: object) -> dict[str, Any]:
+        response = client.post("/v1/explain", json={"item": "i3", **body})
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    asked = explained(user="u0", ratings={"i20": 5.0})
+    assert asked["prediction"] == pytest.approx(model.explain("u0", "i3", ratings={"i20": 5.0}).prediction, abs=1e-4)
+    client.post("/v1/ratings", json={"ratings": [{"user": "u0", "item": "i20", "rating": 5.0}]})
+    assert explained(user="u0") == asked  # stored ratings count
+    assert explained(user="u0", without=["i20"])["prediction"] == pytest.approx(
+        model.explain("u0", "i3").prediction, abs=1e-4
+    )
+    new = explained(ratings={"i20": 5.0}, top=1)
+    assert new["prediction"] == pytest.approx(model.explain({}, "i3", ratings={"i20": 5.0}).prediction, abs=1e-4)
+    difference = explained(user="u1", against="i4")
+    assert (difference["of"], difference["against"]) == ("rating", "i4")
+    assert difference["prediction"] == pytest.approx(
+        model.explain("u1", "i3").prediction - model.explain("u1", "i4").prediction, abs=1e-4
+    )
+    refused = client.post("/v1/explain", json={"user": "u1", "item": "i3", "without": ["i19x"]})
+    assert "i19x" in told(refused, 404)
+    assert "the attributes or ratings" in told(client.post("/v1/explain", json={"item": "i3"}), 422)
+
+
 def test_search(client: Any) -> None:
     assert client.get("/v1/users", params={"query": "u4", "n": 2}).json() == {
         "found": [{"id": "u4", "label": None}, {"id": "u40", "label": None}],

@@ -148,7 +148,8 @@ def test_too_many_waiting(start: Start, monkeypatch: pytest.MonkeyPatch) -> None
     from aanmf.serving.model_cache import ModelCache
 
     client = start(limits=Limits(waiting=1))
-    monkeypatch.setattr(ModelCache, "explain", lambda *_: time.sleep(0.5) or {})
+    explain = ModelCache.explain
+    monkeypatch.setattr(ModelCache, "explain", lambda *asked: time.sleep(0.5) or explain(*asked))
     with ThreadPoolExecutor(3) as pool:
         asked = [pool.submit(client.post, "/v1/explain", json={"user": "u1", "item": "i1"}) for _ in range(3)]
         codes = sorted(each.result().status_code for each in asked)

@@ -208,12 +208,14 @@ def test_a_wrong_list_is_told_why(served: Served, body: dict[str, Any], status: 
 
 def test_what_needs_ratings_says_so(served: Served) -> None:
     pairs = served.client.post("/v1/predict", json={"pairs": [["u1", "i1"]]})
-    why = served.client.post("/v1/explain", json={"user": "u1", "item": "i1"})
+    why = served.client.post("/v1/explain", json={"user": "u1", "item": "i1", "of": "rating"})
     if "rating" in ways_to_rank(served.model.predictor_):
         assert (pairs.status_code, why.status_code) == (200, 200)
     else:
         assert "ease does not predict ratings. Available: " in told(pairs, 422)
         assert "ease does not predict ratings" in told(why, 422)
+        why = served.client.post("/v1/explain", json={"user": "u1", "item": "i1"}).json()
+        assert why["prediction"] == pytest.approx(served.model.explain("u1", "i1").prediction)
 
 
 def test_clicks_are_kept_and_count(served: Served) -> None:
@@ -291,7 +293,10 @@ def test_data_without_ratings(clicks: Served) -> None:
     assert "leave the rating out" in clicks.refused(
         path="/v1/ratings", ratings=[{"user": "u1", "item": "i1", "rating": 1}]
     )
-    for path, body in (("/v1/predict", {"pairs": [["u1", "i1"]]}), ("/v1/explain", {"user": "u1", "item": "i1"})):
+    for path, body in (
+        ("/v1/predict", {"pairs": [["u1", "i1"]]}),
+        ("/v1/explain", {"user": "u1", "item": "i1", "of": "rating"}),
+    ):
         assert "ease does not predict ratings" in clicks.refused(422, path, **body)
     assert "ease does not predict ratings" in clicks.refused(user="u3", rank_by="rating")
     for path in ("/", "/?user=u3", "/card", "/map", "/docs"):

@@ -40,6 +40,10 @@ Rated = Annotated[
         help="A rating given since training, or an item chosen; counts at once. Repeatable.",
     ),
 ]
+Without = Annotated[
+    list[str] | None,
+    typer.Option("--without", metavar="ITEM", help="As if the user had not rated this item. Repeatable."),
+]
 Interval = Annotated[
     float | None, typer.Option("--interval", metavar="P", help="Show where the rating lies with probability P.")
 ]
@@ -118,6 +122,7 @@ def recommend(
         float, typer.Option("--diversity", min=0, max=1, help="Prefer items unlike those above them: 0 (off) to 1.")
     ] = 0.0,
     seen: Annotated[bool, typer.Option("--seen", help="Also items that the user has rated.")] = False,
+    without: Without = None,
     everyone: Annotated[bool, typer.Option("--all", help="Lists for all users, written to --out.")] = False,
     out_file: Annotated[
         Path | None, typer.Option("--out", metavar="OUT.parquet", help="Where the lists of --all go.")
@@ -150,7 +155,7 @@ def recommend(
         return
     asked = str(user) if attributes is None else read_attributes(attributes)
     ratings = read_ratings(rated or [])
-    found = model.recommend(asked, n, ratings=ratings, **options)
+    found = model.recommend(asked, n, ratings=ratings, without=without, **options)
     if as_json:
         known = None if attributes is None else asked
         emit({"user": user, "attributes": known, "ratings": ratings, "items": found.to_dicts()})
@@ -186,6 +191,14 @@ def explain(
     attributes: Attributes = None,
     rated: Rated = None,
     top: Annotated[int, typer.Option("--top", min=1, help="Parts to list; the others are summed up.")] = 10,
+    of: Annotated[
+        str | None,
+        typer.Option("--of", metavar="rating|match", help="The predicted rating, or the match that ranks lists."),
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option("--against", metavar="ID", help="Another item: why the one and not this one.")
+    ] = None,
+    without: Without = None,
     as_json: AsJson = False,
 ) -> None:
     """Explain a prediction: what each rated item, attribute and part of the model adds to it."""
@@ -194,7 +207,8 @@ def explain(
     if (user is None) == (attributes is None):
         raise ConfigError("explain needs either --user ID or --attributes NAME=VALUE,...")
     asked = str(user) if attributes is None else read_attributes(attributes)
-    found = explanation(load_model(folder), asked, item, read_ratings(rated or []), top)
+    more = {"of": of, "against": against, "without": without}
+    found = explanation(load_model(folder), asked, item, read_ratings(rated or []), top, **more)
     if as_json:
         emit(found)
         return
@@ -204,25 +218,36 @@ def explain(
 
 
 def explanation(
-    model: Recommender, user: User, item: str, ratings: Mapping[str, float | None] | None = None, top: int = 10
+    model: Recommender,
+    user: User,
+    item: str,
+    ratings: Mapping[str, float | None] | None = None,
+    top: int = 10,
+    **more: Any,
 ) -> dict[str, Any]:
     """Prediction and explanation of one pair as JSON values; the user by id or by attributes."""
-    found = model.explain(user, item, top, ratings=ratings)
+    found = model.explain(user, item, top, ratings=ratings, **more)
     who = {"user": None, "given": dict(user)} if isinstance(user, Mapping) else {"user": user, "given": None}
-    return {**who, **dataclasses.asdict(found), "parts": found.parts.to_dicts()}
+    against = None if found.against is None else found.against[0]
+    return {
+        **who,
+        **dataclasses.asdict(found),
+        "against": against,
+        "title": found.title,
+        "parts": found.parts.to_dicts(),
+    }
 
 
 def explanation_table(found: dict[str, Any]) -> RenderableType:
     """An explanation to read."""
-    what = f"{found['item']}, {found['label']}" if found["label"] else found["item"]
     who = _described(found["user"] if found["given"] is None else found["given"])
-    title = f"{who[0].upper()}{who[1:]} and item {what}: predicted rating {found['prediction']:.2f}"
+    title = f"{who[0].upper()}{who[1:]} and {found['title']}"
     rows = [("base", "", "", f"{found['base']:.3f}")]
     for each in found["parts"]:
         what = " ".join(each[name] for name in ("name", "value") if each[name])
         weight = "" if each["attention"] is None else f"{each['attention']:.3f}"
         rows.append((each["kind"], what, weight, f"{each['contribution']:+.3f}"))
-    return table(title, ("part", "", "attention", "adds to the rating"), rows)
+    return table(title, ("part", "", "attention", f"adds to the {found['of']}"), rows)
 
 
 def _described(user: User) -> str:

@@ -4,6 +4,7 @@
 # pyright: reportInvalidTypeForm=false
 
 import asyncio
+import dataclasses
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Annotated, Any, get_type_hints
 
@@ -117,11 +118,16 @@ def _model_routes(api: FastAPI, cache: ModelCache, backend: Backend, bodies: Req
 
     @api.post("/v1/explain", response_model=Explanation, tags=["model"])
     async def explain(body: bodies.explain) -> object:
-        """What one prediction rests on: attention on each attribute, and what each added to the rating."""
-        if (body.user is None) == (body.attributes is None):
-            raise ConfigError("give either a user's id or the attributes of a new one")
-        user = body.user if body.attributes is None else _given(body.attributes)
-        return await backend.models.call(lambda: cache.explain(user, body.item))
+        """What one prediction rests on: what each rated item, attribute and part of the model adds to it.
+
+        Ratings stored under the user's id count, as they do in lists.
+        """
+        if body.user is None and body.attributes is None and not body.ratings:
+            raise ConfigError("give a user's id, or the attributes or ratings of a new one")
+        asked = _about(body, ListOptions())
+        found = await backend.models.call(lambda: cache.explain(asked, body.item, body.top, body.of, body.against))
+        against = None if found.against is None else found.against[0]
+        return {**dataclasses.asdict(found), "against": against, "parts": found.parts.to_dicts()}
 
     @api.get("/v1/model", tags=["model"])
     async def model() -> dict[str, object]:
@@ -175,10 +181,7 @@ def _list_requests(cache: ModelCache, limits: Limits, body: Any, users: list[Any
             raise ConfigError("give a user's id, or the attributes or ratings of a new one")
         for item in user.ratings:
             cache.fitted.items.position(item)
-    return [
-        ListRequest(each.user, None if each.attributes is None else _given(each.attributes), each.ratings, options)
-        for each in users
-    ]
+    return [_about(each, options) for each in users]
 
 
 def _search_routes(api: FastAPI, cache: ModelCache, backend: Backend) -> None:
@@ -232,6 +235,12 @@ def _service_routes(api: FastAPI, cache: ModelCache, backend: Backend) -> None:
     async def metrics() -> Response:
         """For Prometheus."""
         return Response(backend.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _about(user: Any, options: ListOptions) -> ListRequest:
+    """Who is asked about, from the body of a request."""
+    attributes = None if user.attributes is None else _given(user.attributes)
+    return ListRequest(user.user, attributes, user.ratings, options, tuple(user.without))
 
 
 def _given(attributes: BaseModel) -> dict[str, object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Literal, Self
@@ -13,6 +13,7 @@ from typing import Literal, Self
 import numpy as np
 
 from aanmf.errors import AanmfError, ConfigError, UnknownIdError
+from aanmf.explanation import Explained, Explanation, explain_pair
 from aanmf.profile import Profile
 from aanmf.ranking import ListOptions, make_lists, most_similar
 from aanmf.recommender import Recommender, load_model
@@ -43,12 +44,14 @@ class ListRequest:
         attributes: of a new user.
         ratings: item id -> rating, in addition to those stored and instead of them; None: chosen, not rated.
         options: what the list holds.
+        without: items as if the user had not rated them.
     """
 
     user: str | None
     attributes: Mapping[str, object] | None
     ratings: Mapping[str, float | None]
-    options: ListOptions
+    options: ListOptions = field(default_factory=ListOptions)
+    without: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -182,10 +185,10 @@ class ModelCache:
         if asked.user is not None and asked.user in self.fitted.users.table.ids:
             if asked.attributes is not None:
                 raise ConfigError(f"user {asked.user!r} is known to the model, attributes too: leave them out")
-            return self.predictor.profile(asked.user, new)
+            return self.predictor.profile(asked.user, new, asked.without)
         if asked.user is not None and asked.attributes is None and not new:
             raise UnknownIdError(f"user {asked.user!r} is not in the training data and has no ratings; give attributes")
-        return self.predictor.profile(asked.attributes or {}, new)
+        return self.predictor.profile(asked.attributes or {}, new, asked.without)
 
     def _remember(self, key: bytes, items: list[Row]) -> list[Row]:
         self._lists[key] = items
@@ -193,26 +196,23 @@ class ModelCache:
             self._lists.popitem(last=False)
         return items
 
-    def explain(self, user: str | Mapping[str, object], item: str) -> Row:
-        """A prediction and what it rests on.
+    def explain(
+        self, asked: ListRequest, item: str, top: int = 10, of: Explained | None = None, against: str | None = None
+    ) -> Explanation:
+        """A prediction for the user of a list, and what it rests on; ratings stored under the id count.
 
         Raises:
             UnknownIdError: no such user or item.
+            DataError: a rating to leave out that there is not.
+            ConfigError: the model cannot explain this.
         """
-        found = self.model.explain(user, item)
-        return {
-            "item": found.item,
-            "label": found.label,
-            "prediction": found.prediction,
-            "base": found.base,
-            "parts": found.parts.to_dicts(),
-        }
+        return explain_pair(self.predictor, self.profile(asked), item, top, of, against)
 
 
 def _digest(asked: ListRequest, ratings: Mapping[str, float | None]) -> bytes:
     """Tells a list from others in a few bytes, however many candidates it was made from."""
     attributes = None if asked.attributes is None else sorted(asked.attributes.items())
-    named = (asked.user, attributes, sorted(ratings.items()), asked.options)
+    named = (asked.user, attributes, sorted(ratings.items()), asked.options, asked.without)
     return hashlib.blake2b(repr(named).encode(), digest_size=16).digest()
 
 

@@ -124,7 +124,8 @@ class Site:
     async def why(self, request: Request) -> tuple[str, Shows]:
         """What one prediction rests on."""
         user, item = self._user(request), request.query_params.get("item", "")
-        found = await self.models.call(lambda: self.cache.model.explain(user.asked, item))
+        asked = ListRequest(user.id, None if user.id is not None else user.attributes, {})
+        found = await self.models.call(lambda: self.cache.explain(asked, item))
         rows = found.parts.to_dicts()
         widest = max([0.05, *(abs(each["contribution"]) for each in rows)])  # next to nothing shall look like it
         return "why.html", {"user": user, "found": found, "rows": rows, "widest": widest}

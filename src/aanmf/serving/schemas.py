@@ -10,6 +10,7 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, create_model
 
 from aanmf.data.attributes import AttributeEncoder
+from aanmf.explanation import Explained
 from aanmf.fitted import Fitted
 from aanmf.ranking import RankBy
 from aanmf.serving.limits import Limits
@@ -103,10 +104,12 @@ class Part(BaseModel):
 
 
 class Explanation(BaseModel):
-    """A predicted rating as a base and parts: base + the sum of contributions = prediction."""
+    """A prediction as a base and parts: base + the sum of contributions = prediction."""
 
     item: str
     label: str | None
+    of: Explained
+    against: str | None
     prediction: float
     base: float
     parts: list[Part]
@@ -159,6 +162,10 @@ def request_models(fitted: Fitted, limits: Limits) -> Requests:
         user=(Id | None, None),
         attributes=attributes,
         ratings=ratings,
+        without=(
+            Annotated[list[Id], Field(max_length=limits.pairs)],
+            Field(default_factory=list, description="Items as if the user had not rated them; they are not listed."),
+        ),
     )
     return Requests(
         predict=_request(
@@ -190,10 +197,24 @@ def request_models(fitted: Fitted, limits: Limits) -> Requests:
         ),
         explain=_request(
             "ExplainRequest",
-            "A user by id, or a new one by attributes, and an item.",
-            user=(Id | None, None),
-            attributes=attributes,
+            "A user by id, or a new one by attributes, ratings or both, and an item.",
+            one,
             item=(Id, ...),
+            top=(
+                Annotated[int, Field(ge=1, le=limits.items)],
+                Field(default=10, description="Parts that are listed; the others are summed up."),
+            ),
+            of=(
+                Explained | None,
+                Field(
+                    default=None,
+                    description="rating, or match: the place in a list. Null: the rating where the model predicts any.",
+                ),
+            ),
+            against=(
+                Id | None,
+                Field(default=None, description="Another item: why the one and not this. Numbers are differences."),
+            ),
         ),
         ratings=_request(
             "RatingsRequest",

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from aanmf import AANMFpp
+from aanmf.data.attributes import AttributeEncoder
 from aanmf.models.aanmfpp.account import account
+from aanmf.models.aanmfpp.choice import attribute_columns, attribute_matrix
 from aanmf.models.aanmfpp.module import AANMFppModule
 from tests.conftest import small_dataset
 
@@ -43,6 +45,29 @@ def test_a_changed_history_is_accounted_for_as_it_is_folded_in() -> None:
     for item in (0, 5, 12):
         found = account(module, 4, item, history=(kept, given / module.scale))
         assert float(found.total()) == pytest.approx(float(folded[item].detach()), abs=1e-5)
+
+
+def test_a_rating_taken_back_and_given_again_is_as_before() -> None:
+    module = fit(match=True)
+    rows = module.history.rows_of(4)
+    items, ratings = module.history.item[rows][:2], module.history.rating[rows][:2] / module.scale
+    nothing = items[:0], ratings[:0]
+    before, rating = module.match_folded_in(4, None, *nothing)
+    without, _ = module.match_folded_in(4, None, *nothing, items)
+    again, rating_again = module.match_folded_in(4, None, items, ratings, items)
+    assert not torch.allclose(without, before, atol=1e-3)
+    torch.testing.assert_close(again, before, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(rating_again, rating, atol=1e-5, rtol=1e-5)
+
+
+def test_the_parts_of_attributes_sum_to_their_product() -> None:
+    sets = AttributeEncoder.fit(DATA.users, np.arange(len(DATA.users))).transform(DATA.users)
+    column = torch.randn(attribute_matrix(sets).shape[1])
+    for row in range(5):
+        one = sets.rows(torch.tensor([row]))
+        found = attribute_columns(one, column)
+        assert len(found) == sets.value.shape[1]
+        torch.testing.assert_close(found.sum(), (attribute_matrix(one) @ column)[0], atol=1e-5, rtol=1e-5)
 
 
 def test_nothing_is_said_of_parts_that_a_model_does_not_have() -> None:
