@@ -34,9 +34,14 @@ FEW = 10
 """Users with fewer ratings are passed over: of five deletions, the last would leave nothing."""
 
 
+def added(parts: pl.DataFrame) -> float:
+    """What parts add together."""
+    return float(parts["contribution"].to_numpy().sum())
+
+
 def unclipped(found: Explanation) -> float:
     """The prediction before it is clipped."""
-    return found.prediction - found.parts.filter(pl.col("kind") == "clip")["contribution"].sum()
+    return found.prediction - added(found.parts.filter(pl.col("kind") == "clip"))
 
 
 def gap(model: Recommender, of: Any, rng: np.random.Generator) -> float:
@@ -48,7 +53,7 @@ def gap(model: Recommender, of: Any, rng: np.random.Generator) -> float:
         found = model.explain(users[user], items[item], of=of)
         ((_, scores, _),) = predictor.scores(torch.tensor([user]), of)
         expected = float(scores[0, item].clamp(*predictor.scale) if of == "rating" else scores[0, item])
-        worst = max(worst, abs(found.base + found.parts["contribution"].sum() - expected))
+        worst = max(worst, abs(found.base + added(found.parts) - expected))
     return worst
 
 
