@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import polars as pl
@@ -21,9 +21,6 @@ from aanmf.errors import ConfigError, DataError
 from aanmf.models.catalog import load_object, with_capability
 from aanmf.predictor import Predictor
 from aanmf.profile import Profile
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 Row = dict[str, Any]
 BLOCK = 65_536
@@ -83,10 +80,6 @@ class Explanation:
             f"{each['contribution']:+6.2f}  {each['kind']}: {worded(each)}" for each in self.parts.iter_rows(named=True)
         ]
         return "\n".join([self.title, f"{self.base:6.2f}  base", *rows])
-
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """Draws the account as a waterfall from the base to the prediction; needs matplotlib."""
-        return load_object("aanmf.plots:waterfall")(self, ax)
 
     def _repr_html_(self) -> str:
         rows = "".join(
