@@ -101,7 +101,9 @@ class AANMFppModule(Equations):
         def weights(member: Member, encoded: Encoded, at: Pairs) -> Tensor:
             return at.attention(self.attributes(member, encoded, at.sets.vectors)).T
 
-        return self._mean(self.state(), self.pairs(users, items, sets), weights).T
+        no_features = torch.zeros(0, len(users), device=users.device)
+        at = Pairs(users, items, self.sets.rows(users) if sets is None else sets, no_features)
+        return self._mean(self.state(), at, weights).T
 
     def interval(
         self, users: Tensor, items: Tensor, coverage: float, sets: AttributeSet | None = None
