@@ -21,6 +21,8 @@ from aanmf.errors import ConfigError
 
 FOLD_IN_DAMPING = 5.0
 """As many ratings count as much as the prior knowledge of a user's mean."""
+Told = tuple[int, AttributeSet | None, Tensor, Tensor, Tensor | None]
+"""A user with another history than in training: the arguments of `RatingModule.fold_in`."""
 
 
 class ModelConfig(BaseModel):

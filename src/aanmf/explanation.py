@@ -188,9 +188,7 @@ def _difference(rows: Sequence[Row], others: Sequence[Row], label: str) -> list[
 
 def _of_account(predictor: Predictor, profile: Profile, at: int, place: str) -> tuple[float, list[Row]]:
     """Base and parts of a model with an account of its own, the function at `place`."""
-    found: Account = load_object(place)(
-        predictor.module, profile.position, at, profile.attributes, profile.item, profile.rating, profile.without
-    )
+    found: Account = load_object(place)(predictor.module, at, profile.asked)
     items, given, rates = predictor.items, predictor.profiles.history(profile), predictor.fitted.training.has_ratings
     rows = [
         _part(

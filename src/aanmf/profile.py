@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aanmf.contract import Told
 from aanmf.data.attributes import AttributeSet
 from aanmf.errors import ConfigError, DataError, UnknownIdError
 from aanmf.fitted import Fitted
@@ -43,7 +44,7 @@ class Profile:
         return len(self.item) > 0 or self.without is not None
 
     @property
-    def asked(self) -> tuple[int, AttributeSet | None, Tensor, Tensor, Tensor | None]:
+    def asked(self) -> Told:
         """As `RatingModule.fold_in` takes it."""
         return self.position, self.attributes, self.item, self.rating, self.without
 

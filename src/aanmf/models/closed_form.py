@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from aanmf.account import Account
-from aanmf.contract import ModelConfig, RatingModule, TrainingData
+from aanmf.contract import ModelConfig, RatingModule, Told, TrainingData
 from aanmf.data.attributes import AttributeSet
 from aanmf.models.histories import Histories, Weights, choice_weights
 from aanmf.training.log import TrainingLog
@@ -118,22 +118,14 @@ class ListModule(RatingModule):
 
 
 @torch.no_grad()
-def account_for(
-    module: ListModule,
-    user: int,
-    item: int,
-    sets: AttributeSet | None,
-    items: Tensor,
-    ratings: Tensor,
-    without: Tensor | None = None,
-) -> Account:
-    """The account of one match; arguments as those of `RatingModule.match_folded_in`, and the item's position."""
-    asked = items, ratings, without
+def account_for(module: ListModule, item: int, told: Told) -> Account:
+    """The account of the match of an item, by position."""
+    user, sets, items, ratings, without = told
     if len(items) or without is not None:
-        scores, _ = module.match_folded_in(user, sets, *asked)
+        scores, _ = module.match_folded_in(*told)
     else:
         ((_, (scores,), _),) = module.match(torch.tensor([user], device=items.device), sets)
-    return module.account(module.changed(user, *asked), item, scores[item])
+    return module.account(module.changed(user, items, ratings, without), item, scores[item])
 
 
 def fit_closed_form(

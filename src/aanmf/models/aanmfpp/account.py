@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from aanmf.account import Account, mean_of
+from aanmf.contract import Told
 from aanmf.data.attributes import AttributeSet
 from aanmf.models.aanmfpp.equations import Encoded, Member
 from aanmf.models.aanmfpp.history import Seen, Side
@@ -56,16 +57,9 @@ class Pair:
     of_item: AttributeSet
 
 
-def account_for(
-    module: AANMFppModule,
-    user: int,
-    item: int,
-    sets: AttributeSet | None,
-    items: Tensor,
-    ratings: Tensor,
-    without: Tensor | None = None,
-) -> Account:
-    """The account of one prediction; arguments as those of `RatingModule.fold_in`, and the item's position."""
+def account_for(module: AANMFppModule, item: int, told: Told) -> Account:
+    """The account of the rating of an item, by position."""
+    user, sets, items, ratings, without = told
     if not len(items) and without is None:
         return account(module, user, item, sets)
     items, ratings = module.history.changed(user, items, ratings * module.scale, without)

@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aanmf.account import Account, mean_of
+from aanmf.contract import Told
 from aanmf.data.attributes import AttributeSet
 from aanmf.models.aanmfpp.account import account_for as account_for_rating
 from aanmf.models.aanmfpp.choice import FLOOR, WEIGHTS, ChoiceHead, attribute_columns
@@ -38,24 +39,16 @@ SMALL = 1e-9
 
 
 @torch.no_grad()
-def account_for(
-    module: AANMFppModule,
-    user: int,
-    item: int,
-    sets: AttributeSet | None,
-    items: Tensor,
-    ratings: Tensor,
-    without: Tensor | None = None,
-) -> Account:
-    """The account of one match; arguments as those of `RatingModule.match_folded_in`, and the item's position."""
-    choice, asked = module.choice_head(), (items, ratings, without)
+def account_for(module: AANMFppModule, item: int, told: Told) -> Account:
+    """The account of the match of an item, by position."""
+    choice, (user, sets, items, ratings, without) = module.choice_head(), told
     at = torch.tensor([user], device=items.device)
     own = module.sets.rows(at) if sets is None else sets
     liked = rating = None
     if module.has_ratings:
-        liked = account_for_rating(module, user, item, sets, *asked)
+        liked = account_for_rating(module, item, told)
         as_trained = not len(items) and without is None
-        rating = next(module.catalogue(at, sets))[1] if as_trained else module.fold_in(user, sets, *asked)[None]
+        rating = next(module.catalogue(at, sets))[1] if as_trained else module.fold_in(*told)[None]
     items, given = module.history.changed(user, items, ratings * module.scale, without)
     h = choice.history(items, given / module.scale)
     empty = Account.empty(items, own.value.shape[1], module.item_sets.value.shape[1])
