@@ -137,7 +137,8 @@ class KernelRidge(nn.Module):
         if residual is not None:
             similar = similar - own[:, item] @ mine
         eye = torch.eye(len(items), device=items.device)
-        return torch.stack([torch.linalg.solve(kernel + s * eye, similar) * target for s in self.strengths])
+        roots = (torch.linalg.cholesky(kernel + strength * eye) for strength in self.strengths)
+        return torch.stack([torch.cholesky_solve(similar[:, None], root)[:, 0] * target for root in roots])
 
     def _regression(self, user: int, items: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
         """alpha (F, n) of one user with this history; the similarity (I, n) without the user's terms in training."""
