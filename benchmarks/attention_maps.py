@@ -50,7 +50,7 @@ def main() -> None:
         rows, attributes = [], list[str]()
         for seed in options.seeds:
             model = make_model(name, seed=seed, **json.loads(options.set)).fit(train)
-            table = model.attention_map(test, by=options.by).sort(options.by)
+            table = model.attention_map(test, by=options.by).table.sort(options.by)
             table = table.filter(table["n"] >= ENOUGH)
             rows, table = table[options.by].to_list(), table.drop(options.by, "n")
             attributes = table.columns

@@ -12,6 +12,7 @@ from aanmf.data.stream import StreamedDataset
 from aanmf.errors import ConfigError, NotFittedError
 from aanmf.fitted import Fitted
 from aanmf.model_folder import read_model, write_model
+from aanmf.model_html import model_html
 from aanmf.models.catalog import ModelSpec, load_object, with_capability
 from aanmf.predictor import Predictor
 from aanmf.training.checkpoint import Checkpoints
@@ -37,6 +38,9 @@ class Estimator:
     def __repr__(self) -> str:
         changed = {name: value for name, value in self.config if value != type(self.config).model_fields[name].default}
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
+
+    def _repr_html_(self) -> str:
+        return model_html(repr(self), self.spec, self.config, self.fitted_ if self.is_fitted else None)
 
     def get_params(self) -> dict[str, Any]:
         """All settings by name, as they were asked for; what `fit` chose is in `chosen_`."""

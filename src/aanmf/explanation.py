@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from html import escape
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import polars as pl
@@ -13,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aanmf import html
 from aanmf.account import Account, shapley
 from aanmf.data.attributes import AttributeEncoder, AttributeSet
 from aanmf.data.dataset import RatingDataset
@@ -21,6 +21,9 @@ from aanmf.errors import ConfigError, DataError
 from aanmf.models.catalog import load_object, with_capability
 from aanmf.predictor import Predictor
 from aanmf.profile import Profile
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Row = dict[str, Any]
 BLOCK = 65_536
@@ -81,14 +84,17 @@ class Explanation:
         ]
         return "\n".join([self.title, f"{self.base:6.2f}  base", *rows])
 
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draws the account as a waterfall on `ax`; None: on a new figure, which notebooks show."""
+        from aanmf.plots import waterfall
+
+        return waterfall(self, ax)
+
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{escape(each['kind'])}</td><td>{escape(worded(each))}</td>"
-            f"<td style='text-align:right'>{each['contribution']:+.2f}</td></tr>"
-            for each in self.parts.iter_rows(named=True)
-        )
-        base = f"<tr><td>base</td><td></td><td style='text-align:right'>{self.base:.2f}</td></tr>"
-        return f"<table><caption>{escape(self.title)}</caption>{base}{rows}</table>"
+        rows = [
+            (each["kind"], worded(each), f"{each['contribution']:+.2f}") for each in self.parts.iter_rows(named=True)
+        ]
+        return html.block(self.title, html.table((), [("base", "", f"{self.base:.2f}"), *rows]))
 
 
 def worded(part: Mapping[str, Any]) -> str:
@@ -191,10 +197,8 @@ def _of_account(predictor: Predictor, profile: Profile, at: int, place: str) -> 
     found: Account = load_object(place)(predictor.module, at, profile.asked)
     items, given, rates = predictor.items, predictor.profiles.history(profile), predictor.fitted.training.has_ratings
     rows = [
-        _part(
-            "rated item", items.label(at) or items.ids[at], f"rated {given[at]:g}" if rates else "chosen", contribution
-        )
-        for at, contribution in zip(found.items.tolist(), found.rated.tolist(), strict=True)
+        _part("rated item", items.label(i) or items.ids[i], f"rated {given[i]:.3g}" if rates else "chosen", added)
+        for i, added in zip(found.items.tolist(), found.rated.tolist(), strict=True)
     ]
     rows += _of_slots(predictor, "user attribute", predictor.attributes(profile), found.user_attributes, at, profile)
     sets = items.attributes.rows(torch.tensor([at]))
@@ -306,7 +310,8 @@ def attention_map(predictor: Predictor, data: RatingDataset, by: str) -> pl.Data
     users, items = predictor.users, predictor.items
     user = users.table.ids.index(data.users.ids.ids, users.unknown)[data.user]
     item = items.table.ids.index(data.items.ids.ids, items.unknown)[data.item]
-    names, mean = users.encoder.names, attention(predictor, user, item)
-    table = pl.DataFrame({by: data.items.columns[by][data.item], **dict(zip(names, mean.T, strict=True))})
+    mean = attention(predictor, user, item).T
+    names = [f"{name} of users" if name in (by, "n") else name for name in users.encoder.names]
+    table = pl.DataFrame({by: data.items.columns[by][data.item], **dict(zip(names, mean, strict=True))})
     table = table.explode(by) if table[by].dtype.is_nested() else table
     return table.drop_nulls(by).group_by(by).agg(*[pl.col(n).mean() for n in names], pl.len().alias("n")).sort(by)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from aanmf import html
 from aanmf.errors import ConfigError, DataError
 
 Floats = NDArray[np.float64]
@@ -150,6 +151,10 @@ OF_LISTS = ("ndcg@10", "recall@10", "coverage@10")
 """What models are measured by that do not predict ratings, where no metric is named."""
 
 
+COUNTS = {"n": "ratings", "n_users": "users", "n_users_left_out": "users left out"}
+"""What scores hold besides metrics, and its name in tables."""
+
+
 class Scores(dict[str, Any]):
     """Values of metrics by name, and `n`, the number of ratings they rest on: `scores["rmse"]` or `scores.rmse`.
 
@@ -174,6 +179,22 @@ class Scores(dict[str, Any]):
 
     def __repr__(self) -> str:
         return f"Scores({', '.join(f'{name}={value!r}' for name, value in self.items())})"
+
+    def _repr_html_(self) -> str:
+        shown = html.table((), [(label_of(name), value) for name, value in self.items()], decimals=4)
+        if not self.groups:
+            return html.block("Scores", shown)
+        names = list(next(iter(self.groups.values())))
+        rows = [(group, *(found.get(name) for name in names)) for group, found in self.groups.items()]
+        return html.block("Scores", shown, html.table(["group", *map(label_of, names)], rows, decimals=4))
+
+
+def label_of(name: str) -> str:
+    """How tables name a score: `NDCG@10`, `users left out`; a name that is no metric stays as it is."""
+    try:
+        return metric_of(name).label
+    except ConfigError:
+        return COUNTS.get(name, name)
 
 
 def metric_of(name: str) -> Metric:

@@ -9,6 +9,7 @@ from typing import Any, Unpack
 
 import polars as pl
 
+from aanmf.attention_map import AttentionMap
 from aanmf.data.dataset import RatingDataset
 from aanmf.errors import DataError, ModelFolderError
 from aanmf.estimator import Estimator
@@ -222,19 +223,20 @@ class Recommender(Estimator):
         """
         return explain_pair(self.predictor_, self.predictor_.profile(user, ratings, without), item, top, of, against)
 
-    def attention_map(self, data: RatingDataset, by: str = "genres") -> pl.DataFrame:
+    def attention_map(self, data: RatingDataset, by: str = "genres") -> AttentionMap:
         """Mean attention on each user attribute, by the value of an item attribute, over the ratings of `data`.
 
         An item with several values counts for each. The ratings themselves are not used, only the pairs.
 
         Returns:
-            A row per value: `by`, one column per user attribute, `n` (ratings averaged).
+            A map that notebooks show shaded, with `plot()`; its `table` has a row per value: `by`, one column per user
+            attribute (`age of users` where `by` is `age` too), `n` (ratings averaged).
 
         Raises:
             ConfigError: the model has no attention.
             DataError: `by` is not a categorical or multi-valued attribute of the items.
         """
-        return attention_map(self.predictor_, data, by)
+        return AttentionMap(by, attention_map(self.predictor_, data, by))
 
 
 def _table(columns: Mapping[str, object]) -> pl.DataFrame:

@@ -449,7 +449,7 @@ def test_attention_map_is_the_mean_over_ratings(name: str) -> None:
         own = dict(zip(rows["name"], rows["attention"], strict=True))
         for genre in ["drama", "war"][: 1 + item % 2]:
             shown[genre].append(own)
-    table = model.attention_map(some)
+    table = model.attention_map(some).table
     assert table["genres"].to_list() == ["drama", "war"]
     assert table["n"].to_list() == [len(shown["drama"]), len(shown["war"])]
     for row, genre in zip(table.to_dicts(), shown, strict=True):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
 import numpy as np
 import pytest
 
 from aanmf import AANMF
+from aanmf.account import shapley
 from aanmf.data.synthetic import VALUES, _attribute_vectors, _shares, make_synthetic
 from aanmf.errors import DataError
 
@@ -48,6 +53,31 @@ def test_attribute_vectors_are_of_equal_length_and_effect() -> None:
     np.testing.assert_allclose(spread, spread[0])
 
 
+def test_effects_are_what_attributes_add_to_the_truth() -> None:
+    made = make_synthetic(300, 100, 12_000, seed=0)
+    user, item, between = made.data.user, made.data.item, (made.truth > 1) & (made.truth < 5)
+    rest = made.truth - 3.5
+    for name, effect in made.effects.items():
+        value = np.array([list(VALUES[name]).index(each) for each in made.data.users.columns[name]])[user]
+        rest = rest - effect[value, item]
+    assert made.truth[between].std() > 0.6
+    assert rest[between].std() < 0.2  # p_u . q_i alone
+    pair = np.flatnonzero(between & (user == user[0]))[:2]
+    common = [rest[pair[0]], rest[pair[1]]]
+    assert common[0] == pytest.approx(common[1], abs=0.15)
+
+
+def test_effects_follow_the_planted_attention() -> None:
+    made = make_synthetic(50, 200, 2000, seed=3)
+    genres = [genre for (genre,) in made.data.items.columns["genres"]]
+    weights = {row["genres"]: row for row in made.attention.to_dicts()}
+    size = {name: np.abs(effect).mean(axis=0) for name, effect in made.effects.items()}
+    action, documentary = (np.flatnonzero(np.array(genres) == genre) for genre in ("action", "documentary"))
+    for name, each in size.items():
+        ratio = weights["action"][name] / weights["documentary"][name]
+        assert each[action].mean() / each[documentary].mean() == pytest.approx(ratio, rel=0.1)
+
+
 @pytest.mark.parametrize("sizes", [(0, 5, 5), (5, 5, 20)])
 def test_impossible_sizes_are_refused(sizes: tuple[int, int, int]) -> None:
     with pytest.raises(DataError):
@@ -60,7 +90,44 @@ def test_planted_attention_is_recovered_and_the_floor_approached(seed: int) -> N
     made = make_synthetic(seed=seed)
     train, test = made.data.split(test=0.2, seed=seed)
     model = AANMF(l2=5.0, seed=seed).fit(train)
-    learned = model.attention_map(test).drop("n").sort("genres").drop("genres").to_numpy()
+    learned = model.attention_map(test).table.drop("n").sort("genres").drop("genres").to_numpy()
     planted = made.attention.sort("genres").drop("genres").to_numpy()
     assert np.corrcoef(learned.ravel(), planted.ravel())[0, 1] >= 0.8
     assert model.evaluate(test).rmse <= 1.05 * made.noise_rmse
+
+
+@pytest.fixture(scope="module")
+def reasons() -> ModuleType:
+    path = Path(__file__).parents[2] / "benchmarks" / "planted_reasons.py"
+    spec = importlib.util.spec_from_file_location("planted_reasons", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_planted_shares_are_the_shapley_values_of_the_planted_rating(reasons: ModuleType) -> None:
+    made = make_synthetic(20, 40, 200, seed=2)
+    user, item = np.array([4]), np.array([9])
+    chosen = [
+        effect[list(VALUES[name]).index(made.data.users.columns[name][4])] for name, effect in made.effects.items()
+    ]
+
+    def rating(joined: np.ndarray) -> np.ndarray:
+        """The item, then the attributes; without the item the mean over items."""
+        added = [np.where(joined[:, 0], each[9], each.mean()) * joined[:, 1 + j] for j, each in enumerate(chosen)]
+        return np.sum(added, axis=0)
+
+    shared, whole = reasons.planted(made, user, item)
+    assert shared[0] == pytest.approx(shapley(rating, 4)[1:])
+    assert whole[0] == pytest.approx([each[9] for each in chosen])
+
+
+@pytest.mark.slow
+def test_planted_reasons_are_found(reasons: ModuleType) -> None:
+    (found,) = reasons.runs_of("aanmf", 0, 200, make_synthetic(seed=0))
+    assert found["shared"] >= 0.9
+    assert found["whole"] >= 0.85
+    (_, new) = reasons.runs_of("aanmf++", 0, 200, make_synthetic(seed=0), members=2)
+    assert new["model"] == "aanmf++/new"
+    assert new["whole"] >= 0.85

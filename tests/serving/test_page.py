@@ -124,7 +124,7 @@ def test_stored_ratings_count_on_the_page(start: Start, tmp_path: Path) -> None:
 def test_heat_map_is_the_mean_of_the_attention(model: Recommender, client: Any) -> None:
     """Against the library's own map, which is made from the raw columns."""
     (found,) = attention_maps(model.predictor_)
-    expected = model.attention_map(small_dataset(), by="genres")
+    expected = model.attention_map(small_dataset(), by="genres").table
     assert [row[0] for row in found.rows] == expected["genres"].to_list() == ["drama", "war"]
     assert [row[2] for row in found.rows] == expected["n"].to_list()
     for (_, weights, _), row in zip(found.rows, expected.rows(named=True), strict=True):

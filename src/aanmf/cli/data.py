@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from aanmf.cli.options import AsJson, Source, reads_source
-
-if TYPE_CHECKING:
-    from aanmf.data.dataset import EntityTable, RatingDataset
 
 
 @reads_source
@@ -16,7 +11,7 @@ def data(source: Source, as_json: AsJson = False) -> None:
     from aanmf.cli.output import cell, emit, facts, out, table
 
     loaded = source.load()
-    found = describe(loaded)
+    found = loaded.describe()
     if as_json:
         emit(found)
         return
@@ -40,43 +35,3 @@ def data(source: Source, as_json: AsJson = False) -> None:
             console.print(table(f"Attributes of {side}", heads, [tuple(each.values()) for each in attributes]))
         else:
             console.print(f"No attributes of {side}.")
-
-
-def describe(data: RatingDataset) -> dict[str, Any]:
-    """Counts and attributes of a data set, as plain values."""
-    import numpy as np
-
-    values, counts = np.unique(data.rating, return_counts=True)
-    low, high = data.scale or (float(values[0]), float(values[-1]))
-    users, items = np.unique(data.user), np.unique(data.item)
-    few = len(values) <= 10
-    return {
-        "name": data.name,
-        "fingerprint": data.fingerprint,
-        "ratings": len(data),
-        "scale": [low, high],
-        "mean": float(data.rating.mean(dtype=np.float64)),
-        "rating_counts": {f"{v:g}": int(c) for v, c in zip(values, counts, strict=True)} if few else {},
-        "users": len(data.users),
-        "rated_users": len(users),
-        "items": len(data.items),
-        "rated_items": len(items),
-        "density": len(data) / (len(users) * len(items)),
-        "time_stamps": data.time is not None,
-        "splits": list(data.folds),
-        "attributes": {"users": _attributes(data.users), "items": _attributes(data.items)},
-        "notices": [*data.users.notices, *data.items.notices],
-    }
-
-
-def _attributes(table: EntityTable) -> list[dict[str, Any]]:
-    """Name, kind, number of values, empty cells and examples of every attribute."""
-    from aanmf.data.kinds import KINDS
-
-    rows = []
-    for each in table.attributes:
-        column = table.columns[each.name]
-        values, examples = KINDS[each.kind].summarise(column, each)
-        found = {"name": each.name, "kind": each.kind.value, "values": values, "missing": column.null_count()}
-        rows.append(found | {"examples": examples})
-    return rows

@@ -173,7 +173,7 @@ def draw(model: Recommender, test: RatingDataset, planted: pl.DataFrame | None, 
     if by is None or not test.users.names:
         notice("no heat map: it needs an item attribute with few values, and user attributes")
         return {"attention": [], "pictures": []}
-    learned = model.attention_map(test, by=by)
+    learned = model.attention_map(test, by=by).table
     most = learned.filter(learned["n"] >= FEWEST_RATINGS).top_k(MOST_GROUPS, by="n")
     learned = learned.filter(learned[by].is_in(most[by].to_list())) if len(most) else learned
     tables, known = {f"Attention of {model.spec.label} on each user attribute, by {by}": learned}, {}

@@ -33,8 +33,6 @@ Relevant = Annotated[
 GroupBy = Annotated[
     str | None, typer.Option("--group-by", metavar="NAME", help="Also by the values of this user attribute.")
 ]
-COUNTS = {"n": "ratings", "n_users": "users", "n_users_left_out": "users left out"}
-"""How tables name what is counted."""
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -215,9 +213,9 @@ def _either_way(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
 
 def labels_of(metrics: Iterable[str]) -> list[str]:
     """How tables name metrics."""
-    from aanmf.metrics import metric_of
+    from aanmf.metrics import label_of
 
-    return [COUNTS.get(name) or metric_of(name).label for name in metrics]
+    return [label_of(name) for name in metrics]
 
 
 def split_names(text: str | None) -> list[str] | None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
+from aanmf import html
 from aanmf.data.columns import find_columns
 from aanmf.data.entities import SHOWN, EntityTable, Rows, Vocabulary, read_entities
 from aanmf.data.options import ReadOptions
@@ -55,6 +59,35 @@ class RatingDataset:
 
     def __repr__(self) -> str:
         return f"RatingDataset({self.name}: {len(self)} ratings, {len(self.users)} users, {len(self.items)} items)"
+
+    def _repr_html_(self) -> str:
+        return _to_html(self.describe())
+
+    def describe(self) -> dict[str, Any]:
+        """Counts, ranges and attributes, as plain values: what `aanmf data --json` prints."""
+        counts = pl.Series("rating", self.rating).value_counts().sort("rating")
+        rated = {side: len(np.unique(rows)) for side, rows in (("users", self.user), ("items", self.item))}
+        found = (counts["rating"][0], counts["rating"][-1]) if len(counts) else (math.nan, math.nan)
+        few = len(counts) <= 10
+        return {
+            "name": self.name,
+            "fingerprint": self.fingerprint,
+            "ratings": len(self),
+            "has_ratings": self.has_ratings,
+            "scale": list(self.scale or found),
+            "mean": float(self.rating.mean(dtype=np.float64)) if len(self) else math.nan,
+            "rating_counts": {f"{value:g}": count for value, count in counts.iter_rows()} if few else {},
+            "users": len(self.users),
+            "rated_users": rated["users"],
+            "items": len(self.items),
+            "rated_items": rated["items"],
+            "density": len(self) / max(1, rated["users"] * rated["items"]),
+            "time_stamps": self.time is not None,
+            "days": None if self.time is None or not len(self) else [_day(self.time.min()), _day(self.time.max())],
+            "splits": list(self.folds),
+            "attributes": {"users": self.users.describe(), "items": self.items.describe()},
+            "notices": [*self.users.notices, *self.items.notices],
+        }
 
     @classmethod
     def read(
@@ -163,6 +196,37 @@ class RatingDataset:
         for array in (self.user, self.item, self.rating):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()[:16]
+
+
+def _day(seconds: np.int64) -> str:
+    """`1997-09-20`."""
+    return str(np.datetime64(int(seconds), "s").astype("datetime64[D]"))
+
+
+def _to_html(found: Mapping[str, Any]) -> html.Html:
+    """What `RatingDataset.describe` found, for notebooks."""
+    noun = "ratings" if found["has_ratings"] else "choices"
+    facts: list[tuple[str, object]] = [(noun, found["ratings"])]
+    if found["has_ratings"] and found["ratings"]:
+        low, high = found["scale"]
+        facts += [("scale", f"{low:g} to {high:g}"), ("mean rating", f"{found['mean']:.3f}")]
+    for side in ("users", "items"):
+        rated = found[f"rated_{side}"]
+        facts.append((side, found[side] if rated == found[side] else f"{found[side]:,} ({rated:,} with {noun})"))
+    facts.append(("density", f"{100 * found['density']:.3g} % of all pairs"))
+    if found["days"]:
+        facts.append(("time", " to ".join(found["days"])))
+    parts = [html.facts(facts)]
+    for side, attributes in found["attributes"].items():
+        names = ", ".join(each["name"] for each in attributes) or "none"
+        heads = ("attribute", "kind", "values", "missing", "for instance")
+        rows = html.table(heads, [tuple(each.values()) for each in attributes])
+        parts.append(
+            html.fold(f"attributes of {side}: {names}", rows) if attributes else html.line(f"no attributes of {side}")
+        )
+    if found["notices"]:
+        parts.append(html.fold("notes on reading", *map(html.line, found["notices"])))
+    return html.block(f"RatingDataset {found['name']}", *parts)
 
 
 def _without_repeats(data: RatingDataset, policy: str | None, table: Table) -> RatingDataset:

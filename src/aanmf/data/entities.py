@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from aanmf.data.attribute_kind import TITLES
 from aanmf.data.columns import ITEM_NAMES, USER_NAMES, guess_column
 from aanmf.data.infer import infer
+from aanmf.data.kinds import KINDS
 from aanmf.data.options import ReadOptions
 from aanmf.data.schema import Attribute
 from aanmf.data.tables import Table
@@ -110,6 +112,15 @@ class EntityTable:
     def label(self, row: int) -> str:
         """The label if the table has labels, else the id."""
         return self.labels[row] if self.labels else self.ids.ids[row]
+
+    def describe(self) -> list[dict[str, Any]]:
+        """A row per attribute: `name`, `kind`, `values` (how many), `missing` (empty cells) and `examples`."""
+        rows = list[dict[str, Any]]()
+        for each in self.attributes:
+            values, examples = KINDS[each.kind].summarise(self.columns[each.name], each)
+            found = {"name": each.name, "kind": each.kind.value, "values": values}
+            rows.append(found | {"missing": self.columns[each.name].null_count(), "examples": examples})
+        return rows
 
     def to_parquet(self) -> bytes:
         """The whole table as a Parquet file: columns `id`, `label` and `attributes`; declarations in its metadata."""

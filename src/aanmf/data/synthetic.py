@@ -22,6 +22,7 @@ Ratings only show the products lambda_j a_j . q_i, so:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,12 +77,15 @@ class SyntheticDataset:
         attention: a row per genre, `genres` and a column per attribute: the planted weights.
         truth: (n,) expected ratings, clipped to the scale.
         noise_rmse: RMSE of `truth`: no predictor can do better.
+        effects: by attribute of the users, (n_values, n_items): what each value (in the order of `VALUES`) adds to the
+            rating of each item, lambda_j(genre of i) a_j . q_i. An absent attribute adds 0.
     """
 
     data: RatingDataset
     attention: pl.DataFrame
     truth: NDArray[np.float32]
     noise_rmse: float
+    effects: Mapping[str, NDArray[np.float64]]
 
 
 def make_synthetic(
@@ -110,13 +114,15 @@ def make_synthetic(
     user, item = _pairs(rng, n_users, n_items, n_ratings)
     attention = np.array(list(ATTENTION.values()))
     truth = MEAN + np.einsum("nk,nk->n", p[user], q[item])
-    for j, name in enumerate(VALUES):
-        truth += attention[genre[item], j] * (vectors[name] @ q.T)[values[name][user], item]
+    effects = {name: attention[genre, j] * (vectors[name] @ q.T) for j, name in enumerate(VALUES)}
+    for name, effect in effects.items():
+        truth += effect[values[name][user], item]
     rating = np.clip(truth + NOISE * rng.normal(size=n_ratings), 1, 5).astype(np.float32)
     truth = np.clip(truth, 1, 5).astype(np.float32)
     users, items = _users(values, n_users), _items(genre, n_items)
     data = RatingDataset(users, items, user, item, rating, scale=(1.0, 5.0), name="synthetic")
-    return SyntheticDataset(data, planted(), truth, float(np.sqrt(np.mean((rating - truth) ** 2, dtype=np.float64))))
+    noise_rmse = float(np.sqrt(np.mean((rating - truth) ** 2, dtype=np.float64)))
+    return SyntheticDataset(data, planted(), truth, noise_rmse, effects)
 
 
 def _attribute_vectors(rng: np.random.Generator, common: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:

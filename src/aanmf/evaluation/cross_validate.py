@@ -12,18 +12,17 @@ from typing import Any
 
 import polars as pl
 
+from aanmf import html
 from aanmf.data.dataset import RatingDataset
 from aanmf.data.split import folds
 from aanmf.errors import ConfigError
 from aanmf.evaluation.runs import Run, RunStore, fit_and_score, job_of
 from aanmf.evaluation.significance import paired_test
-from aanmf.metrics import METRICS, OF_LISTS, Scores, metric_of
+from aanmf.metrics import COUNTS, METRICS, OF_LISTS, Scores, label_of, metric_of
 from aanmf.models.catalog import CATALOG
 from aanmf.ranking import RankBy, can_rank_by
 from aanmf.recommender import Recommender, make_model
 
-COUNTS = ("n_users", "n_users_left_out")
-"""What scores hold besides metrics."""
 Factory = Callable[..., Recommender]
 """Makes an untrained model from settings by name, `seed` among them. A `Recommender` class is one."""
 
@@ -126,6 +125,33 @@ class CrossValidation:
     def table(self) -> pl.DataFrame:
         """One row per run."""
         return pl.DataFrame([run.row() for run in self.runs])
+
+    def _repr_html_(self) -> str:
+        labels, seconds = [label_of(metric) for metric in self.metrics], "seconds to fit"
+        means = [
+            (each.model, *(_deviating(each, metric) for metric in self.metrics), each.fit_seconds)
+            for each in self.summary
+        ]
+        parts = [html.table(["model", *labels, seconds], means, decimals=1)]
+        if compared := self.comparisons:
+            heads = ("models", "metric", "mean difference", "p", "folds")
+            rows = [
+                (f"{c.model} – {c.other}", label_of(c.metric), f"{c.difference:+.4f}", f"{c.p_value:.2g}", c.folds)
+                for c in compared
+            ]
+            parts.append(html.fold("comparisons, paired t-tests over the same folds", html.table(heads, rows)))
+        rows = [
+            (run.model, run.fold, str(run.seed), *(run.scores[metric] for metric in self.metrics)) for run in self.runs
+        ]
+        parts.append(html.fold("every run", html.table(["model", "fold", "seed", *labels], rows, decimals=4)))
+        return html.block(f"Cross-validation: {self._protocol()}", *parts)
+
+    def _protocol(self) -> str:
+        """`holdout:0.2 of ml-100k, 5 runs of each model`."""
+        if not self.runs:
+            return "no runs"
+        first, n = self.runs[0], len(self.runs) // len(self.models)
+        return f"{first.protocol} of {first.source}, {n} run{'s' if n != 1 else ''} of each model"
 
     def _values(self, metric: str, model: str) -> list[float]:
         return [run.score(metric) for run in self._runs(model)]
@@ -235,6 +261,12 @@ def _scored(models: Mapping[str, Factory], metrics: Sequence[str] | None, option
         metric_of(name)
     given = {name: value for name, value in options.items() if value is not None}
     return {} if names == list(METRICS) and "group_by" not in given else {"metrics": names, **given}
+
+
+def _deviating(summary: Summary, metric: str) -> str | None:
+    """`0.9110 ± 0.0045`."""
+    mean, deviation = summary.scores[f"{metric}_mean"], summary.scores[f"{metric}_std"]
+    return None if mean is None else f"{mean:.4f} ± {deviation:.4f}"
 
 
 def _name_of(factory: Factory) -> str:

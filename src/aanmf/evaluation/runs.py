@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -258,14 +257,12 @@ def fit_and_score(
     seconds = time.perf_counter() - start
     if job.measure == "test":
         scores = model.evaluate(test, **job.scored, candidates=candidates_of(job.protocol, test), given=given)
-    if validation is None and (errors := [epoch.valid_mse for epoch in log.epochs if epoch.valid_mse is not None]):
-        validation = math.sqrt(min(errors))
     return Run.of(
         job,
         scores,
         n_test=len(test),
         fit_seconds=seconds,
-        validation_rmse=validation,
+        validation_rmse=log.validation_rmse if validation is None else validation,
         epochs=log.best_epoch,
         training_log=[{name: getattr(epoch, name) for name in _OF_EPOCH} for epoch in log.epochs],
         curve=curve,

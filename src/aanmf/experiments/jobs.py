@@ -75,7 +75,7 @@ def perform(job: Job) -> Run:
     train, test = fold.of(data)
     run = fit_and_score(job, model, train, test)
     if job.measure == "test" and spec_of(job.model).attention and "genres" in test.items.names:
-        run = replace(run, attention=model.attention_map(test, by="genres").to_dicts())
+        run = replace(run, attention=model.attention_map(test, by="genres").table.to_dicts())
     return run
 
 

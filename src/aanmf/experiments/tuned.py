@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aanmf import html
 from aanmf.errors import ConfigError
 from aanmf.storage import replace_file
 
@@ -29,6 +30,16 @@ class Tuned:
 
     settings: dict[str, Any] = field(default_factory=dict)
     tuning: dict[str, Any] = field(default_factory=dict)
+
+    def _repr_html_(self) -> str:
+        if not self.settings and not self.tuning:
+            return html.block("Tuned settings", html.line("none: the defaults"))
+        how = ((name.replace("_", " "), value) for name, value in self.tuning.items() if name != "at_edge")
+        edges = self.tuning.get("at_edge") or []
+        warning = [html.line(f"at the edge of the search space, a better value may lie beyond: {', '.join(edges)}")]
+        title = f"Tuned settings of {self.tuning['model']}" if "model" in self.tuning else "Tuned settings"
+        found = html.fold("how they were found", html.facts(how))
+        return html.block(title, html.facts(self.settings.items()), *(warning if edges else []), found)
 
     @classmethod
     def read(cls, path: str | Path) -> Tuned:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from aanmf.data.attribute_kind import SHOWN
 from aanmf.data.attributes import AttributeEncoder
 from aanmf.ranking import ways_to_rank
@@ -15,7 +13,6 @@ def model_summary(cache: ModelCache) -> dict[str, object]:
     """Everything that can be said of a model, as JSON values."""
     model, fitted = cache.model, cache.fitted
     log, settings = fitted.training_log, model.get_params()
-    valid = [epoch.valid_mse for epoch in log.epochs if epoch.valid_mse is not None]
     return {
         "model": model.spec.name,
         "class": type(model).__name__,
@@ -35,8 +32,8 @@ def model_summary(cache: ModelCache) -> dict[str, object]:
         },
         "figures": {
             "epochs": log.best_epoch,
-            "train_rmse": _root(log.epochs[-1].train_mse) if log.epochs else None,
-            "validation_rmse": _root(min(valid)) if valid else None,
+            "train_rmse": _rounded(log.train_rmse),
+            "validation_rmse": _rounded(log.validation_rmse),
             "parameters": sum(each.numel() for each in model.module_.parameters()),
         },
         "has_interval": model.spec.intervals,
@@ -62,5 +59,5 @@ def _attributes(encoder: AttributeEncoder) -> list[dict[str, object]]:
     return rows
 
 
-def _root(mse: float) -> float:
-    return round(math.sqrt(mse), 4)
+def _rounded(rmse: float | None) -> float | None:
+    return None if rmse is None else round(rmse, 4)

@@ -43,6 +43,17 @@ class TrainingLog:
         """From what `dataclasses.asdict` made of one."""
         return cls(**{**fields, "epochs": [Epoch(**epoch) for epoch in fields["epochs"]]})
 
+    @property
+    def train_rmse(self) -> float | None:
+        """RMSE on the training ratings, of the last epoch; None without epochs."""
+        return math.sqrt(self.epochs[-1].train_mse) if self.epochs else None
+
+    @property
+    def validation_rmse(self) -> float | None:
+        """RMSE on the ratings held out of training, of the best epoch; None where none were held out."""
+        held_out = [epoch.valid_mse for epoch in self.epochs if epoch.valid_mse is not None]
+        return math.sqrt(min(held_out)) if held_out else None
+
     def add(self, epoch: Epoch, learning_rate: float, on_epoch: OnEpoch | None) -> None:
         """Notes an epoch and reports it.
 
