@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -18,6 +19,7 @@ from aanmf.predictor import Predictor
 from aanmf.training.checkpoint import Checkpoints
 from aanmf.training.distributed import Ranks
 from aanmf.training.log import OnEpoch
+from aanmf.training.progress import shown_progress
 
 
 class Estimator:
@@ -82,6 +84,7 @@ class Estimator:
         data: RatingDataset | StreamedDataset,
         on_epoch: OnEpoch | None = None,
         *,
+        progress: bool = False,
         checkpoints: Checkpoints | None = None,
         shard_rows: int | None = None,
     ) -> Self:
@@ -90,7 +93,9 @@ class Estimator:
         Args:
             data: the training part; users and items without a rating in it may be there with their attributes.
                 What `stream_dataset` gives is read from disk in every epoch.
-            on_epoch: called after every epoch, for progress.
+            on_epoch: called after every epoch.
+            progress: whether to show how training goes, on stderr: a bar in a terminal or notebook, elsewhere a line a
+                minute.
             checkpoints: where to write them, and whether to go on from the last one; None: nowhere.
             shard_rows: where several processes train together (`docs/distributed.md`), tables of users with at least
                 so many rows are divided among them; None: each holds them whole.
@@ -105,7 +110,8 @@ class Estimator:
         fitted = Fitted.of(data)
         training = replace(fitted.training, links=self.config.read_links(data.users.ids))
         train = load_object(self.spec.trainer)
-        module, training_log = train(self.spec.module_type, training, self.config, on_epoch, checkpoints, shard_rows)
+        with shown_progress(self.spec.name, on_epoch) if progress else nullcontext(on_epoch) as report:
+            module, training_log = train(self.spec.module_type, training, self.config, report, checkpoints, shard_rows)
         self._predictor = Predictor(self.spec, module, replace(fitted, training_log=training_log))
         if training_log.interrupted:
             raise KeyboardInterrupt
@@ -135,15 +141,21 @@ class Estimator:
 def _check_training(spec: ModelSpec, data: RatingDataset | StreamedDataset, checkpoints: Checkpoints | None) -> None:
     """Raises ConfigError where a model cannot be trained in this way."""
     if isinstance(data, StreamedDataset) and not spec.streams:
-        raise ConfigError(
-            f"{spec.name} cannot learn from streamed ratings; {', '.join(with_capability('streams'))} can"
-        )
+        raise ConfigError(f"{spec.name} does not learn from streamed ratings. {_instead('streams')}")
     if not (data.has_ratings or spec.matches):
         raise ConfigError(
             f"{spec.name} learns from ratings, and {data.name} has none. "
             f"Available for choices without ratings: {', '.join(with_capability('matches'))}"
         )
     if not spec.processes and not Ranks.current().alone:
-        raise ConfigError(f"{spec.name} does not support torchrun; {', '.join(with_capability('processes'))} do")
+        raise ConfigError(f"{spec.name} does not support torchrun. {_instead('processes')}")
     if checkpoints is not None and not spec.checkpoints:
-        raise ConfigError(f"{spec.name} does not support checkpoints (--resume, --checkpoint-every): leave them out")
+        raise ConfigError(
+            f"{spec.name} does not support checkpoints (--resume, --checkpoint-every): leave them out. "
+            f"{_instead('checkpoints')}"
+        )
+
+
+def _instead(capability: str) -> str:
+    """The end of a message: which models can do what another one cannot."""
+    return f"Models that do: {', '.join(f'--model {name}' for name in with_capability(capability))}"

@@ -140,6 +140,20 @@ class Fitted:
         about = {"name": data.name, "fingerprint": data.fingerprint, "ratings": len(data)}
         return cls(users, items, training, about)
 
+    def training_ratings(self) -> RatingDataset | None:
+        """The training ratings, users and items as a data set; None where the ratings are streamed."""
+        train, training = self.training.train, self.training
+        if isinstance(train, StreamedRatings):
+            return None
+        return RatingDataset(
+            self.users.table,
+            self.items.table,
+            *(each.numpy() for each in (train.user, train.item, train.rating)),
+            scale=training.scale if training.has_ratings else None,
+            name=str(self.data.get("name", "ratings")),
+            has_ratings=training.has_ratings,
+        )
+
     def fallback(self, user: int, item: int) -> str | None:
         """What is replaced by an average one at two positions: `unknown user, item without ratings`; None: nothing."""
         words = [
