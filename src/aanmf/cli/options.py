@@ -47,9 +47,14 @@ _SOURCE = (
     "compressed), or a database: sqlite:///FILE, postgresql://USER@HOST/NAME. `aanmf train` also takes a folder of "
     "files, or a pattern ('ratings/*.parquet'), larger than memory."
 )
+_CONTEXT = (
+    "Columns of the ratings that are known before the rating: companion,weather. The column of times may be one of "
+    "them (of ml-100k and ml-1m: timestamp). Repeatable."
+)
 _USES = (
     "What a column is: categorical, multi-valued, multi-valued:, (separated by commas), numeric, numeric:7 (groups), "
-    "vector, label (shown in results) or ignore. users.NAME or items.NAME where several tables have it. Repeatable."
+    "vector, label (shown in results) or ignore. users.NAME, items.NAME or ratings.NAME (context) where several tables "
+    "have it. Repeatable."
 )
 
 
@@ -68,6 +73,7 @@ class Source:
     users: Annotated[list[Path] | None, _tables("FILE", "Table of users, one row per id. Repeatable.")] = None
     items: Annotated[list[Path] | None, _tables("FILE", "Table of items, one row per id. Repeatable.")] = None
     attributes: Annotated[list[str] | None, _tables("NAME=USE", _USES, "--attribute")] = None
+    context: Annotated[list[str] | None, _tables("NAME,...", _CONTEXT)] = None
     title: Annotated[str | None, _tables("NAME", "Column of items that is shown in results.")] = None
     schema: Annotated[Path | None, _tables("FILE.toml", "Uses of columns from a file.")] = None
     ratings_query: Annotated[str | None, _database("SQL", "One row per rating. [default: SELECT * FROM ratings]")] = (
@@ -141,6 +147,7 @@ class Source:
         given = {
             "schema": schema,
             "attributes": dict(name_and_use(text) for text in self.attributes or []),
+            "context": [name.strip() for names in self.context or () for name in names.split(",") if name.strip()],
             "title": self.title,
             "user": self.user_column,
             "item": self.item_column,

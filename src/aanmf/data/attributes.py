@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import numpy as np
 import polars as pl
@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aanmf.data.attribute_kind import FittedAttribute
-from aanmf.data.entities import EntityTable, Rows
+from aanmf.data.entities import Rows
 from aanmf.data.kinds import KINDS
-from aanmf.data.schema import Kind
+from aanmf.data.schema import Attribute, Kind
 from aanmf.errors import SchemaError
 
 
@@ -75,6 +75,22 @@ class AttributeSet:
         return (self.value, self.weight, self.mask, *self.vectors)
 
 
+class AttributeTable(Protocol):
+    """Rows with attributes: of users, items or ratings."""
+
+    @property
+    def columns(self) -> pl.DataFrame:
+        """One column per attribute."""
+        ...
+
+    @property
+    def attributes(self) -> tuple[Attribute, ...]:
+        """The declaration of each column."""
+        ...
+
+    def __len__(self) -> int: ...
+
+
 def _of_its_kind(value: object) -> object:
     """A saved attribute as an instance of the class of its kind."""
     if not isinstance(value, Mapping):
@@ -83,14 +99,14 @@ def _of_its_kind(value: object) -> object:
 
 
 class AttributeEncoder(BaseModel):
-    """All attributes of users (or of items) of one model."""
+    """All attributes of users (or of items, or of ratings) of one model."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     fitted: tuple[Annotated[SerializeAsAny[FittedAttribute], BeforeValidator(_of_its_kind)], ...] = ()
 
     @classmethod
-    def fit(cls, table: EntityTable, rows: Rows) -> AttributeEncoder:
+    def fit(cls, table: AttributeTable, rows: Rows) -> AttributeEncoder:
         """Learns labels, groups and centres from `rows` of the table: those with training ratings."""
         seen = table.columns[rows] if table.attributes else table.columns
         return cls(fitted=tuple(KINDS[each.kind].fit(each, seen[each.name]) for each in table.attributes))
@@ -137,9 +153,11 @@ class AttributeEncoder(BaseModel):
             offset += each.n_values
         return described
 
-    def transform(self, table: EntityTable) -> AttributeSet:
+    def transform(self, table: AttributeTable) -> AttributeSet:
         """Encodes every row of a table; attributes that it lacks count as missing."""
-        return self._encode([table.columns.get_column(each.name, default=None) for each in self.fitted], len(table))
+        return self.transform_columns(
+            [table.columns.get_column(each.name, default=None) for each in self.fitted], len(table)
+        )
 
     def transform_one(self, values: Mapping[str, object]) -> AttributeSet:
         """Encodes one new user (item): `{"gender": "F", "age": "25-34"}`.
@@ -153,10 +171,10 @@ class AttributeEncoder(BaseModel):
             raise SchemaError(
                 f"unknown attribute {sorted(unknown)[0]!r}; this model knows: {', '.join(self.names) or 'none'}"
             )
-        return self._encode([each.column_of(values.get(each.name)) for each in self.fitted], 1)
+        return self.transform_columns([each.column_of(values.get(each.name)) for each in self.fitted], 1)
 
-    def _encode(self, columns: Sequence[pl.Series | None], n: int) -> AttributeSet:
-        """Puts the slots of all attributes side by side, and numbers their values through."""
+    def transform_columns(self, columns: Sequence[pl.Series | None], n: int) -> AttributeSet:
+        """Encodes a column of n cells per attribute (None: missing): the slots of all attributes side by side."""
         value, weight, mask = [np.zeros((n, 0), np.int64)], [np.zeros((n, 0), np.float32)], [np.zeros((n, 0), bool)]
         vectors: list[NDArray[np.float32]] = []
         embedded, projected = 0, self.n_values  # numbers of the next value with an embedding, and of the next vector
