@@ -107,6 +107,8 @@ class Estimator:
             KeyboardInterrupt: after Ctrl-C; the model then holds what was learned so far and can be saved.
         """
         _check_training(self.spec, data, checkpoints)
+        if isinstance(data, RatingDataset) and not self.config.uses_context:
+            data = data.with_context([])
         fitted = Fitted.of(data)
         training = replace(fitted.training, links=self.config.read_links(data.users.ids))
         train = load_object(self.spec.trainer)

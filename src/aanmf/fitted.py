@@ -14,11 +14,15 @@ from torch import Tensor
 
 from aanmf.contract import Ratings, TrainingData
 from aanmf.data.attributes import AttributeEncoder, AttributeSet
+from aanmf.data.context import ContextEncoder, ContextTable
 from aanmf.data.dataset import EntityTable, RatingDataset, Vocabulary
 from aanmf.data.stream import RATINGS, RatingFile, StreamedDataset
 from aanmf.errors import DataError, UnknownIdError
 from aanmf.training.log import TrainingLog
 from aanmf.training.streamed import StreamedRatings
+
+CONTEXT = "context.parquet"
+"""The context of the training ratings in a model folder."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +122,10 @@ class Fitted:
     data: Mapping[str, object]
     """Name, fingerprint and size of the training data."""
     training_log: TrainingLog = dataclasses.field(default_factory=TrainingLog)
+    context: ContextEncoder = dataclasses.field(default_factory=ContextEncoder)
+    """Of the context of ratings; without names where the model has not learned from any."""
+    context_table: ContextTable = dataclasses.field(default_factory=ContextTable)
+    """The context of the training ratings, as given to `fit`."""
 
     @classmethod
     def of(cls, data: RatingDataset | StreamedDataset) -> Self:
@@ -128,20 +136,27 @@ class Fitted:
         """
         if len(data) == 0:
             raise DataError(f"{data.name}: no ratings to learn from")
+        encoder, table = ContextEncoder(), ContextTable()
         if isinstance(data, StreamedDataset):
             train, found = StreamedRatings.over(data.file), data.range()
         else:
-            train = Ratings.of(data.user, data.item, data.rating)
+            if data.context.names:
+                encoder, table = ContextEncoder.fit(data.context, data.time), data.context
+            context = encoder.transform(table, data.time) if table.names else None
+            train = Ratings.of(data.user, data.item, data.rating, context)
             found = float(data.rating.min()), float(data.rating.max())
         users, items = EntitySide.fit("user", data.users, train), EntitySide.fit("item", data.items, train)
         training = TrainingData(
             users.attributes, items.attributes, data.scale or found, train, has_ratings=data.has_ratings
         )
         about = {"name": data.name, "fingerprint": data.fingerprint, "ratings": len(data)}
-        return cls(users, items, training, about)
+        return cls(users, items, training, about, context=encoder, context_table=table)
 
     def training_ratings(self) -> RatingDataset | None:
-        """The training ratings, users and items as a data set; None where the ratings are streamed."""
+        """The training ratings, users and items as a data set; None where the ratings are streamed.
+
+        Times are among them where they are context.
+        """
         train, training = self.training.train, self.training
         if isinstance(train, StreamedRatings):
             return None
@@ -149,9 +164,12 @@ class Fitted:
             self.users.table,
             self.items.table,
             *(each.numpy() for each in (train.user, train.item, train.rating)),
+            time=None if train.context is None or train.context.time is None else train.context.time.numpy(),
             scale=training.scale if training.has_ratings else None,
             name=str(self.data.get("name", "ratings")),
             has_ratings=training.has_ratings,
+            context=self.context_table,
+            columns={} if self.context.time is None else {"time": self.context.time},
         )
 
     def fallback(self, user: int, item: int) -> str | None:
@@ -186,6 +204,8 @@ class Fitted:
     def documents(self) -> dict[str, dict[str, Any]]:
         """What a model folder keeps as JSON."""
         encoders = {f"{side.name}s": side.encoder.model_dump(mode="json") for side in (self.users, self.items)}
+        if self.context.names:
+            encoders["context"] = self.context.model_dump(mode="json")
         return {
             "encoders": {**encoders, "scale": self.training.scale, "has_ratings": self.training.has_ratings},
             "training": {"data": self.data, **dataclasses.asdict(self.training_log)},
@@ -196,21 +216,32 @@ class Fitted:
         train, sets = self.training.train, self.users.tensors() | self.items.tensors()
         if isinstance(train, StreamedRatings):
             return sets
+        if train.context is not None and train.context.time is not None:
+            sets["train.time"] = train.context.time
         return {**sets, "train.rating": train.rating, "train.user": train.user.int(), "train.item": train.item.int()}
 
     def files(self) -> dict[str, Path | bytes]:
-        """What a model folder keeps as other files: raw tables, and training ratings that are streamed."""
+        """What a model folder keeps as other files: raw tables, context, and training ratings that are streamed."""
         files: dict[str, Path | bytes] = {
             f"{side.name}s.parquet": side.table.to_parquet() for side in (self.users, self.items)
         }
+        if self.context.names:
+            files[CONTEXT] = self.context_table.to_parquet()
         train = self.training.train
         return files | ({RATINGS: train.file.path} if isinstance(train, StreamedRatings) else {})
 
     @classmethod
     def restored(cls, documents: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: Path) -> Self:
         """From what `documents`, `tensors` and `files` gave, the latter in `folder`."""
+        encoder, table = ContextEncoder.model_validate(documents["encoders"].get("context", {})), ContextTable()
         if "train.user" in tensors:
-            train = Ratings(tensors["train.user"].long(), tensors["train.item"].long(), tensors["train.rating"])
+            context = None
+            if encoder.names:
+                table = ContextTable.from_parquet((folder / CONTEXT).read_bytes())
+                time = tensors["train.time"].numpy() if "train.time" in tensors else None
+                context = encoder.transform(table, time)
+            columns = tensors["train.user"].long(), tensors["train.item"].long(), tensors["train.rating"]
+            train = Ratings(*columns, context=context)
         else:
             train = StreamedRatings.over(RatingFile(folder / RATINGS))
         users = EntitySide.restored("user", documents, tensors, folder, train)
@@ -220,7 +251,7 @@ class Fitted:
         about = log.pop("data")
         has_ratings = documents["encoders"].get("has_ratings", True)
         training = TrainingData(users.attributes, items.attributes, (low, high), train, has_ratings=has_ratings)
-        return cls(users, items, training, about, TrainingLog.of(log))
+        return cls(users, items, training, about, TrainingLog.of(log), encoder, table)
 
 
 def _count(train: Ratings, side: Literal["user", "item"], n: int) -> NDArray[np.int64]:

@@ -17,7 +17,7 @@ from aanmf.data.dataset import RatingDataset
 from aanmf.errors import ConfigError
 from aanmf.fitted import Fitted
 from aanmf.models.catalog import ModelSpec, with_capability
-from aanmf.profile import NewRatings, Profile, Profiles, User
+from aanmf.profile import NewRatings, Profile, Profiles, RequestContext, User
 from aanmf.similarity import Similarity
 from aanmf.training.predict import predict_pairs
 
@@ -56,25 +56,47 @@ class Predictor:
     # ------------------------------------------------------------------ pairs
 
     def predict(
-        self, users: Sequence[str], items: Sequence[str], interval: float | None = None
+        self,
+        users: Sequence[str],
+        items: Sequence[str],
+        interval: float | None = None,
+        context: Sequence[RequestContext] | None = None,
     ) -> tuple[dict[str, Floats], list[str | None]]:
-        """`rating` of n pairs of ids, with an interval `low` and `high`; and per pair what stands for an unknown id."""
+        """`rating` of n pairs of ids, with an interval `low` and `high`; and per pair what stands for an unknown id.
+
+        `context`: n of them; None: what is usual.
+        """
         user = self.users.table.ids.index(users, self.users.unknown)
         item = self.items.table.ids.index(items, self.items.unknown)
-        found = {"rating": self.ratings(user, item)} if interval is None else self.bounds(user, item, interval)
+        own = None
+        if context is not None:
+            own = self._attributes.rows(self._tensor(user)).in_context(self.profiles.context(context))
+        found = (
+            {"rating": self.ratings(user, item, own)} if interval is None else self.bounds(user, item, interval, own)
+        )
         fallbacks: list[str | None] = [None] * len(user)
         for row in np.flatnonzero((self.users.n_ratings[user] == 0) | (self.items.n_ratings[item] == 0)):
             fallbacks[row] = self.fitted.fallback(user[row], item[row])
         return found, fallbacks
 
     def predict_data(self, data: RatingDataset) -> Floats:
-        """Ratings (n,) of the pairs of a data set; users who are not known by id are new, with their attributes."""
+        """Ratings (n,) of the pairs of a data set, in their context, if the model has learned from it.
+
+        Users who are not known by id are new, with their attributes.
+        """
         user = self.users.table.ids.index(data.users.ids.ids, self.users.unknown)[data.user]
         item = self.items.table.ids.index(data.items.ids.ids, self.items.unknown)[data.item]
         predicted, new = np.empty(len(data), np.float32), user == self.users.unknown
-        predicted[~new] = self.ratings(user[~new], item[~new])
+        encoder, known = self.fitted.context, self._tensor(np.flatnonzero(~new))
+        context = encoder.transform(data.context, data.time).to(self.device) if encoder.names else None
+        own = None
+        if context is not None:
+            own = self._attributes.rows(self._tensor(user[~new])).in_context(context.rows(known))
+        predicted[~new] = self.ratings(user[~new], item[~new], own)
         if new.any():
             attributes = self.users.encoder.transform(data.users).to(self.device).rows(self._tensor(data.user[new]))
+            if context is not None:
+                attributes = attributes.in_context(context.rows(self._tensor(np.flatnonzero(new))))
             predicted[new] = self.ratings(user[new], item[new], attributes)
         return predicted
 
@@ -130,16 +152,27 @@ class Predictor:
     # ------------------------------------------------------------------ one user
 
     def profile(
-        self, user: User, ratings: NewRatings | None = None, without: Sequence[str | int] | None = None
+        self,
+        user: User,
+        ratings: NewRatings | None = None,
+        without: Sequence[str | int] | None = None,
+        context: RequestContext | None = None,
     ) -> Profile:
         """See `Profiles.read`."""
-        return self.profiles.read(user, ratings, without)
+        return self.profiles.read(user, ratings, without, context)
 
     def attributes(self, profile: Profile) -> AttributeSet:
         """(1, J) of a user."""
         if profile.attributes is not None:
             return profile.attributes
         return self._attributes.rows(torch.tensor([profile.position], device=self.device))
+
+    def attributes_in(self, context: RequestContext | None, users: NDArray[np.int64]) -> AttributeSet | None:
+        """(n, J) of users at positions, all in one context; None: without context, as they were trained."""
+        if context is None:
+            return None
+        encoded = self.profiles.context([context]).rows(self._tensor(np.zeros_like(users)))
+        return self._attributes.rows(self._tensor(users)).in_context(encoded)
 
     @cached_property
     def _attributes(self) -> AttributeSet:

@@ -18,7 +18,7 @@ from aanmf.errors import ConfigError
 from aanmf.fitted import EntitySide
 from aanmf.models.catalog import ModelSpec
 from aanmf.predictor import Floats, Predictor, Scored
-from aanmf.profile import Profile
+from aanmf.profile import Profile, RequestContext
 from aanmf.similarity import Similarity, diversified
 
 RankBy = Literal["match", "rating", "low"]
@@ -184,10 +184,11 @@ class Ranker:
             lists |= zip(rows, self._some([profiles[row] for row in rows], scores, rating), strict=True)
         return [lists[row] for row in range(len(profiles))]
 
-    def everyone(self) -> Iterator[pl.DataFrame]:
+    def everyone(self, context: RequestContext | None = None) -> Iterator[pl.DataFrame]:
         """Lists of all users of the training data, in blocks: `user`, `item`, `rating`, `match`, best first."""
         gathered: list[Ranked] = []
-        for block in self.ranked(np.arange(len(self.predictor.users))):
+        users = np.arange(len(self.predictor.users))
+        for block in self.ranked(users, self.predictor.attributes_in(context, users)):
             gathered.append(block)
             if sum(len(users) for users, *_ in gathered) >= TABLE_USERS:
                 yield self._table(gathered)

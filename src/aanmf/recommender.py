@@ -18,7 +18,7 @@ from aanmf.list_evaluation import evaluate
 from aanmf.metrics import Scores
 from aanmf.models.catalog import CATALOG, CLASSES, spec_of
 from aanmf.predictor import Floats
-from aanmf.profile import NewRatings, User
+from aanmf.profile import NewRatings, RequestContext, User
 from aanmf.ranking import ListArguments, ListOptions, RankBy, Ranker, make_lists, most_similar
 from aanmf.storage import read_manifest
 
@@ -37,23 +37,36 @@ class Recommender(Estimator):
     800
     """
 
-    def predict(self, users: Ids, items: Ids, interval: float | None = None) -> pl.DataFrame:
+    def predict(
+        self,
+        users: Ids,
+        items: Ids,
+        interval: float | None = None,
+        *,
+        context: RequestContext | Sequence[RequestContext] | None = None,
+    ) -> pl.DataFrame:
         """Predicts the ratings of pairs.
 
         Args:
             users, items: n ids each (one id goes with all of the other side).
             interval: for instance .9: adds `low` and `high`, between which the rating lies with this probability.
+            context: in which the ratings would be given, `{"companion": "family"}`, for all pairs or one for each.
+                Where it, or a part of it, is not given, predictions are averaged over what is usual.
 
         Returns:
             A table of n rows: `user`, `item`, `rating` (clipped to the scale), and `fallback`: null where both were
             trained, else what was replaced by an average one (`unknown user`: predicted for an average user).
 
         Raises:
-            DataError: users and items differ in number.
-            ConfigError: an interval is asked of a model that has none.
+            DataError: users, items and contexts differ in number.
+            SchemaError: a part of the context, or a value, that the model does not know.
+            ConfigError: an interval is asked of a model that has none, or a context of one that has learned from none.
         """
         user_ids, item_ids = _pairs(users, items)
-        found, fallbacks = self.predictor_.predict(user_ids, item_ids, interval)
+        contexts = [context] * len(user_ids) if isinstance(context, Mapping) else context
+        if contexts is not None and len(contexts) != len(user_ids):
+            raise DataError(f"predict: {len(contexts)} contexts for {len(user_ids)} pairs; give one, or one for each")
+        found, fallbacks = self.predictor_.predict(user_ids, item_ids, interval, contexts)
         return _table({"user": user_ids, "item": item_ids, **found, "fallback": fallbacks})
 
     def predict_for(
@@ -62,10 +75,12 @@ class Recommender(Estimator):
         items: Ids,
         ratings: NewRatings | None = None,
         interval: float | None = None,
+        *,
+        context: RequestContext | None = None,
     ) -> pl.DataFrame:
         """Predicts the ratings of a new user, known by attributes and a few ratings; see `recommend_for`, `predict`."""
         _, item_ids = _pairs("", items)
-        profile = self.predictor_.profile(attributes, ratings)
+        profile = self.predictor_.profile(attributes, ratings, context=context)
         found, fallbacks = self.predictor_.predict_for(profile, item_ids, interval)
         return _table({"item": item_ids, **found, "fallback": fallbacks})
 
@@ -104,7 +119,7 @@ class Recommender(Estimator):
         return evaluate(self.predictor_, data, metrics, relevant, rank_by, group_by, candidates, given, diversity)
 
     def predict_data(self, data: RatingDataset) -> Floats:
-        """Predictions (n,) for the pairs of a data set, clipped to the scale; new users by their attributes."""
+        """Predictions (n,) for the pairs of a data set in their context, clipped; new users by their attributes."""
         return self.predictor_.predict_data(data)
 
     def recommend(
@@ -114,6 +129,7 @@ class Recommender(Estimator):
         *,
         ratings: NewRatings | None = None,
         without: Sequence[str | int] | None = None,
+        context: RequestContext | None = None,
         **options: Unpack[ListArguments],
     ) -> pl.DataFrame:
         """The items that suit a user best.
@@ -123,6 +139,8 @@ class Recommender(Estimator):
             n: how many.
             ratings: what the user rated since training, by item id; counts at once, without retraining.
             without: items as if the user had not rated them; they are not listed either.
+            context: in which the list is wanted, `{"companion": "family"}`; None: what is usual. It changes predicted
+                ratings, and by them the match.
             **options: `rank_by`, `interval`, `seen`, `unrated`, `candidates`, `exclude`, `where` and `diversity`: see
                 `aanmf.ranking.ListOptions`.
 
@@ -134,9 +152,10 @@ class Recommender(Estimator):
             UnknownIdError: no such user in the training data, or no such item in `ratings` or `without`.
             SchemaError: an attribute or a value that the model does not know; the message lists those it knows.
             DataError: a rating that is not a number on the scale, or an item in `without` that the user has not rated.
-            ConfigError: the model has no intervals, cannot rank in this way, or cannot leave out a rating.
+            ConfigError: the model has no intervals, cannot rank in this way, cannot leave out a rating, or has learned
+                from no context.
         """
-        profile = self.predictor_.profile(user, ratings, without)
+        profile = self.predictor_.profile(user, ratings, without, context)
         (found,) = make_lists(self.predictor_, [profile], ListOptions(n, **options))
         return found.table()
 
@@ -146,11 +165,12 @@ class Recommender(Estimator):
         n: int = 10,
         *,
         ratings: Sequence[NewRatings | None] | None = None,
+        context: RequestContext | None = None,
         **options: Unpack[ListArguments],
     ) -> list[pl.DataFrame]:
-        """Lists for many users at once, by id or new; `ratings` of each of them; see `recommend`."""
+        """Lists for many users at once, by id or new; `ratings` of each of them, one context; see `recommend`."""
         given = [None] * len(users) if ratings is None else ratings
-        profiles = [self.predictor_.profile(*each) for each in zip(users, given, strict=True)]
+        profiles = [self.predictor_.profile(*each, context=context) for each in zip(users, given, strict=True)]
         return [found.table() for found in make_lists(self.predictor_, profiles, ListOptions(n, **options))]
 
     def recommend_for(
@@ -159,6 +179,7 @@ class Recommender(Estimator):
         n: int = 10,
         *,
         ratings: NewRatings | None = None,
+        context: RequestContext | None = None,
         **options: Unpack[ListArguments],
     ) -> pl.DataFrame:
         """The items for a new user, known by attributes and, optionally, a few ratings; see `recommend`.
@@ -168,11 +189,13 @@ class Recommender(Estimator):
         >>> model.recommend_for({"gender": "F"}, n=3, ratings={"1": 5, "2": 1}).height
         3
         """
-        return self.recommend(attributes, n, ratings=ratings, **options)
+        return self.recommend(attributes, n, ratings=ratings, context=context, **options)
 
-    def recommend_all(self, n: int = 10, **options: Unpack[ListArguments]) -> Iterator[pl.DataFrame]:
+    def recommend_all(
+        self, n: int = 10, *, context: RequestContext | None = None, **options: Unpack[ListArguments]
+    ) -> Iterator[pl.DataFrame]:
         """The lists of all users of the training data, in blocks: `user`, `item` and scores; see `recommend`."""
-        return Ranker(self.predictor_, ListOptions(n, **options)).everyone()
+        return Ranker(self.predictor_, ListOptions(n, **options)).everyone(context)
 
     def similar(self, item: str | int | Mapping[str, object], n: int = 10) -> pl.DataFrame:
         """The items most similar to one, by id, or to a new one, by attributes: `item`, `label`, `similarity`.
@@ -199,6 +222,7 @@ class Recommender(Estimator):
         of: Explained | None = None,
         against: str | int | None = None,
         without: Sequence[str | int] | None = None,
+        context: RequestContext | None = None,
     ) -> Explanation:
         """What the predicted rating of an item by a user rests on: a base, and what each part adds to it.
 
@@ -211,6 +235,7 @@ class Recommender(Estimator):
                 the model predicts ratings.
             against: id of another item: why this one and not that one. All numbers are then differences.
             without: items as if the user had not rated them.
+            context: in which the rating would be given; None: what is usual.
 
         Returns:
             An explanation: `prediction`, `base`, and `parts`, a table of `kind`, `name`, `value`, `attention` (lambda;
@@ -219,9 +244,11 @@ class Recommender(Estimator):
         Raises:
             UnknownIdError: an id that the model has not seen.
             DataError: a rating that is not a number on the scale, or an item in `without` that the user has not rated.
-            ConfigError: the model predicts no ratings, has not learned what users choose, or cannot leave out a rating.
+            ConfigError: the model predicts no ratings, has not learned what users choose, cannot leave out a rating, or
+                has learned from no context.
         """
-        return explain_pair(self.predictor_, self.predictor_.profile(user, ratings, without), item, top, of, against)
+        profile = self.predictor_.profile(user, ratings, without, context)
+        return explain_pair(self.predictor_, profile, item, top, of, against)
 
     def attention_map(self, data: RatingDataset, by: str = "genres") -> AttentionMap:
         """Mean attention on each user attribute, by the value of an item attribute, over the ratings of `data`.

@@ -35,6 +35,7 @@ class AttributeSet:
         mask: (n, J) bool: True where a slot is filled. Attention is exactly 0 elsewhere.
         vectors: one (n, d) float32 tensor per vector attribute.
         n_values: rows of the embedding table.
+        context: of n ratings, or requests: what is known of each beside the attributes of its user; None: nothing.
     """
 
     value: Tensor
@@ -42,6 +43,7 @@ class AttributeSet:
     mask: Tensor
     vectors: tuple[Tensor, ...] = ()
     n_values: int = 0
+    context: Context | None = None
 
     def __len__(self) -> int:
         return len(self.value)
@@ -54,7 +56,12 @@ class AttributeSet:
     def rows(self, index: Tensor) -> AttributeSet:
         """The sets of some users (items); (B, J) each. The vectors stay whole: `value` points into them."""
         value, weight, mask = (each.index_select(0, index) for each in (self.value, self.weight, self.mask))
-        return replace(self, value=value, weight=weight, mask=mask)
+        context = None if self.context is None else self.context.rows(index)
+        return replace(self, value=value, weight=weight, mask=mask, context=context)
+
+    def in_context(self, context: Context | None) -> AttributeSet:
+        """The same n sets, with the context of n ratings."""
+        return replace(self, context=context)
 
     def with_unknown(self) -> AttributeSet:
         """The same with one more row: an unknown user (item), without attributes."""
@@ -64,7 +71,8 @@ class AttributeSet:
     def map(self, function: Callable[[Tensor], Tensor]) -> AttributeSet:
         """A function applied to every tensor."""
         value, weight, mask = function(self.value), function(self.weight), function(self.mask)
-        return AttributeSet(value, weight, mask, tuple(map(function, self.vectors)), self.n_values)
+        context = None if self.context is None else self.context.map(function)
+        return AttributeSet(value, weight, mask, tuple(map(function, self.vectors)), self.n_values, context)
 
     def to(self, device: torch.device) -> AttributeSet:
         """On another device."""
@@ -89,6 +97,52 @@ class AttributeTable(Protocol):
         ...
 
     def __len__(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Context:
+    """The encoded context of n ratings, or of n requests.
+
+    Attributes:
+        sets: one (n, J) set per context attribute, in the order of the encoder. A missing one has no slot filled.
+        time: (n,) int64 seconds since 1970; None where the time is not known, or not context.
+    """
+
+    sets: tuple[AttributeSet, ...] = ()
+    time: Tensor | None = None
+
+    def rows(self, index: Tensor) -> Context:
+        """The context of some ratings; vectors are cut to these, too: every rating has its own."""
+        return Context(tuple(_cut(each, index) for each in self.sets), None if self.time is None else self.time[index])
+
+    def where(self, kept: Mapping[int, Tensor]) -> Context:
+        """With the attributes at some places only in the rows (n,) that are True, missing in others."""
+        sets = [replace(s, mask=s.mask & kept[k][:, None]) if k in kept else s for k, s in enumerate(self.sets)]
+        return Context(tuple(sets), self.time)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Context:
+        """A function applied to every tensor."""
+        time = None if self.time is None else function(self.time)
+        return Context(tuple(each.map(function) for each in self.sets), time)
+
+    def to(self, device: torch.device) -> Context:
+        """On another device."""
+        return self.map(lambda tensor: tensor.to(device))
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All tensors."""
+        of_sets = [tensor for each in self.sets for tensor in each.tensors()]
+        return tuple(of_sets if self.time is None else [*of_sets, self.time])
+
+
+def _cut(sets: AttributeSet, index: Tensor) -> AttributeSet:
+    """The sets of some ratings, and their vectors alone."""
+    found = sets.rows(index)
+    if not sets.vectors:
+        return found
+    place = torch.arange(len(found), device=index.device)[:, None]
+    vectors = tuple(each[index] for each in sets.vectors)
+    return replace(found, value=torch.where(found.mask, place, 0), vectors=vectors)
 
 
 def _of_its_kind(value: object) -> object:

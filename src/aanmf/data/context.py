@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 
 import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
-from torch import Tensor
 
-from aanmf.data.attributes import AttributeEncoder, AttributeSet
+from aanmf.data.attributes import AttributeEncoder, Context
 from aanmf.data.cells import times
 from aanmf.data.schema import Attribute, Kind
 from aanmf.errors import DataError, SchemaError
@@ -98,38 +97,6 @@ class ContextTable:
         return cls(pl.read_parquet(io.BytesIO(content)), declared, about["time"])
 
 
-@dataclass(frozen=True)
-class Context:
-    """The encoded context of n ratings, or of n requests.
-
-    Attributes:
-        sets: one (n, J) set per context attribute, in the order of the encoder. A missing one has no slot filled.
-        time: (n,) int64 seconds since 1970; None where the time is not known, or not context.
-    """
-
-    sets: tuple[AttributeSet, ...] = ()
-    time: Tensor | None = None
-
-    def rows(self, index: Tensor) -> Context:
-        """The context of some ratings."""
-        return Context(tuple(each.rows(index) for each in self.sets), None if self.time is None else self.time[index])
-
-    def map(self, function: Callable[[Tensor], Tensor]) -> Context:
-        """A function applied to every tensor."""
-        return Context(
-            tuple(each.map(function) for each in self.sets), None if self.time is None else function(self.time)
-        )
-
-    def to(self, device: torch.device) -> Context:
-        """On another device."""
-        return self.map(lambda tensor: tensor.to(device))
-
-    def tensors(self) -> tuple[Tensor, ...]:
-        """All tensors."""
-        of_sets = [tensor for each in self.sets for tensor in each.tensors()]
-        return tuple(of_sets if self.time is None else [*of_sets, self.time])
-
-
 class ContextEncoder(BaseModel):
     """All context attributes of one model; fitted on the training ratings."""
 
@@ -162,33 +129,49 @@ class ContextEncoder(BaseModel):
         known = None if self.time is None or table.time is None or time is None else torch.tensor(time)
         return Context(sets, known)
 
-    def transform_one(self, values: Mapping[str, object]) -> Context:
-        """Encodes the context of a request: `{"companion": "family", "timestamp": "2024-12-31 20:15"}`.
+    def transform_requests(self, requests: Sequence[Mapping[str, object]]) -> Context:
+        """Encodes the context of n requests: `[{"companion": "family", "timestamp": "2024-12-31 20:15"}]`.
 
-        Attributes left out, or None, are missing: predictions are averaged over what is usual.
+        Attributes left out, or None, are missing: predictions are averaged over what is usual. The time counts only
+        where all requests have one.
 
         Raises:
             SchemaError: an unknown attribute, a value that no training rating has, or not a time.
         """
-        if unknown := sorted(set(values) - set(self.names)):
-            known = ", ".join(self.names) or "none"
-            raise SchemaError(f"unknown context {unknown[0]!r}; this model knows: {known}")
-        given = {name: value for name, value in values.items() if value is not None}
-        table, time = ContextTable(), None
-        if self.time in given:
-            time = np.array([seconds(self.time, given[self.time])])
+        for values in requests:
+            if unknown := sorted(set(values) - set(self.names)):
+                known = ", ".join(self.names) or "none"
+                raise SchemaError(f"unknown context {unknown[0]!r}; this model knows: {known}")
+        time, table = None, ContextTable()
+        if self.time is not None and all(values.get(self.time) is not None for values in requests):
+            time = np.array([seconds(self.time, values[self.time]) for values in requests], np.int64)
             table = ContextTable(time=self.time).with_time(time)
         sets = []
         for fitted, encoder in zip(self.attributes.fitted, self._apart, strict=True):
-            derived = table.columns.get_column(fitted.name, default=None) if fitted.name not in self.columns else None
-            column = fitted.column_of(given.get(fitted.name)) if derived is None else derived
-            sets.append(encoder.transform_columns([column], 1))
+            if fitted.name in self.columns:
+                column = pl.concat([fitted.column_of(values.get(fitted.name)) for values in requests])
+            else:
+                column = table.columns.get_column(fitted.name, default=None)
+            sets.append(encoder.transform_columns([column], len(requests)))
         return Context(tuple(sets), None if time is None else torch.from_numpy(time))
+
+    def describe(self, context: Context, row: int = 0) -> list[tuple[str, str | None]]:
+        """(attribute, value in words) of one rating or request, in order; None where it is missing."""
+        found = []
+        for fitted, encoder, sets in zip(self.attributes.fitted, self._apart, context.sets, strict=True):
+            described = encoder.describe(sets, row)
+            found.append((fitted.name, described[0][1] if described else None))
+        return found
 
     @property
     def _apart(self) -> list[AttributeEncoder]:
         """An encoder for each attribute."""
         return [AttributeEncoder(fitted=(each,)) for each in self.attributes.fitted]
+
+
+def written(time: int) -> str:
+    """Seconds since 1970 as a date and time (UTC)."""
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M")
 
 
 def seconds(name: str, value: object) -> int:

@@ -14,6 +14,7 @@ from aanmf.data.attributes import AttributeSet
 from aanmf.errors import ConfigError
 from aanmf.models.aanmfpp.choice import ChoiceHead
 from aanmf.models.aanmfpp.config import AANMFppConfig
+from aanmf.models.aanmfpp.drift import Drift
 from aanmf.models.aanmfpp.equations import Encoded, Equations, Member, damped_means
 from aanmf.models.aanmfpp.export import AANMFppForm, EnsembleTables, MemberTables
 from aanmf.models.aanmfpp.history import Seen
@@ -53,6 +54,8 @@ class AANMFppModule(Equations):
         self.errors, self.newcomer_errors = Interval(), Interval()
         self.member = nn.ModuleList(self.new_member(training) for _ in range(config.members + (config.cold > 0)))
         self.choice = ChoiceHead(config, training) if config.match else None
+        time = None if self.context is None else self.context.time
+        self.drift = None if time is None or not config.drift else Drift(self.history, time, config.future)
         self.has_ratings = training.has_ratings
         self._state: State | None = None
 
@@ -91,6 +94,14 @@ class AANMFppModule(Equations):
 
     # ------------------------------------------------------------ pairs
 
+    def pairs(self, users: Tensor, items: Tensor, sets: AttributeSet | None = None) -> Pairs:
+        """See `Equations.pairs`; with what the times say."""
+        at = super().pairs(users, items, sets)
+        if self.drift is None or at.sets.context is None or at.sets.context.time is None:
+            return at
+        time = at.sets.context.time
+        return replace(at, drift=self.drift.of_users(users, time) + self.drift.of_items(items, time))
+
     def forward(self, users: Tensor, items: Tensor, sets: AttributeSet | None = None) -> Tensor:
         """See `RatingModule.forward`."""
         return self._predict(self.state(), self.pairs(users, items, sets))
@@ -103,6 +114,18 @@ class AANMFppModule(Equations):
 
         no_features = torch.zeros(0, len(users), device=users.device)
         at = Pairs(users, items, self.sets.rows(users) if sets is None else sets, no_features)
+        return self._mean(self.state(), at, weights).T
+
+    def context_attention(self, users: Tensor, items: Tensor, sets: AttributeSet) -> Tensor | None:
+        """See `RatingModule.context_attention`: the mean over the members."""
+
+        def weights(member: Member, encoded: Encoded, at: Pairs) -> Tensor:
+            assert member.context is not None
+            return at.context(member.context, encoded.x, encoded.z)[0].T
+
+        if self.member[0].context is None:
+            return None
+        at = Pairs(users, items, sets, torch.zeros(0, len(users), device=users.device))
         return self._mean(self.state(), at, weights).T
 
     def interval(self, users: Tensor, items: Tensor, coverage: float, sets: AttributeSet | None = None) -> Bounds:
@@ -127,8 +150,16 @@ class AANMFppModule(Equations):
             features = self.ridge.of_catalogue(users[part])[..., :-1] if self.ridge else self._no_features(len(part))
             for rows in torch.arange(len(part), device=users.device).split(few):
                 some = part[rows]
-                at = Grid(users[some], slice(self.n_items), sets.rows(some), features[:, rows[0] : rows[-1] + 1])
-                yield some, self._predict(self.state(), at)
+                own, known = sets.rows(some), features[:, rows[0] : rows[-1] + 1]
+                drift = self.drift_of(users[some], own)
+                yield some, self._predict(self.state(), Grid(users[some], slice(self.n_items), own, known, drift))
+
+    def drift_of(self, users: Tensor, sets: AttributeSet, gone: Tensor | None = None) -> Tensor | None:
+        """What the time says of all items (b, n_items); without the users' ratings of the items `gone`."""
+        if self.drift is None or sets.context is None or sets.context.time is None:
+            return None
+        time, items = sets.context.time, torch.arange(self.n_items, device=users.device)
+        return self.drift.of_users(users, time, gone)[:, None] + self.drift.of_items(items, time[:, None])
 
     def fold_in(
         self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor, without: Tensor | None = None
@@ -148,12 +179,14 @@ class AANMFppModule(Equations):
         self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor, without: Tensor | None
     ) -> tuple[State, Grid]:
         """The state with another history of a user in view, and all items for this user; arguments as `fold_in`."""
+        gone = items if without is None else torch.cat([items, without])
         items, ratings = self.history.changed(user, items, ratings * self.scale, without)
         state, features = self.state_with(user, items, ratings), self._no_features(1)
         if self.ridge:
             features = self.ridge.of_history(user, items, state.explained.users.residual[0])[:, None, :-1]
         row = torch.zeros(1, dtype=torch.int64, device=items.device)
-        return state, Grid(row, slice(self.n_items), self.sets.rows(row + user) if sets is None else sets, features)
+        own = self.sets.rows(row + user) if sets is None else sets
+        return state, Grid(row, slice(self.n_items), own, features, self.drift_of(row + user, own, gone))
 
     def state_with(self, user: int, items: Tensor, ratings: Tensor) -> State:
         """The state with this history (m,) of a user, in scaled ratings; or with n histories (n, m)."""
@@ -258,7 +291,8 @@ class AANMFppModule(Equations):
 
     def _blend(self, state: State, at: Pairs | Grid, model: Tensor) -> Tensor:
         means = damped_means(state.means, at)
-        return (means + self.trust * (model - means)) / self.scale
+        blend = means + self.trust * (model - means)
+        return (blend if at.drift is None else blend + at.drift) / self.scale
 
     def _mean(self, state: State, at: At, of: Callable[[Member, Encoded, At], Tensor]) -> Tensor:
         """The members' mean of something (..., n); for new users and items, that of the newcomers' member."""
