@@ -90,7 +90,7 @@ class AANMFModule(RatingModule):
         lam = self.cell(a, self.q, items, sets)  # (B, J)
         x = self.pooling(p, a, sets.value, lam * sets.weight)  # (B, K)
         if self.context is not None and sets.context is not None:
-            kappa = self.context.attention(p, self.q.index_select(0, items))  # (B, L)
+            kappa = self.context.attention(self.p, users, self.q, items)  # (B, L)
             x = x + (kappa[..., None] * self.context.vectors(sets.context)).sum(1)
         if self.from_q is None:
             z = self.first(self.dropout(x * self.q.index_select(0, items)))  # (B, H)
@@ -111,7 +111,7 @@ class AANMFModule(RatingModule):
 
     def context_attention(self, users: Tensor, items: Tensor, sets: AttributeSet) -> Tensor | None:
         """See `RatingModule.context_attention`."""
-        return None if self.context is None else self.context.attention(self.p[users], self.q[items])
+        return None if self.context is None else self.context.attention(self.p, users, self.q, items)
 
     def l2_groups(self) -> Iterable[tuple[float, list[nn.Parameter]]]:
         """Embedding tables, and weights (not biases) of dense layers and attention cell."""

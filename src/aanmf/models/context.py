@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from aanmf.contract import embedding
 from aanmf.data.attributes import AttributeSet, Context
-from aanmf.models.kernels import weighted_sum
+from aanmf.models.kernels import lookup, weighted_sum
 from aanmf.models.layers import AttentionCell, AttributeEmbedding
 
 
@@ -48,19 +48,23 @@ class ContextAttention(nn.Module):
             found.append(own - sets.mask.any(1, keepdim=True) * (share @ table[: len(share)]))
         return torch.stack(found, dim=1)
 
-    def scores(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """What users (b, K) and items (m, K) add to the scores of the attributes before the softmax: (b, L), (m, L)."""
-        return self.by_user.table(self.keys, x), self.by_item.table(self.keys, z)
+    def attention(self, x: Tensor, users: Tensor, z: Tensor, items: Tensor) -> Tensor:
+        """kappa (B, L) of users (B,) and items (B,), positions in x (U, K) and z (I, K), pair by pair."""
+        return torch.softmax(lookup(self.of_users, x, users) + lookup(self.of_items, z, items), dim=1)
 
-    def attention(self, x: Tensor, z: Tensor) -> Tensor:
-        """kappa (B, L) of users x (B, K) and items z (B, K), pair by pair."""
-        of_user, of_item = self.scores(x, z)
-        return torch.softmax(of_user + of_item, dim=1)
+    def of_users(self, x: Tensor) -> Tensor:
+        """What users x (U, K) add to the scores of the attributes before the softmax (U, L)."""
+        return self.by_user.table(self.keys, x)
 
-    def parts(self, context: Context, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """kappa_l (B, L), and kappa_l (e_l . (x + z) + gamma_l) (B, L), for vectors with one column of biases gamma."""
-        e, kappa = self.vectors(context), self.attention(x, z)
-        return kappa, kappa * ((e[..., :-1] @ (x + z)[:, :, None])[..., 0] + e[..., -1])
+    def of_items(self, z: Tensor) -> Tensor:
+        """What items z (I, K) add to them (I, L)."""
+        return self.by_item.table(self.keys, z)
+
+    def parts(self, context: Context, x: Tensor, users: Tensor, z: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+        """kappa_l (B, L), and kappa_l (e_l . (x_u + z_i) + gamma_l) (B, L), the last column of e being gamma."""
+        e, kappa = self.vectors(context), self.attention(x, users, z, items)
+        both = x.index_select(0, users) + z.index_select(0, items)
+        return kappa, kappa * ((e[..., :-1] * both[:, None]).sum(-1) + e[..., -1])
 
 
 def usual(sets: AttributeSet) -> Tensor:

@@ -15,7 +15,8 @@ from aanmf.errors import ConfigError
 from aanmf.models.aanmfpp import fit
 from aanmf.models.aanmfpp.config import AANMFppConfig
 from aanmf.models.aanmfpp.equations import Equations, Member
-from aanmf.models.aanmfpp.fit import _parts, validation_cuts
+from aanmf.models.aanmfpp.fit import validation_cuts
+from aanmf.models.aanmfpp.trainer import _parts
 from aanmf.training.log import Epoch
 from tests.conftest import small_dataset
 

@@ -147,7 +147,8 @@ def _of_latent(module: AANMFppModule, member: Member, encoded: Encoded, state: S
         ]
     of_context = _no_context(pair)
     if member.context is not None and pair.at.sets.context is not None:
-        _, added = member.context.parts(pair.at.sets.context, x[None, :-1], z[None, :-1])
+        first = torch.zeros_like(pair.at.users)
+        _, added = member.context.parts(pair.at.sets.context, x[None, :-1], first, z[None, :-1], first)
         of_context = torch.cat([added[0], of_context[-1:]])
     return Account(
         base=seen.mean,

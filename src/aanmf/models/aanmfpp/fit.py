@@ -27,8 +27,6 @@ from aanmf.training.predict import pick_device
 log = logging.getLogger(__name__)
 SIMPLER = (("user_attributes", "item_attributes"), ("user_attributes", "item_attributes", "history", "ridge"))
 """Parts that a model of few ratings may do better without: attributes; everything but ids."""
-CONTEXT = ("context",)
-"""Parts that any model may do better without, where ratings have a context."""
 
 
 def fit_aanmfpp(
@@ -169,16 +167,18 @@ class Selection:
 
 
 def select(trainer: Trainer, training: TrainingData) -> Selection:
-    """The best selection on held-out ratings: l2 and, where ratings are few, whether to leave parts out."""
-    config = trainer.config
-    best = min(validate(trainer, training, config, config.l2_tried), key=lambda each: each.mse)
+    """The best selection on held-out ratings: l2, whether to leave parts out where ratings are few, and the context."""
+    config, context = trainer.config, training.train.context
+    tries_context = config.context and context is not None and len(context.sets) > 0
+    first = config.model_copy(update={"context": False}) if tries_context else config
+    best = min(validate(trainer, training, first, config.l2_tried), key=lambda each: each.mse)
     if len(training.train) <= config.simplify_up_to:
         for parts in SIMPLER:
             simpler = config.model_copy(update=dict.fromkeys(parts, False))
             best = min(best, *validate(trainer, training, simpler, [best.l2]), key=lambda each: each.mse)
-    if training.train.context is not None and best.config.context:
-        simpler = best.config.model_copy(update=dict.fromkeys(CONTEXT, False))
-        best = min(best, *validate(trainer, training, simpler, [best.l2]), key=lambda each: each.mse)
+    if tries_context:
+        richer = best.config.model_copy(update={"context": True})
+        best = min(best, *validate(trainer, training, richer, [best.l2]), key=lambda each: each.mse)
     log.info("%r: l2 %g, trust %.2f over damped means", best.config, best.l2, best.trust)
     return best
 

@@ -114,7 +114,7 @@ class Pairs:
     def context(self, of: ContextAttention, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         """See `ContextAttention.parts`."""
         assert self.sets.context is not None
-        return of.parts(self.sets.context, x.index_select(0, self.users), z.index_select(0, self.items))
+        return of.parts(self.sets.context, x, self.users, z, self.items)
 
     def in_context(self, of: ContextAttention, x: Tensor, z: Tensor) -> Tensor:
         """What the context adds (B,)."""
@@ -171,8 +171,7 @@ class Grid:
         assert self.sets.context is not None
         x, z = x[self.users], z[self.items]
         e = of.vectors(self.sets.context)  # (b, L, K + 1)
-        of_user, of_item = of.scores(x, z)
-        kappa = torch.softmax(of_user[:, None] + of_item, dim=-1)  # (b, m, L)
+        kappa = torch.softmax(of.of_users(x)[:, None] + of.of_items(z), dim=-1)  # (b, m, L)
         added = (e[..., :-1] @ z.T).mT + (e[..., :-1] @ x[:, :, None]).mT + e[:, None, :, -1]
         return (kappa * added).sum(-1)
 
