@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aanmf.contract import Bounds, RatingModule
-from aanmf.data.attributes import AttributeSet
+from aanmf.data.attributes import AttributeSet, Context
 from aanmf.data.dataset import RatingDataset
 from aanmf.errors import ConfigError
 from aanmf.fitted import Fitted
 from aanmf.models.catalog import ModelSpec, with_capability
-from aanmf.profile import NewRatings, Profile, Profiles, RequestContext, User
+from aanmf.profile import Profile, Profiles, RequestContext
 from aanmf.similarity import Similarity
 from aanmf.training.predict import predict_pairs
 
@@ -36,6 +36,7 @@ class Predictor:
         self.device = next(module.parameters()).device
         self.rates, self.matches = spec.rates and fitted.training.has_ratings, module.matches
         self.profiles = Profiles(spec, fitted, self.device)
+        self.profile = self.profiles.read
         self._stored: dict[Scored, Floats] = {}
 
     @torch.no_grad()
@@ -68,9 +69,7 @@ class Predictor:
         """
         user = self.users.table.ids.index(users, self.users.unknown)
         item = self.items.table.ids.index(items, self.items.unknown)
-        own = None
-        if context is not None:
-            own = self._attributes.rows(self._tensor(user)).in_context(self.profiles.context(context))
+        own = None if context is None else self.in_context(user, self.profiles.context(context))
         found = (
             {"rating": self.ratings(user, item, own)} if interval is None else self.bounds(user, item, interval, own)
         )
@@ -89,9 +88,7 @@ class Predictor:
         predicted, new = np.empty(len(data), np.float32), user == self.users.unknown
         encoder, known = self.fitted.context, self._tensor(np.flatnonzero(~new))
         context = encoder.transform(data.context, data.time).to(self.device) if encoder.names else None
-        own = None
-        if context is not None:
-            own = self._attributes.rows(self._tensor(user[~new])).in_context(context.rows(known))
+        own = None if context is None else self.in_context(user[~new], context.rows(known))
         predicted[~new] = self.ratings(user[~new], item[~new], own)
         if new.any():
             attributes = self.users.encoder.transform(data.users).to(self.device).rows(self._tensor(data.user[new]))
@@ -151,28 +148,15 @@ class Predictor:
 
     # ------------------------------------------------------------------ one user
 
-    def profile(
-        self,
-        user: User,
-        ratings: NewRatings | None = None,
-        without: Sequence[str | int] | None = None,
-        context: RequestContext | None = None,
-    ) -> Profile:
-        """See `Profiles.read`."""
-        return self.profiles.read(user, ratings, without, context)
-
     def attributes(self, profile: Profile) -> AttributeSet:
         """(1, J) of a user."""
         if profile.attributes is not None:
             return profile.attributes
         return self._attributes.rows(torch.tensor([profile.position], device=self.device))
 
-    def attributes_in(self, context: RequestContext | None, users: NDArray[np.int64]) -> AttributeSet | None:
-        """(n, J) of users at positions, all in one context; None: without context, as they were trained."""
-        if context is None:
-            return None
-        encoded = self.profiles.context([context]).rows(self._tensor(np.zeros_like(users)))
-        return self._attributes.rows(self._tensor(users)).in_context(encoded)
+    def in_context(self, users: NDArray[np.int64], context: Context) -> AttributeSet:
+        """(n, J) of users at positions, in the context of n requests."""
+        return self._attributes.rows(self._tensor(users)).in_context(context)
 
     @cached_property
     def _attributes(self) -> AttributeSet:

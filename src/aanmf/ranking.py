@@ -187,8 +187,12 @@ class Ranker:
     def everyone(self, context: RequestContext | None = None) -> Iterator[pl.DataFrame]:
         """Lists of all users of the training data, in blocks: `user`, `item`, `rating`, `match`, best first."""
         gathered: list[Ranked] = []
-        users = np.arange(len(self.predictor.users))
-        for block in self.ranked(users, self.predictor.attributes_in(context, users)):
+        predictor, users = self.predictor, np.arange(len(self.predictor.users))
+        own = None
+        if context is not None:
+            one = torch.zeros(len(users), dtype=torch.int64, device=predictor.device)
+            own = predictor.in_context(users, predictor.profiles.context([context]).rows(one))
+        for block in self.ranked(users, own):
             gathered.append(block)
             if sum(len(users) for users, *_ in gathered) >= TABLE_USERS:
                 yield self._table(gathered)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -18,7 +19,7 @@ from aanmf.errors import DataError, DataWarning, SchemaError
 NEW_YEAR = 1_704_067_200  # Monday 2024-01-01 00:00 UTC
 
 
-def frame(**more: object) -> pl.DataFrame:
+def frame(**more: Any) -> pl.DataFrame:
     columns = {
         "user": ["a", "a", "b", "b", "c", "c"],
         "item": ["x", "y", "x", "z", "y", "z"],
@@ -31,7 +32,7 @@ def frame(**more: object) -> pl.DataFrame:
     return pl.DataFrame({**columns, **more})
 
 
-def read(context: list[str], ratings: pl.DataFrame | None = None, **options: object) -> RatingDataset:
+def read(context: list[str], ratings: pl.DataFrame | None = None, **options: Any) -> RatingDataset:
     return RatingDataset.from_frames(frame() if ratings is None else ratings, context=context, **options)
 
 
@@ -125,7 +126,7 @@ def test_fingerprint_changes_with_context_and_time_alone() -> None:
         (["companion"], {"attributes": {"ratings.companion": "numeric"}}, "not a finite number"),
     ],
 )
-def test_what_cannot_be_context(context: list[str], options: dict[str, object], fault: str) -> None:
+def test_what_cannot_be_context(context: list[str], options: dict[str, Any], fault: str) -> None:
     with pytest.raises((DataError, SchemaError), match=fault):
         read(context, **options)
 
@@ -199,13 +200,13 @@ def test_requests_are_encoded_as_ratings_are() -> None:
     data = read(["companion", "temperature", "timestamp"])
     encoder, context = encoded(data)
     request = {"companion": "family", "temperature": 20.5, "timestamp": "2024-01-01"}
-    asked = encoder.transform_one(request)
+    asked = encoder.transform_requests([request])
     for own, trained in zip(asked.sets, context.sets, strict=True):
         assert own.value[0].tolist() == trained.value[0].tolist()
         assert own.mask.all()
     assert asked.time is not None
     assert asked.time.tolist() == [NEW_YEAR]
-    nothing = encoder.transform_one({"companion": None})
+    nothing = encoder.transform_requests([{"companion": None}])
     assert not any(each.mask.any() for each in nothing.sets)
     assert nothing.time is None
 
@@ -224,7 +225,7 @@ def test_requests_are_encoded_as_ratings_are() -> None:
 def test_requests_that_are_refused(request_: dict[str, object], fault: str) -> None:
     encoder, _ = encoded(read(["companion", "timestamp"]))
     with pytest.raises(SchemaError, match=fault):
-        encoder.transform_one(request_)
+        encoder.transform_requests([request_])
 
 
 @pytest.mark.parametrize("value", [NEW_YEAR, NEW_YEAR * 1000, str(NEW_YEAR), "2024-01-01", "2024-01-01T00:00:00Z"])

@@ -18,6 +18,7 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor, nn
 
+from aanmf.data.attributes import Context
 from aanmf.models.aanmfpp.history import RatingHistory
 
 MINUTE, DAY = 60, 86_400
@@ -80,13 +81,19 @@ class Drift(nn.Module):
         """(F, B) of pairs and times (B,)."""
         return torch.cat([self._of_users(users, time), self._of_items(items, time)[None]])
 
-    def of_users(self, users: Tensor, time: Tensor, gone: Tensor | None = None) -> Tensor:
-        """What users (B,) add at some times (B,); without their ratings of the items `gone`."""
-        return self.weight[:-1] @ self._of_users(users, time, gone)
+    def of_pairs(self, users: Tensor, items: Tensor, context: Context | None) -> Tensor | None:
+        """What the times of pairs (B,) say; None: they are not known."""
+        if context is None or context.time is None:
+            return None
+        return self.weight @ self.features(users, items, context.time)
 
-    def of_items(self, items: Tensor, time: Tensor) -> Tensor:
-        """What items add at some times, of shapes that broadcast."""
-        return self.weight[-1] * self._of_items(items, time)
+    def of_catalogue(self, users: Tensor, context: Context | None, gone: Tensor | None = None) -> Tensor | None:
+        """What the times of users (b,) say of all items (b, n_items); without their ratings of the items `gone`."""
+        if context is None or context.time is None:
+            return None
+        items = torch.arange(self.history.shape[1] - 1, device=users.device)
+        of_users = self.weight[:-1] @ self._of_users(users, context.time, gone)
+        return of_users[:, None] + self.weight[-1] * self._of_items(items, context.time[:, None])
 
     def _of_users(self, users: Tensor, time: Tensor, gone: Tensor | None = None) -> Tensor:
         near = [self._near(users[part], time[part], gone) for part in self._blocks(users)]

@@ -97,10 +97,7 @@ class AANMFppModule(Equations):
     def pairs(self, users: Tensor, items: Tensor, sets: AttributeSet | None = None) -> Pairs:
         """See `Equations.pairs`; with what the times say."""
         at = super().pairs(users, items, sets)
-        if self.drift is None or at.sets.context is None or at.sets.context.time is None:
-            return at
-        time = at.sets.context.time
-        return replace(at, drift=self.drift.of_users(users, time) + self.drift.of_items(items, time))
+        return at if self.drift is None else replace(at, drift=self.drift.of_pairs(users, items, at.sets.context))
 
     def forward(self, users: Tensor, items: Tensor, sets: AttributeSet | None = None) -> Tensor:
         """See `RatingModule.forward`."""
@@ -108,25 +105,19 @@ class AANMFppModule(Equations):
 
     def attention(self, users: Tensor, items: Tensor, sets: AttributeSet | None = None) -> Tensor:
         """See `RatingModule.attention`: the mean over the members."""
+        at = Pairs(users, items, self.sets.rows(users) if sets is None else sets, self._no_features(len(users))[..., 0])
+        return self._mean(self.state(), at, self._attention).T
 
-        def weights(member: Member, encoded: Encoded, at: Pairs) -> Tensor:
-            return at.attention(self.attributes(member, encoded, at.sets.vectors)).T
-
-        no_features = torch.zeros(0, len(users), device=users.device)
-        at = Pairs(users, items, self.sets.rows(users) if sets is None else sets, no_features)
-        return self._mean(self.state(), at, weights).T
+    def _attention(self, member: Member, encoded: Encoded, at: Pairs) -> Tensor:
+        return at.attention(self.attributes(member, encoded, at.sets.vectors)).T
 
     def context_attention(self, users: Tensor, items: Tensor, sets: AttributeSet) -> Tensor | None:
         """See `RatingModule.context_attention`: the mean over the members."""
-
-        def weights(member: Member, encoded: Encoded, at: Pairs) -> Tensor:
-            assert member.context is not None
-            return at.context(member.context, encoded.x, encoded.z)[0].T
-
-        if self.member[0].context is None:
+        if self.members[0].context is None:
             return None
-        at = Pairs(users, items, sets, torch.zeros(0, len(users), device=users.device))
-        return self._mean(self.state(), at, weights).T
+        return self._mean(
+            self.state(), Pairs(users, items, sets, self._no_features(len(users))[..., 0]), context_attention
+        ).T
 
     def interval(self, users: Tensor, items: Tensor, coverage: float, sets: AttributeSet | None = None) -> Bounds:
         """See `RatingModule.interval`."""
@@ -151,15 +142,8 @@ class AANMFppModule(Equations):
             for rows in torch.arange(len(part), device=users.device).split(few):
                 some = part[rows]
                 own, known = sets.rows(some), features[:, rows[0] : rows[-1] + 1]
-                drift = self.drift_of(users[some], own)
+                drift = None if self.drift is None else self.drift.of_catalogue(users[some], own.context)
                 yield some, self._predict(self.state(), Grid(users[some], slice(self.n_items), own, known, drift))
-
-    def drift_of(self, users: Tensor, sets: AttributeSet, gone: Tensor | None = None) -> Tensor | None:
-        """What the time says of all items (b, n_items); without the users' ratings of the items `gone`."""
-        if self.drift is None or sets.context is None or sets.context.time is None:
-            return None
-        time, items = sets.context.time, torch.arange(self.n_items, device=users.device)
-        return self.drift.of_users(users, time, gone)[:, None] + self.drift.of_items(items, time[:, None])
 
     def fold_in(
         self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor, without: Tensor | None = None
@@ -186,7 +170,8 @@ class AANMFppModule(Equations):
             features = self.ridge.of_history(user, items, state.explained.users.residual[0])[:, None, :-1]
         row = torch.zeros(1, dtype=torch.int64, device=items.device)
         own = self.sets.rows(row + user) if sets is None else sets
-        return state, Grid(row, slice(self.n_items), own, features, self.drift_of(row + user, own, gone))
+        drift = None if self.drift is None else self.drift.of_catalogue(row + user, own.context, gone)
+        return state, Grid(row, slice(self.n_items), own, features, drift)
 
     def state_with(self, user: int, items: Tensor, ratings: Tensor) -> State:
         """The state with this history (m,) of a user, in scaled ratings; or with n histories (n, m)."""
@@ -257,15 +242,9 @@ class AANMFppModule(Equations):
         shared = EnsembleTables(
             self.levels, self.trust, self.scale, means.mean + means.users.offset, means.items.offset, *new
         )
-        members = [self._tables_of(*pair) for pair in zip(self.members, state.encoded, strict=True)]
+        members = [tables_of(self, *pair) for pair in zip(self.members, state.encoded, strict=True)]
         sets, attention = self.sets if self.attend else None, self.config.attention
         return AANMFppForm(members, shared, sets, self.ridge, attention, self.ordinal, self.config.cold > 0)
-
-    def _tables_of(self, member: Member, encoded: Encoded) -> MemberTables:
-        of, cell = self.attributes(member, encoded, self.sets.vectors), member.cell
-        attention = cell.value(of.a), cell.item(encoded.z), cell.out.weight[0]
-        head = member.t, member.theta, member.log_sigma.exp()[None]
-        return MemberTables(encoded.b_u, encoded.x, encoded.b_i, encoded.z, of.a, of.beta, *attention, *head)
 
     # ------------------------------------------------------------ over the members
 
@@ -314,3 +293,17 @@ class AANMFppModule(Equations):
             newcomer = of(self.members[-1], state.encoded[-1], at.take(some))
             mean[..., some] = torch.where(new[..., some], newcomer, mean[..., some])
         return mean
+
+
+def context_attention(member: Member, encoded: Encoded, at: Pairs) -> Tensor:
+    """kappa (L, B) of one member."""
+    assert member.context is not None
+    return at.context(member.context, encoded.x, encoded.z)[0].T
+
+
+def tables_of(equations: Equations, member: Member, encoded: Encoded) -> MemberTables:
+    """One member for use elsewhere."""
+    of, cell = equations.attributes(member, encoded, equations.sets.vectors), member.cell
+    attention = cell.value(of.a), cell.item(encoded.z), cell.out.weight[0]
+    head = member.t, member.theta, member.log_sigma.exp()[None]
+    return MemberTables(encoded.b_u, encoded.x, encoded.b_i, encoded.z, of.a, of.beta, *attention, *head)
