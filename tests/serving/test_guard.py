@@ -99,6 +99,9 @@ def test_too_much_at_once(client: Any) -> None:
 def test_token(start: Start) -> None:
     client = start(token="correct-horse-battery")
     assert client.get("/healthz").status_code == 200
+    assert client.get("/readyz").json() == {"status": "ready"}
+    trusted = client.get("/readyz", auth=("anyone", "correct-horse-battery")).json()
+    assert set(trusted) == {"status", "version", "age_seconds"}
     for header in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic ???"}, {"authorization": "Bearer"}):
         response = client.get("/v1/model", headers=header)
         assert "token" in told(response, 401)

@@ -81,9 +81,9 @@ class Admission:
                 message["headers"] = [*message["headers"], *HEADERS, (b"x-request-id", request)]
             await send(message)
 
+        scope["aanmf.trusted"] = not self._token or hmac.compare_digest(_given_token(scope), self._token)
         try:
-            if self._rate or self._token:
-                self._admit(scope)
+            self._admit(scope)
             if scope["method"] not in ("GET", "HEAD"):
                 scope["aanmf.body"] = await self._read_body(receive)
             async with asyncio.timeout(self.limits.seconds):
@@ -114,7 +114,7 @@ class Admission:
         if self._rate and (wait := self._rate.wait(scope["client"][0] if scope.get("client") else "")):
             seconds = str(int(wait) + 1).encode()
             raise RefusedError(429, f"more than {self._rate.rate:g} requests per second", [(b"retry-after", seconds)])
-        if self._token and not hmac.compare_digest(_given_token(scope), self._token):
+        if not scope["aanmf.trusted"]:
             program = scope["path"].startswith("/v1/")
             scheme = b'Bearer realm="aanmf"' if program else b'Basic realm="aanmf", charset="UTF-8"'
             how = "give the service's token: Authorization: Bearer TOKEN (a browser: any name, the token as password)"

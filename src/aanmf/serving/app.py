@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aanmf.errors import AanmfError, MissingExtraError
+from aanmf.errors import MissingExtraError
 from aanmf.serving.limits import Limits
 from aanmf.serving.store import RatingStore
 from aanmf.storage import MANIFEST
@@ -97,6 +97,7 @@ class Service:
         self.current, self.version = api, cache.version
         self.backend.metrics.loads.labels("ok").inc()
         self.backend.metrics.loaded.set(time.time())
+        self.backend.metrics.saved.set(cache.saved)
 
     async def _watch(self) -> None:
         """Checks the folder; where its manifest has changed, loads the model in it."""
@@ -106,16 +107,22 @@ class Service:
             stamp = await asyncio.to_thread(_stamp, self.folder)
             if stamp is None or stamp == self._seen:  # None: the old folder is gone and the new one not there yet
                 continue
-            try:
-                if await asyncio.to_thread(folder_version, self.folder) != self.version:  # changed, not only touched
-                    await asyncio.to_thread(self._load)
-                logger.info("model loaded", extra={"fields": {"version": self.version}})
-            except (AanmfError, OSError, ValueError, KeyError) as error:
+            if (fault := await asyncio.to_thread(self._try_to_load)) is not None:
                 if await asyncio.to_thread(_stamp, self.folder) != stamp:
                     continue  # it was replaced while it was being read
                 self.backend.metrics.loads.labels("failed").inc()
-                logger.error("new model not loaded; the old one stays", extra={"fields": {"fault": str(error)}})
+                logger.error("new model not loaded; the old one stays", extra={"fields": {"fault": fault}})
             self._seen = stamp
+
+    def _try_to_load(self) -> str | None:
+        """Loads the model in the folder if it is another one; returns what went wrong, whatever it is."""
+        try:
+            if folder_version(self.folder) != self.version:  # changed, not only touched
+                self._load()
+                logger.info("model loaded", extra={"fields": {"version": self.version}})
+        except BaseException as error:  # also what compiled libraries raise when they panic: watching must go on
+            return f"{type(error).__name__}: {error}"
+        return None
 
 
 def _stamp(folder: Path) -> tuple[int, int, int] | None:

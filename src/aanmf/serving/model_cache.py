@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from aanmf.ranking import ListOptions, make_lists, most_similar
 from aanmf.recommender import Recommender, load_model
 from aanmf.serving.search import SearchIndex
 from aanmf.serving.store import RatingStore
-from aanmf.storage import read_manifest
+from aanmf.storage import MANIFEST, read_manifest
 
 Row = dict[str, object]
 CACHED_LISTS = 20_000
@@ -65,15 +66,19 @@ class ListAnswer:
 class ModelCache:
     """A fitted model that answers many requests at once. One thread at a time may use it."""
 
-    def __init__(self, model: Recommender, store: RatingStore | None = None, version: str = "") -> None:
+    def __init__(
+        self, model: Recommender, store: RatingStore | None = None, version: str = "", saved: float | None = None
+    ) -> None:
         """Computes what it can now, so that the first request waits for nothing.
 
         Args:
             model: a fitted one.
             store: ratings given since training; None: without.
             version: tells this model from others; the checksum of the folder it was read from.
+            saved: when it was saved, as seconds since 1970; None: now.
         """
         self.model, self.store, self.version = model, store, version
+        self.saved = time.time() if saved is None else saved
         self.fitted, self.predictor = model.fitted_, model.predictor_
         self.users = SearchIndex(self.fitted.users.ids)
         self.items = SearchIndex(self.fitted.items.ids, self.fitted.items.labels)
@@ -91,7 +96,8 @@ class ModelCache:
             ModelFolderError: it is not a whole model folder.
         """
         version = folder_version(path)
-        return cls(load_model(path), store, version)
+        saved = (Path(path) / MANIFEST).stat().st_mtime
+        return cls(load_model(path), store, version, saved)
 
     def predict(self, asked: Sequence[PredictRequest]) -> list[Row]:
         """`ratings`, `fallbacks` and, with an interval, `low` and `high` for each of several requests."""
