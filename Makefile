@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 EXTRAS := test,arrow,tune,serve,sql,export,test-serve
 
-.PHONY: help demo test test-all test-browser check format bench docs peers clean
+.PHONY: help demo test test-all test-browser check format bench docs screenshots peers clean
 
 help:
 	@echo "make demo      train on MovieLens 100K (or the synthetic set), show figures, heat map, recommendations"
@@ -16,6 +16,7 @@ help:
 	@echo "make check     ruff, pyright, layers and import circles, sizes of modules and classes"
 	@echo "make format    let ruff format and fix"
 	@echo "make bench     the benchmarks, against the peers: half an hour (BENCH=--quick: some minutes)"
+	@echo "make screenshots  pictures of the page for the documents (apt-get install chromium)"
 	@echo "make docs      build the documents into docs/_build/html; a warning is an error"
 	@echo "make clean     remove .venv, caches and demo output"
 
@@ -71,6 +72,9 @@ peers: $(VENV)/.installed-peers
 
 bench: $(VENV)/.installed-peers
 	$(BIN)/python benchmarks/run_all.py $(BENCH)
+
+screenshots: $(VENV)/.installed-test
+	$(BIN)/python docs/screenshots.py $(SCREENSHOTS)
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html

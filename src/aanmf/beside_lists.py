@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from aanmf.predictor import Predictor
 from aanmf.profile import Profile
 from aanmf.ranking import ListOptions, Ranker
+from aanmf.similarity import diversified
 
 SIMILAR = 0.05
 """Similarity that makes a reason."""
@@ -18,6 +20,18 @@ MOST_RATINGS = 20_000_000
 """Training ratings up to which reasons are given: similarity keeps them in memory."""
 LIKED = 20
 """Best-rated items of a user that reasons are taken from."""
+POOL = 8
+"""n well-known items are picked from the POOL * n most rated."""
+WELL_KNOWN_DIVERSITY = 0.8
+"""How much a well-known item loses by its similarity to those picked before."""
+
+
+class Reason(NamedTuple):
+    """A rated item: title, rating (None where there are none) and id."""
+
+    title: str
+    rating: float | None
+    item: str
 
 
 def bestsellers(predictor: Predictor, profile: Profile | None, options: ListOptions) -> NDArray[np.int64]:
@@ -32,27 +46,32 @@ def bestsellers(predictor: Predictor, profile: Profile | None, options: ListOpti
     return best[count[best] > 0]
 
 
-def reasons(predictor: Predictor, profile: Profile, listed: Sequence[int]) -> list[tuple[str, float | None] | None]:
-    """For each listed item the most similar of those that the user liked best: its title, and the rating.
-
-    The rating is None where there are none; the reason is None where no such item is similar.
-    """
-    fitted, items = predictor.fitted, predictor.items
-    if len(fitted.training.train) > MOST_RATINGS:
+def reasons(predictor: Predictor, profile: Profile, listed: Sequence[int]) -> list[Reason | None]:
+    """For each listed item the most similar of those that the user liked best; None where no such item is similar."""
+    training, items = predictor.fitted.training, predictor.items
+    if len(training.train) > MOST_RATINGS:
         return [None] * len(listed)
-    history = predictor.profiles.history(profile)
-    rated, rating = np.array(list(history), np.int64), np.array(list(history.values()))
-    liked = rating >= fitted.training.mean - 1e-6
-    best = np.argsort(-rating[liked], kind="stable")[:LIKED]
-    rated, rating = rated[liked][best], rating[liked][best]
-    if not len(rated) or not len(listed):
+    history = predictor.profiles.history(profile).items()
+    liked = {at: given for at, given in history if given >= training.mean - 1e-6}
+    best = np.array(sorted(liked, key=lambda at: -liked[at])[:LIKED], np.int64)
+    if not len(best) or not len(listed):
         return [None] * len(listed)
-    near = predictor.item_similarity.among(np.concatenate([np.asarray(listed), rated]))[: len(listed), len(listed) :]
-    near = np.where(np.asarray(listed)[:, None] == rated, 0, near)  # with `seen`, an item is no reason for itself
-    found: list[tuple[str, float | None] | None] = []
+    near = predictor.item_similarity.among(np.concatenate([np.asarray(listed), best]))[: len(listed), len(listed) :]
+    near = np.where(np.asarray(listed)[:, None] == best, 0, near)  # with `seen`, an item is no reason for itself
+    found: list[Reason | None] = []
     for row in near:
-        at = int(row.argmax())
-        title = items.label(int(rated[at])) or items.ids[rated[at]]
-        given = float(rating[at]) if fitted.training.has_ratings else None
-        found.append((title, given) if row[at] >= SIMILAR else None)
+        at = int(best[row.argmax()])
+        reason = Reason(items.label(at) or items.ids[at], liked[at] if training.has_ratings else None, items.ids[at])
+        found.append(reason if row.max() >= SIMILAR else None)
     return found
+
+
+def well_known(predictor: Predictor, n: int) -> NDArray[np.int64]:
+    """Positions of n items that many users rated and that differ from each other, to begin with a new user."""
+    count = predictor.items.n_ratings[:-1]
+    best = np.argsort(-count, kind="stable")[: POOL * n]
+    best = best[count[best] > 0]
+    if len(predictor.fitted.training.train) > MOST_RATINGS:
+        return best[:n]
+    similarity = predictor.item_similarity.among(best)
+    return best[diversified(np.log(count[best]).astype(np.float32), similarity, n, WELL_KNOWN_DIVERSITY)]

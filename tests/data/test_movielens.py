@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from aanmf import load_movielens
-from aanmf.data.movielens import AGES, Release, fetch, find_movielens
+from aanmf.data.movielens import AGES, Release, fetch, find_movielens, plain_title
 from aanmf.data.sources import load
 from aanmf.errors import DataError, DownloadError
 
@@ -126,3 +126,23 @@ def test_ml_1m(real_data) -> None:
     assert data.users.columns.row(0) == ("F", "under 18", "K-12 student")
     assert data.items.columns["genres"][0].to_list() == ["Animation", "Children's", "Comedy"]
     assert data.items.columns["year"].null_count() == 0
+
+
+@pytest.mark.parametrize(
+    ("published", "plain"),
+    [
+        ("Close Shave, A (1995)", "A Close Shave (1995)"),
+        ("Enfer, L' (1994)", "L'Enfer (1994)"),
+        ("Star Maker, The (Uomo delle stelle, L') (1995)", "The Star Maker (L'Uomo delle stelle) (1995)"),
+        ("Fille seule, La (A Single Girl) (1995)", "La Fille seule (A Single Girl) (1995)"),
+        (
+            "Wonderful, Horrible Life of Leni Riefenstahl, The (1993)",
+            "The Wonderful, Horrible Life of Leni Riefenstahl (1993)",
+        ),
+        ("Boot, Das", "Das Boot"),
+        ("Paris, Texas (1984)", "Paris, Texas (1984)"),
+        ("Girl, Interrupted (1999)", "Girl, Interrupted (1999)"),
+    ],
+)
+def test_an_article_stands_in_front(published: str, plain: str) -> None:
+    assert plain_title(published) == plain

@@ -6,15 +6,20 @@ With AANMF_SCREENSHOTS=DIR every journey leaves pictures there.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from aanmf.ranking import ListOptions, make_lists
 from aanmf.recommender import load_model
-from tests.serving.conftest import serving
+from aanmf.serving.charts import signed
+from aanmf.serving.page_user import changed
+from tests.serving.conftest import LABELS, serving
 
 playwright = pytest.importorskip("playwright.sync_api", reason="browser tests need playwright (aanmf[dev])")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -70,128 +75,208 @@ def page(chromium: Any, url: str, request: pytest.FixtureRequest) -> Iterator[An
 
 
 def titles(page: Any) -> list[str]:
-    return [text.partition("\n")[0] for text in page.locator(".items h3").all_inner_texts()]
+    return page.locator(".items h3 a").all_inner_texts()
 
 
-def test_a_known_user(page: Any, folder: Path) -> None:
+def test_pick_a_user(page: Any, folder: Path) -> None:
     page.goto("/")
-    page.get_by_label("Id").fill("u3")
-    page.get_by_role("button", name="Recommend").first.click()
+    assert page.get_by_role("heading", name="Recommendations, with reasons").is_visible()
+    page.get_by_role("link", name="user u3").click()
     page.get_by_role("heading", name="Recommended to user u3").wait_for()
     assert titles(page) == load_model(folder).recommend("u3", n=10)["label"].to_list()
+    reasons = page.get_by_text(re.compile("Because user u3 rated")).all_inner_texts()
+    assert len(reasons) == len(titles(page))
     popular = page.get_by_role("region", name="Bestsellers")
     both = set(titles(page)) & set(popular.get_by_role("link").all_inner_texts())
     assert popular.get_by_text("in both lists").count() == len(both) == page.get_by_text("also a bestseller").count()
     assert both
 
 
-def test_a_new_user_by_attributes(page: Any, folder: Path) -> None:
+def test_a_user_by_id(page: Any, folder: Path) -> None:
+    page.goto("/")
+    page.get_by_label("Or a user's id").fill("u7")
+    page.get_by_role("button", name="Recommend", exact=True).click()
+    page.get_by_role("heading", name="Recommended to user u7").wait_for()
+    assert titles(page) == load_model(folder).recommend("u7", n=10)["label"].to_list()
+
+
+def test_describe_and_rate(page: Any, folder: Path) -> None:
+    """Attributes, a rating of a well-known item and one of an item that is searched for."""
     page.goto("/")
     page.get_by_label("gender").select_option("M")
     page.get_by_label("hobbies").select_option(["go", "tennis"])
     page.get_by_label("age", exact=True).fill("33")
-    page.get_by_role("button", name="Recommend").last.click()
-    page.get_by_role("heading", name="Recommended to a new user").wait_for()
-    described = {"gender": "M", "hobbies": ["go", "tennis"], "age": 33.0}
-    assert titles(page) == load_model(folder).recommend_for(described, n=10)["label"].to_list()
-    page.get_by_text("Choose or describe another user").click()
-    assert page.get_by_label("gender").first.input_value() == "M"  # it can be changed from there
+    known = page.locator("#rate fieldset").first
+    title = known.locator("legend").inner_text().partition("\n")[0]
+    known.get_by_role("radio", name="5").check()
+    page.get_by_label("Rate a few items").fill("no. 13")
+    if page.evaluate("typeof htmx") == "undefined":
+        page.get_by_role("button", name="Search").click()
+    page.get_by_role("group", name=LABELS[13]).get_by_role("radio", name="1").check()
+    assert page.get_by_role("group", name=title).get_by_role("radio", name="5").is_checked()
+    page.get_by_role("button", name="Recommend to me").click()
+    page.get_by_role("heading", name="Recommended to you").wait_for()
+    described, ratings = {"gender": "M", "hobbies": ["go", "tennis"], "age": 33.0}, {f"i{LABELS.index(title)}": 5.0}
+    expected = load_model(folder).recommend_for(described, n=10, ratings={**ratings, "i13": 1.0})
+    assert titles(page) == expected["label"].to_list()
+    assert "=&" not in page.url  # empty fields are not kept
+    page.get_by_role("link", name=f"Take back the rating of {LABELS[13]}").click()
+    page.get_by_role("link", name=f"Take back the rating of {LABELS[13]}").wait_for(state="detached")
+    assert titles(page) == load_model(folder).recommend_for(described, n=10, ratings=ratings)["label"].to_list()
+    page.get_by_role("link", name="Rate more, or change something").click()
+    page.get_by_role("heading", name="Describe yourself").wait_for()
+    assert page.get_by_label("gender").input_value() == "M"  # it can be changed from there
 
 
 def test_the_list_as_chosen(page: Any, folder: Path) -> None:
     page.goto("/?user=u3")
-    page.get_by_label("Diversity").focus()
+    page.get_by_text("Change the list").click()
+    page.get_by_label("Variety").focus()
     for _ in range(9):
         page.keyboard.press("ArrowRight")
     page.get_by_label("Also items already rated").check()
-    page.get_by_text("Filter by genres").click()
     page.get_by_label("genres").select_option("war")
     page.get_by_role("button", name="Update the list").click()
-    page.get_by_text("with a diversity of 0.9").wait_for()
+    page.get_by_text("with a variety of 0.9").wait_for()
     options = {"where": {"genres": "war"}, "seen": True, "diversity": 0.9}
     chosen = load_model(folder).recommend("u3", n=10, **options)["label"].to_list()
     assert titles(page) == chosen != load_model(folder).recommend("u3", n=10)["label"].to_list()
-    popular = page.get_by_role("region", name="Bestsellers").get_by_role("listitem")
-    war = {f"Film No. {i}, The" for i in range(1, 20, 2)}
-    assert {text.partition("\n")[0].removesuffix(" in both lists") for text in popular.all_inner_texts()} == war
+    popular = page.get_by_role("region", name="Bestsellers").get_by_role("link")
+    assert set(popular.all_inner_texts()) == {LABELS[i] for i in range(1, 20, 2)}
     assert page.get_by_label("genres").input_value() == "war"  # the form keeps what was chosen
-    assert page.get_by_label("Diversity").input_value() == "0.9"
-
-
-def test_similar_items(page: Any, folder: Path) -> None:
-    page.goto("/?user=u3")
-    page.get_by_role("link", name="Similar items").first.click()
-    found = page.locator("#explanation li, #more-1 li")
-    found.first.wait_for()
-    best = load_model(folder).recommend("u3", n=1)["item"][0]
-    assert [text.partition("\n")[0].strip() for text in found.all_inner_texts()] == load_model(folder).similar(best)[
-        "label"
-    ].to_list()
-    found.get_by_role("link").first.click()
-    page.get_by_role("heading", name="Similar to Film").wait_for()
-    page.get_by_role("link", name="Back to the list").click()
-    page.get_by_role("heading", name="Recommended to user u3").wait_for()
+    assert page.get_by_label("Variety").input_value() == "0.9"
 
 
 def test_why(page: Any, folder: Path) -> None:
     page.goto("/?user=u3")
-    page.get_by_role("link", name="Why").first.click()
-    table = page.locator("table.why")
-    table.wait_for()
+    page.get_by_role("link", name="Why?").first.click()
+    page.get_by_role("heading", name="Why Film").wait_for()
     best = load_model(folder).recommend("u3", n=1)["item"][0]
-    lines = table.get_by_role("row").all_inner_texts()
-    for row in load_model(folder).explain("u3", best).parts.to_dicts():
-        told = (row["kind"], row["name"] or "", f"{row['contribution']:+.2f}")
-        assert any(all(word in line for word in told) for line in lines), told
-    if page.locator(".items").count():  # with JavaScript the list stays where it is
-        assert page.url.endswith("/?user=u3")
-        assert len(titles(page)) == 7
+    found = load_model(folder).explain("u3", best)
+    chart = page.get_by_role("table", name="From the base to the prediction")
+    lines = chart.get_by_role("row").all_inner_texts()
+    for row in found.parts.filter(found.parts["contribution"].abs() > 0.005).to_dicts():
+        told = (row["name"] or "", signed(row["contribution"]))
+        assert any(all(word in line for word in told) for line in lines) or row["kind"] == "item", told
+    bars = chart.locator("rect").all()
+    boxes = [bar.bounding_box() for bar in bars]
+    assert len(boxes) == len(lines) - 3
+    dots = [dot.bounding_box() for dot in chart.locator("circle").all()]
+    scale = (dots[1]["x"] - dots[0]["x"]) / (found.prediction - found.base)
+    signs = [-1 if "minus" in (bar.get_attribute("class") or "") else 1 for bar in bars]
+    moved = sum(sign * box["width"] for sign, box in zip(signs, boxes, strict=True))
+    assert moved == pytest.approx(dots[1]["x"] - dots[0]["x"], abs=1 + 2 * len(boxes))  # the way from dot to dot
+    assert all(box["width"] <= abs(scale) * 4 for box in boxes)
+    assert page.get_by_role("heading", name="Attention").is_visible()
+    similar = page.get_by_role("region", name="Similar items").get_by_role("link")
+    assert similar.all_inner_texts() == load_model(folder).similar(best)["label"].to_list()
+    similar.first.click()
+    page.get_by_role("heading", name=f"Why {load_model(folder).similar(best)['label'][0]}").wait_for()
+    page.get_by_role("link", name="Back to the list").click()
+    page.get_by_role("heading", name="Recommended to user u3").wait_for()
 
 
-def test_what_if(page: Any) -> None:
+def test_why_this_and_not_that(page: Any, folder: Path) -> None:
+    page.goto("/item?user=u3&item=i5")
+    other = page.get_by_label("Why this and not").locator("option").first
+    label, item = other.inner_text(), other.get_attribute("value")
+    page.get_by_role("button", name="Compare them").click()
+    page.get_by_role("heading", name=f"Why {LABELS[5]} and not {label} for user u3?").wait_for()
+    found = load_model(folder).explain("u3", "i5", against=item)
+    assert page.get_by_text(f"Predicted rating {signed(found.prediction)} compared with {label}").is_visible()
+
+
+def test_what_if(page: Any, folder: Path) -> None:
+    """The rating and the list move: at once where there is JavaScript, else by a button."""
+    page.goto("/item?user=u3&item=i5")
+    page.get_by_label("gender").select_option("F")
+    if page.evaluate("typeof htmx") == "undefined":
+        page.get_by_role("button", name="Compare", exact=True).click()
+    then = page.locator("#then")
+    then.get_by_role("heading", name="If gender were F instead of M").wait_for()
+    model = load_model(folder)
+    profile = changed(model.predictor_, model.predictor_.profile("u3"), "gender", "F")
+    (expected,) = make_lists(model.predictor_, [profile], ListOptions(10))
+    assert then.get_by_role("link").all_inner_texts() == expected.table()["label"].to_list()
+    now = model.explain("u3", "i5").prediction
+    rating = float(model.predictor_.ratings_for(profile, np.array([5]))[0])
+    assert then.get_by_text(f"{LABELS[5]}: {rating:.2f} instead of {now:.2f}").is_visible()
+
+
+def test_if_it_were_not_rated(page: Any, folder: Path) -> None:
+    page.goto("/item?new=1&r.i3=5&r.i4=1&item=i5")
+    page.get_by_role("group", name="as if not rated").get_by_label(LABELS[3]).check()
+    if page.evaluate("typeof htmx") == "undefined":
+        page.get_by_role("button", name="Compare", exact=True).click()
+    then = page.locator("#then")
+    then.get_by_role("heading", name=re.compile(f"If .?{LABELS[3]}.? were not rated")).wait_for()
+    expected = load_model(folder).recommend_for({}, n=10, ratings={"i4": 1.0})["label"].to_list()
+    assert then.get_by_role("link").all_inner_texts() == expected
+
+
+@pytest.mark.parametrize("page", ["script"], indirect=True)
+def test_a_slider_moves_the_list(page: Any) -> None:
     page.goto("/?user=u3")
-    page.get_by_role("region", name="What if").get_by_label("gender").select_option("F")
-    page.get_by_role("button", name="Compare with another gender").click()
-    page.get_by_role("heading", name="What if gender were F?").wait_for()
-    now, then = page.locator("ol.short").all()
-    assert (now.locator("li").count(), then.locator("li").count()) == (7, 7)
-    assert now.inner_text() != then.inner_text()
-    assert page.get_by_role("heading", name="As it is: M").is_visible()
+    slider = page.get_by_label("age", exact=True)
+    age = float(slider.input_value())
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    page.get_by_role("heading", name=f"If age were {age + 1:g} instead of {age:g}").wait_for()
+    page.keyboard.press("ArrowLeft")
+    page.get_by_text("Nothing is changed yet").wait_for()
+    assert page.url.endswith("/?user=u3")
 
 
 def test_heat_map_and_card(page: Any) -> None:
     page.goto("/")
-    page.get_by_role("link", name="Attention map").click()
+    page.get_by_role("link", name="Attention").click()
     page.get_by_role("heading", name="What the model attends to").wait_for()
     heads = page.locator("table.heat thead th").all_inner_texts()
-    assert heads == ["genres", "gender", "hobbies", "age", "voice", "ratings"]
-    assert page.locator("table.heat tbody th").all_inner_texts() == ["drama", "war"]
-    assert page.locator("nav [aria-current]").first.inner_text() == "Attention map"
-    page.get_by_role("link", name="Model card").click()
-    page.get_by_role("heading", name="Model card").wait_for()
+    assert heads == ["genres", "gender", "hobbies", "age", "voice"]
+    rows = page.locator("table.heat tbody th").all_inner_texts()
+    assert [row.partition("\n")[0].strip() for row in rows] == ["drama", "war"]
+    assert page.locator("nav [aria-current]").first.inner_text() == "Attention"
+    page.get_by_role("link", name="Model").click()
+    page.get_by_role("heading", name="AANMF on small").wait_for()
     assert page.get_by_role("row", name="ratings 600").is_visible()
 
 
 @pytest.mark.parametrize("page", ["script"], indirect=True)
 def test_by_keyboard_alone(page: Any) -> None:
+    """From the first key to a reason and a what-if, without a pointer."""
+
+    def tab_to(wanted: str) -> None:
+        named = "(document.activeElement.labels?.[0] ?? document.activeElement).textContent.trim()"
+        for _ in range(80):
+            page.keyboard.press("Tab")
+            if page.evaluate(named) == wanted:
+                return
+        raise AssertionError(f"the keyboard does not reach {wanted!r}")
+
     page.goto("/")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
     page.keyboard.press("Enter")
-    page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.id") == "user"
+    tab_to("Or a user's id")
     page.keyboard.type("u5")
     page.keyboard.press("Enter")
     page.get_by_role("heading", name="Recommended to user u5").wait_for()
-    for field in page.locator("input:not([type=hidden]), select").all():
-        assert page.locator(f"label[for={field.get_attribute('id')}]").count() == 1
+    for field in page.locator("input[id], select").all():
+        assert page.locator(f"label[for='{field.get_attribute('id')}']").count() == 1
+    first = titles(page)[0]
+    tab_to(f"Why? {first}")
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name=f"Why {first}").wait_for()
+    tab_to("gender")
+    page.keyboard.press("F")
+    page.get_by_role("heading", name="If gender were F").wait_for()
 
 
 @pytest.mark.parametrize("page", ["script"], indirect=True)
 def test_suggestions_while_typing(page: Any) -> None:
     page.goto("/")
     with page.expect_response(lambda response: "/users?user=u41" in response.url):
-        page.get_by_label("Id").press_sequentially("u41")
+        page.get_by_label("Or a user's id").press_sequentially("u41")
     page.wait_for_function("document.querySelectorAll('#users option').length == 1")
     assert page.locator("#users option").get_attribute("value") == "u41"
 
@@ -200,6 +285,40 @@ def test_a_fault_is_said_in_the_page(chromium: Any, url: str) -> None:
     with chromium.new_context(base_url=url) as training:
         page = training.new_page()
         page.goto("/")
-        page.get_by_label("Id").fill("nobody")
-        page.get_by_role("button", name="Recommend").first.click()
+        page.get_by_label("Or a user's id").fill("nobody")
+        page.get_by_role("button", name="Recommend", exact=True).click()
         assert "'nobody' is not in the training data" in page.get_by_role("alert").inner_text()
+        assert page.get_by_label("Or a user's id").input_value() == "nobody"  # to be corrected
+
+
+VIEWS = {
+    "welcome": "/",
+    "describe": "/describe?new=1&a.gender=F&r.i3=4&query=no. 1",
+    "list": "/?user=u3&n=20&seen=1",
+    "new list": "/?new=1&a.gender=F&r.i3=5&r.i4=1",
+    "why": "/item?user=u3&item=i5",
+    "why not": "/item?user=u3&item=i5&against=i4",
+    "item": "/item?item=i5",
+    "what if": "/what-if?user=u3&item=i5&if.gender=F&if.age=50",
+    "map": "/map",
+    "card": "/card",
+    "docs": "/docs",
+    "error": "/?new=1&a.gender=X",
+}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 768, 390])
+def test_every_view_is_accessible(chromium: Any, url: str, width: int, scheme: str) -> None:
+    """No violation of the rules of axe-core, and nothing to scroll sideways."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python").Axe()
+    size, faults = {"width": width, "height": 900}, dict[str, list[str]]()
+    with chromium.new_context(base_url=url, viewport=size, color_scheme=scheme) as context:
+        page = context.new_page()
+        for name, path in VIEWS.items():
+            page.goto(path)
+            page.locator("details").evaluate_all("all => all.forEach(each => each.open = true)")
+            found = axe.run(page).response["violations"]
+            faults[name] = [f"{each['impact']} {each['id']}: {each['nodes'][0]['html'][:200]}" for each in found]
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+    assert not {name: each for name, each in faults.items() if each}

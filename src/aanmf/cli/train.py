@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import tempfile
 import time
@@ -142,7 +141,6 @@ def _load(source: Source, model: Recommender, place: Path, ranks: Ranks) -> Rati
 def figures(model: Recommender, seconds: float) -> dict[str, Any]:
     """Summary of a fit, as JSON has it."""
     fitted, log = model.fitted_, model.fitted_.training_log
-    valid = [epoch.valid_mse for epoch in log.epochs if epoch.valid_mse is not None]
     return {
         "model": repr(model),
         "ratings": len(fitted.training.train),
@@ -152,8 +150,8 @@ def figures(model: Recommender, seconds: float) -> dict[str, Any]:
         "attributes": fitted.users.encoder.names,
         "chosen": model.chosen_,
         "epochs": log.best_epoch,
-        "train_rmse": math.sqrt(log.epochs[-1].train_mse) if log.epochs else None,
-        "validation_rmse": math.sqrt(min(valid)) if valid else None,
+        "train_rmse": log.train_rmse,
+        "validation_rmse": log.validation_rmse,
         "fit_seconds": seconds,
         "parameters": sum(each.numel() for each in model.module_.parameters()),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 import zipfile
@@ -27,6 +28,12 @@ OCCUPATIONS = (
     *("unemployed", "writer"),
 )
 """ML-1M's occupation codes 0-20, in the words of its README."""
+ARTICLES = (
+    *("The", "A", "An", "Le", "La", "Les", "L'", "Un", "Une", "Der", "Die", "Das", "Ein", "Eine"),
+    *("Il", "Lo", "I", "Gli", "Uno", "Una", "El", "Los", "Las"),
+)
+"""English, French, German, Italian and Spanish ones, which MovieLens writes behind the title, after a comma."""
+_ARTICLE_BEHIND = re.compile(rf"(^|\()([^()]+), ({'|'.join(ARTICLES)})(?=\)| \(|$)")
 PREDEFINED = ("u1", "u2", "u3", "u4", "u5", "ua", "ub")
 ENVIRONMENT = "AANMF_DATA"
 
@@ -54,8 +61,8 @@ def load_movielens(
     """MovieLens with the attributes of the paper's Tables 2-3, and genres and year of the films.
 
     User attributes: `gender` (F, M), `age` (seven groups, `under 18` ... `56+`), `occupation` (21, by name). Item
-    attributes: `genres` (multi-valued), `year` (numeric); labels are the titles. Ratings are in file order, on a scale
-    of 1 to 5. ML-100K comes with its folds `u1` ... `u5`, `ua`, `ub`.
+    attributes: `genres` (multi-valued), `year` (numeric); labels are the titles, with their articles in front. Ratings
+    are in file order, on a scale of 1 to 5. ML-100K comes with its folds `u1` ... `u5`, `ua`, `ub`.
 
     Args:
         which: `"100k"` or `"1m"`.
@@ -185,7 +192,16 @@ def _items(ids: pl.Series, titles: pl.Series, genres: list[list[str]], released:
     lists = pl.Series([kinds or None for kinds in genres], dtype=pl.List(pl.String))
     columns = pl.DataFrame({"genres": lists, "year": year.cast(pl.Float64)})
     declared = (Attribute(name="genres", kind=Kind.MULTIVALUED), Attribute(name="year", kind=Kind.NUMERIC))
-    return EntityTable(Vocabulary(ids), columns, declared, labels=tuple(titles))
+    return EntityTable(Vocabulary(ids), columns, declared, labels=tuple(map(plain_title, titles)))
+
+
+def plain_title(title: str) -> str:
+    """A title with its article in front, as it is said.
+
+    >>> plain_title("Close Shave, A (1995)"), plain_title("Hate (Haine, La) (1995)"), plain_title("Enfer, L' (1994)")
+    ('A Close Shave (1995)', 'Hate (La Haine) (1995)', "L'Enfer (1994)")
+    """
+    return _ARTICLE_BEHIND.sub(lambda found: f"{found[1]}{found[3]} {found[2]}".replace("L' ", "L'", 1), title)
 
 
 def _ratings(path: Path, separator: str) -> pl.DataFrame:

@@ -20,6 +20,7 @@ try:
     from aanmf.serving.admission import Admission
     from aanmf.serving.api import make_api
     from aanmf.serving.dispatch import Backend
+    from aanmf.serving.examples import add_examples
     from aanmf.serving.logs import flush_logs, logger
     from aanmf.serving.model_cache import ModelCache, folder_version
     from aanmf.serving.page import add_page
@@ -93,7 +94,7 @@ class Service:
         cache = ModelCache.load(self.folder, self.backend.store)
         api = make_api(cache, self.backend)
         add_page(api, cache, self.backend)
-        api.openapi()
+        add_examples(api, cache.fitted)
         self.current, self.version = api, cache.version
         self.backend.metrics.loads.labels("ok").inc()
         self.backend.metrics.loaded.set(time.time())

@@ -23,12 +23,14 @@ class AttentionMap:
         by: name of the item attribute; None: over all items.
         attributes: of users, the columns.
         rows: value, mean attention per column, and the number of ratings averaged.
+        mean: attention per column over all items.
         sampled: how many training pairs it rests on.
     """
 
     by: str | None
     attributes: tuple[str, ...]
     rows: tuple[tuple[str, tuple[float, ...], int], ...]
+    mean: tuple[float, ...]
     sampled: int
 
 
@@ -42,7 +44,7 @@ def attention_maps(predictor: Predictor) -> list[AttentionMap]:
     user, item = train.user.cpu().numpy()[chosen], train.item.cpu().numpy()[chosen]
     mean, sets, encoder = attention(predictor, user, item), predictor.items.attributes, predictor.items.encoder
     owner, labels = encoder.slot_attributes(sets), encoder.value_labels
-    maps: list[AttentionMap] = []
+    overall, maps = tuple(mean.mean(axis=0).tolist()), list[AttentionMap]()
     for j, each in enumerate(encoder.fitted):
         if each.n_values == 0:
             continue
@@ -52,6 +54,5 @@ def attention_maps(predictor: Predictor) -> list[AttentionMap]:
         total = np.stack([np.bincount(value, column[row], minlength=len(labels)) for column in mean.T], axis=1)
         common = [v for v in np.argsort(-count, kind="stable")[:VALUES] if count[v]]
         rows = [(labels[v][1], tuple((total[v] / count[v]).tolist()), int(count[v])) for v in sorted(common)]
-        maps.append(AttentionMap(each.attribute.name, names, tuple(rows), len(chosen)))
-    everything = ("all items", tuple(mean.mean(axis=0).tolist()), len(chosen))
-    return maps or [AttentionMap(None, names, (everything,), len(chosen))]
+        maps.append(AttentionMap(each.attribute.name, names, tuple(rows), overall, len(chosen)))
+    return maps or [AttentionMap(None, names, (("all items", overall, len(chosen)),), overall, len(chosen))]

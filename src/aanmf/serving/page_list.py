@@ -96,6 +96,11 @@ def filter_fields(items: EntitySide) -> list[dict[str, Any]]:
     return fields
 
 
+def item_row(items: EntitySide, at: int) -> dict[str, object]:
+    """An item as lists show it: `item`, `title`, `facts`."""
+    return {"item": items.ids[at], "title": items.label(at) or items.ids[at], "facts": facts(items, at)}
+
+
 def facts(side: EntitySide, position: int) -> str:
     """The attributes of an item (or user) in one line, as they were given."""
     columns = (side.table.columns[name] for name in side.table.names)

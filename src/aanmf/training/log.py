@@ -37,6 +37,8 @@ class TrainingLog:
     interrupted: bool = False
     chosen: dict[str, float] = field(default_factory=dict)
     """What was chosen on held-out ratings, where the model does so: settings by name, and `trust`."""
+    selected_mse: float | None = None
+    """Of these held-out ratings, by what was chosen."""
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> TrainingLog:
@@ -50,9 +52,10 @@ class TrainingLog:
 
     @property
     def validation_rmse(self) -> float | None:
-        """RMSE on the ratings held out of training, of the best epoch; None where none were held out."""
+        """RMSE on the ratings held out of training, of the best epoch or of what was chosen; None: none held out."""
         held_out = [epoch.valid_mse for epoch in self.epochs if epoch.valid_mse is not None]
-        return math.sqrt(min(held_out)) if held_out else None
+        least = min(held_out, default=self.selected_mse)
+        return None if least is None else math.sqrt(least)
 
     def add(self, epoch: Epoch, learning_rate: float, on_epoch: OnEpoch | None) -> None:
         """Notes an epoch and reports it.

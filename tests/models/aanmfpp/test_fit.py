@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -42,6 +43,14 @@ def test_what_was_chosen_is_logged_and_the_settings_stay(tmp_path) -> None:
     assert model.get_params()["user_attributes"] is True
     model.save(tmp_path / "m")
     assert load_model(tmp_path / "m").fitted_.training_log.chosen == chosen
+
+
+def test_the_error_on_held_out_ratings_is_logged_on_their_scale(tmp_path) -> None:
+    data = of_ids_alone()
+    log = AANMFpp(**QUICK, l2=1.0).fit(data).fitted_.training_log
+    assert log.validation_rmse == pytest.approx(math.sqrt(log.selected_mse))
+    assert 0.4 < log.validation_rmse < data.rating.std()  # better than the mean
+    assert AANMFpp(**QUICK, l2=1.0, validation=0).fit(data).fitted_.training_log.validation_rmse is None
 
 
 def test_parts_are_left_out_of_small_data_only() -> None:

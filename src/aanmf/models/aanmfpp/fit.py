@@ -67,7 +67,10 @@ def fit_aanmfpp(
             rows = validation_cuts(len(training.train), config) if validated else []
             cuts = selected.cuts() if training.has_ratings else [(torch.as_tensor(each), None) for each in rows]
             module.choice.fit().omega.copy_(learn_weights(selected.config, training, cuts))
-    trainer.training_log.chosen = selected.chosen(config) if training.has_ratings else {}
+    if training.has_ratings:
+        trainer.training_log.chosen = selected.chosen(config)
+        if validated:
+            trainer.training_log.selected_mse = selected.mse / float(module.scale) ** 2
     return module.eval(), trainer.training_log
 
 
