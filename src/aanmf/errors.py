@@ -38,6 +38,10 @@ class ModelFolderError(AanmfError):
     """A saved model is incomplete, was changed, or comes from a newer version."""
 
 
+class BusyError(AanmfError):
+    """A folder is being written by another process, or another thread."""
+
+
 class CheckpointError(AanmfError):
     """A checkpoint cannot be written, or belongs to another training."""
 

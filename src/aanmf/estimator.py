@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -99,13 +100,17 @@ class Estimator:
             DataError: there is no rating.
             ConfigError: training diverged: the learning rate is too high; or the model does not take `checkpoints`.
             CheckpointError: a checkpoint cannot be written, or is of another training.
+            BusyError: another training writes its checkpoints to the same folder.
             KeyboardInterrupt: after Ctrl-C; the model then holds what was learned so far and can be saved.
         """
         _check_training(self.spec, data, checkpoints)
         fitted = Fitted.of(data)
         training = replace(fitted.training, links=self.config.read_links(data.users.ids))
         train = load_object(self.spec.trainer)
-        module, training_log = train(self.spec.module_type, training, self.config, on_epoch, checkpoints, shard_rows)
+        with checkpoints.locked() if checkpoints and Ranks.current().first else nullcontext():
+            module, training_log = train(
+                self.spec.module_type, training, self.config, on_epoch, checkpoints, shard_rows
+            )
         self._predictor = Predictor(self.spec, module, replace(fitted, training_log=training_log))
         if training_log.interrupted:
             raise KeyboardInterrupt
@@ -116,6 +121,7 @@ class Estimator:
 
         Raises:
             ModelFolderError: something that is not a model stands there.
+            BusyError: another process saves there; the message says which.
         """
         write_model(path, self.spec, self.get_params(), self.module_, self.fitted_)
 

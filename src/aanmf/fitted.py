@@ -92,7 +92,7 @@ class EntitySide:
         name: Literal["user", "item"],
         documents: Mapping[str, Any],
         tensors: Mapping[str, Tensor],
-        folder: Path,
+        files: Mapping[str, Path],
         train: Ratings,
     ) -> Self:
         """From a model folder; one of an early version has ids and labels, but no raw attributes."""
@@ -101,7 +101,7 @@ class EntitySide:
         if early := documents.get(of):
             table = EntityTable(Vocabulary(early["ids"]), labels=tuple(early.get("labels") or ()) or None)
         else:
-            table = EntityTable.from_parquet((folder / f"{of}.parquet").read_bytes())
+            table = EntityTable.from_parquet(files[f"{of}.parquet"].read_bytes())
         value, weight, mask = (tensors[f"{of}.{part}"] for part in ("value", "weight", "mask"))
         vectors = tuple(tensors[f"{of}.vectors.{m}"] for m in range(len(encoder.vector_sizes)))
         sets = AttributeSet(value, weight, mask, vectors, encoder.n_values)
@@ -193,14 +193,14 @@ class Fitted:
         return files | ({RATINGS: train.file.path} if isinstance(train, StreamedRatings) else {})
 
     @classmethod
-    def restored(cls, documents: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: Path) -> Self:
-        """From what `documents`, `tensors` and `files` gave, the latter in `folder`."""
+    def restored(cls, documents: Mapping[str, Any], tensors: Mapping[str, Tensor], files: Mapping[str, Path]) -> Self:
+        """From what `documents`, `tensors` and `files` gave, the latter by name."""
         if "train.user" in tensors:
             train = Ratings(tensors["train.user"].long(), tensors["train.item"].long(), tensors["train.rating"])
         else:
-            train = StreamedRatings.over(RatingFile(folder / RATINGS))
-        users = EntitySide.restored("user", documents, tensors, folder, train)
-        items = EntitySide.restored("item", documents, tensors, folder, train)
+            train = StreamedRatings.over(RatingFile(files[RATINGS]))
+        users = EntitySide.restored("user", documents, tensors, files, train)
+        items = EntitySide.restored("item", documents, tensors, files, train)
         low, high = documents["encoders"]["scale"]
         log = dict(documents["training"])
         about = log.pop("data")

@@ -72,7 +72,8 @@ class RatingFile:
 
     def mapped(self) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
         """Users, items and ratings as views of the file; the system reads the parts that are used."""
-        rows = np.memmap(self.path, RECORD, mode="c", shape=(self.n,))
+        with os.fdopen(os.dup(self._handle), "rb") as file:  # by its handle: a newer model may have taken its place
+            rows = np.memmap(file, RECORD, mode="c", shape=(self.n,))
         return rows["user"], rows["item"], rows["rating"]
 
     @cached_property

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aanmf.errors import MissingExtraError
+from aanmf.manifest import MANIFEST
 from aanmf.serving.limits import Limits
 from aanmf.serving.store import RatingStore
-from aanmf.storage import MANIFEST
 
 try:
     from starlette.routing import Router

@@ -15,12 +15,12 @@ import numpy as np
 
 from aanmf.errors import AanmfError, ConfigError, UnknownIdError
 from aanmf.explanation import Explained, Explanation, explain_pair
+from aanmf.manifest import MANIFEST, read_manifest
 from aanmf.profile import Profile
 from aanmf.ranking import ListOptions, make_lists, most_similar
 from aanmf.recommender import Recommender, load_model
 from aanmf.serving.search import SearchIndex
 from aanmf.serving.store import RatingStore
-from aanmf.storage import MANIFEST, read_manifest
 
 Row = dict[str, object]
 CACHED_LISTS = 20_000
