@@ -169,7 +169,7 @@ def dataset(name: str) -> RatingDataset:
     if name == "long-tail":
         return long_tail()
     if name == "filmtrust":
-        return RatingDataset.read(folder / name / "ratings.txt", separator=" ", repeated="last")
+        return RatingDataset.read(folder / name / "ratings.txt", separator=" ", repeated="last-row")
     if name == "restaurants":
         return RatingDataset.read(
             folder / "restaurant" / "rating_final.csv",

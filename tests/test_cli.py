@@ -18,11 +18,14 @@ import polars as pl
 import pytest
 
 from aanmf.cli import main
-from aanmf.cli.parse import read_attributes, read_settings, toml_value, with_attributes
+from aanmf.cli.parse import read_attributes, read_settings, toml_value
 from aanmf.cli.validate import read_seeds
-from aanmf.data.schema import Kind, Schema
+from aanmf.data.attribute_tables import stated_uses
+from aanmf.data.options import ReadOptions
+from aanmf.data.schema import Kind
 from aanmf.data.sources import load
 from aanmf.data.synthetic import ATTENTION
+from aanmf.data.tables import Table
 from aanmf.errors import ConfigError, SchemaError
 from aanmf.metrics import METRICS, Metric
 from aanmf.models.catalog import CATALOG
@@ -631,17 +634,18 @@ def test_attributes_of_a_new_user() -> None:
 
 
 def test_an_attribute_goes_to_the_side_that_has_the_column(tables: Path) -> None:
-    users, items = [tables / "users.csv"], [tables / "items.csv"]
-    schema = with_attributes(Schema(), ["income=numeric", "genres=categorical", "users.x=numeric"], users, items, None)
+    users, items = [Table.read(tables / "users.csv")], [Table.read(tables / "items.csv")]
+    uses = {"income": "numeric", "genres": "categorical", "users.x": "numeric"}
+    schema = stated_uses({"users": users, "items": items}, ReadOptions(attributes=uses))
     assert {name: each.kind for name, each in schema.stated("users").items()} == {
         "income": Kind.NUMERIC,
         "x": Kind.NUMERIC,
     }
     assert list(schema.stated("items")) == ["genres"]
-    with pytest.raises(SchemaError, match="neither table"):
-        with_attributes(Schema(), ["shoe=numeric"], users, items, None)
-    with pytest.raises(SchemaError, match="both tables"):
-        with_attributes(Schema(), ["gender=categorical"], users, users, None)
+    with pytest.raises(SchemaError, match="no table has a column 'shoe'"):
+        stated_uses({"users": users, "items": items}, ReadOptions(attributes={"shoe": "numeric"}))
+    with pytest.raises(SchemaError, match="the tables of users and items have a column 'gender'"):
+        stated_uses({"users": users, "items": users}, ReadOptions(attributes={"gender": "categorical"}))
 
 
 def test_help_is_quick_and_names_every_model() -> None:

@@ -37,3 +37,11 @@ def test_predictions_are_those_of_then(name: str, tmp_path: Path) -> None:
         assert json.loads((tmp_path / "new" / "manifest.json").read_text())["format"] == 3
         model = load_model(tmp_path / "new")
     assert np.std(expected["ratings"]) > 0.01
+
+
+def test_newcomers_keep_the_intervals_of_then(tmp_path: Path) -> None:
+    with zipfile.ZipFile(FORMAT_1 / "aanmf++.zip") as pack:
+        pack.extractall(tmp_path / "old")
+    state = load_model(tmp_path / "old").module_.state_dict()
+    for name in ("weight", "quantile"):
+        np.testing.assert_array_equal(state[f"newcomer_errors.{name}"], state[f"errors.{name}"])

@@ -79,22 +79,21 @@ def model(bad: RatingDataset) -> AANMF:
 
 def test_data_set(small: RatingDataset) -> None:
     found = texts(small)
-    assert found[0] == "RatingDataset small"
-    assert row_of(found, "ratings", 2) == ["ratings", "600"]
+    assert found[0] == "How small was read"
+    assert row_of(found, "ratings", 2) == ["ratings", "600 from 1 to 5, mean 3.26"]
     assert row_of(found, "users", 2) == ["users", "42 (40 with ratings)"]
-    assert row_of(found, "scale", 2) == ["scale", "1 to 5"]
-    assert row_of(found, "time", 2) == ["time", "1970-01-01 to 1970-01-01"]
+    assert row_of(found, "times", 2) == ["times", "1970-01-01 to 1970-01-01"]
     assert row_of(found, "gender", 4) == ["gender", "categorical", "2", "4"]
     assert "attributes of users: gender, hobbies, age, voice" in found
 
 
 def test_data_set_of_choices_and_without_rows(small: RatingDataset) -> None:
     choices = texts(replace(small, has_ratings=False))
-    assert "choices" in choices
-    assert "mean rating" not in choices
+    assert row_of(choices, "choices", 2) == ["choices", "600"]
+    assert "of each" not in choices
     empty = texts(small.take(small.user[:0]).with_attributes([], []))
     assert row_of(empty, "ratings", 2) == ["ratings", "0"]
-    assert "no attributes of users" in empty
+    assert "attributes of users: none" in empty
 
 
 def test_untrained_model() -> None:

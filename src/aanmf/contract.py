@@ -21,6 +21,8 @@ from aanmf.errors import ConfigError
 
 FOLD_IN_DAMPING = 5.0
 """As many ratings count as much as the prior knowledge of a user's mean."""
+Bounds = tuple[Tensor, Tensor, Tensor]
+"""Predicted ratings, and the low and high ends of intervals around them."""
 Told = tuple[int, AttributeSet | None, Tensor, Tensor, Tensor | None]
 """A user with another history than in training: the arguments of `RatingModule.fold_in`."""
 
@@ -238,10 +240,12 @@ class RatingModule(nn.Module):
         """
         raise ConfigError(f"{type(self).__name__} has no attention")
 
-    def interval(
-        self, users: Tensor, items: Tensor, coverage: float, sets: AttributeSet | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def interval(self, users: Tensor, items: Tensor, coverage: float, sets: AttributeSet | None = None) -> Bounds:
         """The prediction, low and high (B,): the rating lies between the two with probability `coverage`."""
+        raise ConfigError(f"{type(self).__name__} has no prediction intervals")
+
+    def interval_folded_in(self, told: Told, asked: Tensor, coverage: float) -> Bounds:
+        """The same (n,) of items at positions `asked` (n,), after new ratings of one user."""
         raise ConfigError(f"{type(self).__name__} has no prediction intervals")
 
     def fold_in(
@@ -255,8 +259,7 @@ class RatingModule(nn.Module):
             user: position, that of the unknown user for a new one.
             sets: (1, J) attributes of a new user; None: those of `user`.
             items, ratings: (m,) what was rated since training.
-            without: (k,) items whose training ratings by the user are left out, where the model can
-                (`ModelSpec.retracts`).
+            without: (k,) items whose training ratings are left out, where the model can (`ModelSpec.retracts`).
         """
         (_, (scores,)), *_ = self.catalogue(torch.tensor([user], device=items.device), sets)
         return scores + (ratings - scores[items]).sum() / (len(items) + FOLD_IN_DAMPING)
@@ -312,8 +315,7 @@ class RatingModule(nn.Module):
     def settle(self, rated_users: Tensor, rated_items: Tensor) -> None:
         """After training: a user or item without training ratings gets the mean embedding of those with.
 
-        Args:
-            rated_users: (n_users + 1,) bool, rated_items: (n_items + 1,) bool.
+        `rated_users` (n_users + 1,) and `rated_items` (n_items + 1,) are bool.
         """
         for rated, tables in ((rated_users, self.user_tables()), (rated_items, self.item_tables())):
             for table in tables:

@@ -11,6 +11,10 @@ class DataError(AanmfError, ValueError):
     """A table, a column or a value cannot be used as it is."""
 
 
+class DataWarning(UserWarning):
+    """Tables were read, but a part of them is not used, was guessed, or looks wrong: what, and what to do."""
+
+
 class SchemaError(DataError):
     """An attribute is declared in a way that its column, or the request, does not fit."""
 

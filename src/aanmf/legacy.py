@@ -1,7 +1,8 @@
 """Model folders of format 1: turned into those of format 2 as they are read.
 
-In format 1 the last column of every table of AANMF++ was a bias, and it did not learn what users choose; in format 2
-biases are tables of their own. Nothing else has changed.
+In format 1 the last column of every table of AANMF++ was a bias, it did not learn what users choose, and its intervals
+were the same for users of the training data and for new ones; in format 2 biases and the errors of newcomers are tables
+of their own. Nothing else has changed.
 """
 
 from __future__ import annotations
@@ -36,4 +37,6 @@ def of_format_1(
             converted[f"member.{member}.biases.{rest}"] = tensor[:, -1:].contiguous()
         else:
             converted[_OTHER.sub(r"member.\1.\2", name)] = tensor
+            if name.startswith("errors."):
+                converted[f"newcomer_{name}"] = tensor
     return {**settings, "match": False}, converted

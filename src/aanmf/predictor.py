@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aanmf.contract import RatingModule
+from aanmf.contract import Bounds, RatingModule
 from aanmf.data.attributes import AttributeSet
 from aanmf.data.dataset import RatingDataset
 from aanmf.errors import ConfigError
@@ -99,9 +99,7 @@ class Predictor:
             ConfigError: the model has no intervals, or `coverage` is not between 0 and 1.
         """
         self.check_interval(coverage)
-        found = self.module.interval(self._tensor(user), self._tensor(item), coverage, attributes)
-        columns = (each.clamp(*self.scale).cpu().numpy() for each in found)
-        return dict(zip(("rating", "low", "high"), columns, strict=True))
+        return self._in_scale(self.module.interval(self._tensor(user), self._tensor(item), coverage, attributes))
 
     def check_rates(self) -> None:
         """Raises ConfigError where the model predicts no ratings."""
@@ -154,11 +152,9 @@ class Predictor:
         """The ratings of n items by one user, as `predict` gives them; new ratings count."""
         item = self.items.table.ids.index(items, self.items.unknown)
         fallbacks = ["unknown item" if at == self.items.unknown else None for at in item]
-        user, attributes = self.repeated(profile, len(item))
-        if interval is not None and not profile.changed:
-            return self.bounds(user, item, interval, attributes), fallbacks
-        found = {"rating": self.ratings_for(profile, item)}
-        return found if interval is None else found | self.around(profile, item, found["rating"], interval), fallbacks
+        if interval is None:
+            return {"rating": self.ratings_for(profile, item)}, fallbacks
+        return self.bounds_for(profile, item, interval), fallbacks
 
     def ratings_for(self, profile: Profile, item: NDArray[np.int64]) -> Floats:
         """One user's ratings (n,) of items at positions; new ratings count."""
@@ -170,15 +166,29 @@ class Predictor:
             rating[known] = scores.clamp(*self.scale).cpu().numpy()[item[known]]
         return rating
 
-    def around(self, profile: Profile, item: NDArray[np.int64], rating: Floats, coverage: float) -> dict[str, Floats]:
-        """`low` and `high` of one user's ratings (n,) of items.
+    @torch.no_grad()
+    def bounds_for(self, profile: Profile, item: NDArray[np.int64], coverage: float) -> dict[str, Floats]:
+        """`rating`, `low` and `high` of one user's ratings (n,) of items at positions; new ratings count.
 
-        Around a rating that rests on new ratings the interval is as wide as without them: rather too wide.
+        Raises:
+            ConfigError: as `bounds`.
         """
         user, attributes = self.repeated(profile, len(item))
-        alone = self.bounds(user, item, coverage, attributes)
-        moved = {side: rating + (alone[side] - alone["rating"]) for side in ("low", "high")}
-        return {side: bound.clip(*self.scale) for side, bound in moved.items()}
+        known = item < self.items.unknown
+        if not profile.changed or not known.any():
+            return self.bounds(user, item, coverage, attributes)
+        self.check_interval(coverage)
+        folded_in = self._in_scale(self.module.interval_folded_in(profile.asked, self._tensor(item[known]), coverage))
+        if known.all():
+            return folded_in
+        found = self.bounds(user, item, coverage, attributes)
+        for name, column in folded_in.items():
+            found[name][known] = column
+        return found
+
+    def _in_scale(self, found: Bounds) -> dict[str, Floats]:
+        columns = (each.clamp(*self.scale).cpu().numpy() for each in found)
+        return dict(zip(("rating", "low", "high"), columns, strict=True))
 
     def repeated(self, profile: Profile, n: int) -> tuple[NDArray[np.int64], AttributeSet]:
         """Position and attributes of a user, n times."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import repeat
 from typing import Literal, TypedDict, get_args
 
 import numpy as np
@@ -243,8 +242,8 @@ class Ranker:
         """From scores and ratings (b, n_items) of b users; an interval is computed for the items that are listed."""
         predictor, order, coverage = self.predictor, scores, self.options.coverage
         if coverage is not None and self.rank_by == "low":
-            every, around = np.arange(scores.shape[1]), scores.clamp(*predictor.scale).cpu().numpy()
-            low = [predictor.around(*each, coverage)["low"] for each in zip(profiles, repeat(every), around)]
+            every = np.arange(scores.shape[1])
+            low = [predictor.bounds_for(profile, every, coverage)["low"] for profile in profiles]
             order = torch.from_numpy(np.stack(low)).to(scores.device)
         for row, profile in enumerate(profiles):
             if len(profile.item) and not self.options.seen:
@@ -258,7 +257,7 @@ class Ranker:
             if rated is not None:
                 columns["rating"] = rated[row, :n].clip(*predictor.scale)
             if coverage is not None:
-                columns |= predictor.around(profile, item, columns["rating"], coverage)
+                columns |= predictor.bounds_for(profile, item, coverage)
             if self.rank_by == "match":
                 columns["match"] = chosen[row, :n]
             yield RankedList(predictor.items, item, columns)

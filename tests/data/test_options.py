@@ -22,14 +22,14 @@ def test_options_and_keywords_are_the_same() -> None:
     one = RatingDataset.from_frames(RATINGS, options=asked)
     two = RatingDataset.from_frames(RATINGS, user="who", repeated="mean", name="mine")
     assert (one.rating.tolist(), one.name) == (two.rating.tolist(), two.name) == ([2.0, 5.0], "mine")
-    last = RatingDataset.from_frames(RATINGS, options=asked, repeated="last", name=None)  # None changes nothing
+    last = RatingDataset.from_frames(RATINGS, options=asked, repeated="last-row", name=None)  # None changes nothing
     assert (last.rating.tolist(), last.name) == ([3.0, 5.0], "mine")
     with pytest.raises(FrozenInstanceError):
         asked.user = "else"  # type: ignore[misc]
 
 
 def test_an_unknown_keyword_is_named_by_every_reader(tmp_path) -> None:
-    message = "Unknown option 'repeat'. Did you mean 'repeated'\\? Available: schema, user"
+    message = "Unknown option 'repeat'. Did you mean 'repeated'\\? Available: schema, attributes"
     for reader in (
         lambda: RatingDataset.from_frames(RATINGS, repeat="last"),
         lambda: RatingDataset.read(tmp_path / "r.csv", repeat="last"),

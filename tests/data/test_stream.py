@@ -99,8 +99,8 @@ def test_what_was_prepared_is_used_again_until_a_file_changes(ratings, tmp_path)
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [
-        ("rating", float("nan"), r"c\.parquet: row 7, column 'rating': nan is not a finite number"),
-        ("userId", None, r"c\.parquet: row 7, column 'userId': None is empty where an id must stand"),
+        ("rating", float("nan"), r"c\.parquet: row 7, column 'rating': nan stands for a missing value"),
+        ("userId", None, r"c\.parquet: row 7, column 'userId': the cell is empty"),
     ],
 )
 def test_a_fault_is_named_with_shard_and_row(ratings, tmp_path, monkeypatch, column, value, message) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from aanmf.cli.parse import with_attributes
 from aanmf.models.catalog import CATALOG
 
 if TYPE_CHECKING:
@@ -40,18 +41,18 @@ RankBy = Annotated[
 ]
 
 _SOURCE = (
-    "ml-100k, ml-1m, synthetic, synthetic:N (ratings), a file (CSV, TSV, Parquet), or a database: sqlite:///FILE, "
-    "postgresql://USER@HOST/NAME. `aanmf train` also takes a folder of files, or a pattern ('ratings/*.parquet'), "
-    "larger than memory."
+    "ml-100k, ml-1m, synthetic, synthetic:N (ratings), a file (CSV, TSV, JSON lines, Parquet, Excel, also compressed), "
+    "or a database: sqlite:///FILE, postgresql://USER@HOST/NAME. `aanmf train` also takes a folder of files, or a "
+    "pattern ('ratings/*.parquet'), larger than memory."
 )
-_KINDS = (
-    "Kind of a column, in place of the inferred one: categorical, multi-valued, numeric, numeric:7 (groups), vector. "
-    "users.NAME or items.NAME where both tables have it. Repeatable."
+_USES = (
+    "What a column is: categorical, multi-valued, multi-valued:, (separated by commas), numeric, numeric:7 (groups), "
+    "vector, label (shown in results) or ignore. users.NAME or items.NAME where several tables have it. Repeatable."
 )
 
 
-def _option(panel: str) -> Callable[[str, str], Any]:
-    return lambda metavar, help_: typer.Option(metavar=metavar, help=help_, rich_help_panel=panel)
+def _option(panel: str) -> Callable[..., Any]:
+    return lambda metavar, help_, *names: typer.Option(*names, metavar=metavar, help=help_, rich_help_panel=panel)
 
 
 _tables, _columns, _database = map(_option, ("Tables of users and items", "How to read", "From a database"))
@@ -64,8 +65,9 @@ class Source:
     source: Annotated[str, typer.Argument(metavar="SOURCE", help=_SOURCE)]
     users: Annotated[list[Path] | None, _tables("FILE", "Table of users, one row per id. Repeatable.")] = None
     items: Annotated[list[Path] | None, _tables("FILE", "Table of items, one row per id. Repeatable.")] = None
-    attribute: Annotated[list[str] | None, _tables("NAME=KIND", _KINDS)] = None
-    schema: Annotated[Path | None, _tables("FILE.toml", "Kinds of columns from a file.")] = None
+    attributes: Annotated[list[str] | None, _tables("NAME=USE", _USES, "--attribute")] = None
+    title: Annotated[str | None, _tables("NAME", "Column of items that is shown in results.")] = None
+    schema: Annotated[Path | None, _tables("FILE.toml", "Uses of columns from a file.")] = None
     ratings_query: Annotated[str | None, _database("SQL", "One row per rating. [default: SELECT * FROM ratings]")] = (
         None
     )
@@ -73,21 +75,37 @@ class Source:
     items_query: Annotated[str | None, _database("SQL", "One row per item.")] = None
     user_column: Annotated[str | None, _columns("NAME", "Guessed if not given.")] = None
     item_column: Annotated[str | None, _columns("NAME", "Guessed if not given.")] = None
-    rating_column: Annotated[str | None, _columns("NAME", "Guessed if not given.")] = None
+    rating_column: Annotated[
+        str | None, _columns("NAME", "Guessed if not given. none: each row is a choice without a rating, like a click.")
+    ] = None
     time_column: Annotated[str | None, _columns("NAME", "Guessed if not given.")] = None
+    time_format: Annotated[str | None, _columns("FORMAT", "How times are written, for instance %d/%m/%Y.")] = None
     separator: Annotated[str | None, _columns("TEXT", "Between cells; guessed if not given.")] = None
+    encoding: Annotated[
+        str | None, _columns("NAME", "Of text files, for instance cp1251. [default: utf-8, else cp1252]")
+    ] = None
+    bad_rows: Annotated[
+        str | None, _columns("POLICY", "A row that cannot be read: error (the default), skip (and say so).")
+    ] = None
     repeated: Annotated[
         str | None,
         _columns(
-            "POLICY", "A user who rates an item twice: error (the default), last, mean. Streamed ratings take none."
+            "POLICY",
+            "A user who rates an item twice: error (the default), last (by time), last-row, mean. "
+            "Streamed ratings take none.",
         ),
     ] = None
     unlisted: Annotated[
         str | None,
-        _columns("POLICY", "A rating whose user or item has no row in its table: unknown (the default), error."),
+        _columns(
+            "POLICY",
+            "A rating whose user or item has no row in its table: unknown (all attributes missing), error. [default: "
+            "unknown, but error where no id has a row]",
+        ),
     ] = None
     missing: Annotated[
-        list[str] | None, _columns("TEXT", "A cell that stands for a missing value, beside the usual ones. Repeatable.")
+        list[str] | None,
+        _columns("TEXT", "A cell that stands for a missing value, in addition to the usual ones. Repeatable."),
     ] = None
 
     def load(self) -> RatingDataset:
@@ -98,7 +116,7 @@ class Source:
 
         queries = {"ratings": self.ratings_query, "users": self.users_query, "items": self.items_query}
         given = {side: query for side, query in queries.items() if query is not None}
-        with err().status(f"reading {without_password(self.source)}"):
+        with err().status(f"reading {without_password(self.source)}"), _quiet():
             data = load(self.source, users=self.users, items=self.items, queries=given, options=self._options())
         _show_notices(data)
         return data
@@ -108,24 +126,28 @@ class Source:
         from aanmf.cli.output import err
         from aanmf.data.stream import stream_dataset
 
-        with err().status(f"preparing {self.source} in {folder}"):
+        with err().status(f"preparing {self.source} in {folder}"), _quiet():
             data = stream_dataset(self.source, folder, users=self.users, items=self.items, options=self._options())
         _show_notices(data)
         return data
 
     def _options(self) -> ReadOptions:
         from aanmf.data.options import MISSING, ReadOptions
-        from aanmf.data.schema import Schema
+        from aanmf.data.schema import Schema, name_and_use
 
         schema = Schema.read(self.schema) if self.schema else Schema()
-        declared = with_attributes(schema, self.attribute or [], self.users or [], self.items or [], self.separator)
         given = {
-            "schema": declared,
+            "schema": schema,
+            "attributes": dict(name_and_use(text) for text in self.attributes or []),
+            "title": self.title,
             "user": self.user_column,
             "item": self.item_column,
             "rating": self.rating_column,
             "time": self.time_column,
+            "time_format": self.time_format,
             "separator": self.separator,
+            "encoding": self.encoding,
+            "bad_rows": self.bad_rows,
             "repeated": self.repeated,
             "unlisted": self.unlisted,
             "missing": (*MISSING, *(self.missing or ())),
@@ -135,10 +157,20 @@ class Source:
 
 def _show_notices(data: RatingDataset | StreamedDataset) -> None:
     from aanmf.cli.output import notice
+    from aanmf.data.report import notices_of
 
-    for side, table in (("users", data.users), ("items", data.items)):
-        for text in table.notices:
-            notice(f"{side}: {text}")
+    for text in notices_of(data.notices, data.users, data.items):
+        notice(text)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Notices are not shown as warnings: `_show_notices` prints them."""
+    from aanmf.errors import DataWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
+        yield
 
 
 def reads_source(command: Callable[..., None]) -> Callable[..., None]:

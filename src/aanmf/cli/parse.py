@@ -2,49 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import shlex
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aanmf.errors import ConfigError, SchemaError
-
-if TYPE_CHECKING:
-    from aanmf.data.schema import Schema
-
-
-def with_attributes(
-    schema: Schema, texts: Iterable[str], users: Sequence[Path], items: Sequence[Path], separator: str | None
-) -> Schema:
-    """A schema in which `age=numeric` or `users.age=numeric` is declared.
-
-    A bare name belongs to the side whose table has a column of that name.
-
-    Raises:
-        SchemaError: no table has the column, or both have it.
-    """
-    from aanmf.data.schema import Attribute
-    from aanmf.data.tables import read_table
-
-    tables = {"users": users, "items": items}
-    for text in texts:
-        attribute = Attribute.parse(text)
-        side, dot, name = attribute.name.partition(".")
-        if dot and side in ("users", "items"):
-            schema = schema.with_stated(side, [attribute.model_copy(update={"name": name})])
-            continue
-        columns = {side: [read_table(path, separator).columns for path in paths] for side, paths in tables.items()}
-        sides = [side for side, names in columns.items() if attribute.name in itertools.chain(*names)]
-        if len(sides) != 1:
-            fault = "both tables have" if sides else "neither table (--users, --items) has"
-            raise SchemaError(
-                f"--attribute {text}: {fault} a column {attribute.name!r}; "
-                f"write users.{text} or items.{text} to say which table is meant"
-            )
-        schema = schema.with_stated(sides[0], [attribute])
-    return schema
 
 
 def read_settings(texts: Iterable[str], config: Path | None) -> dict[str, Any]:

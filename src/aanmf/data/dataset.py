@@ -7,18 +7,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
-from aanmf import html
-from aanmf.data.columns import find_columns
-from aanmf.data.entities import SHOWN, EntityTable, Rows, Vocabulary, read_entities
-from aanmf.data.options import ReadOptions
-from aanmf.data.tables import Source, Sources, Table, as_frame, paths_of
+from aanmf.data.attribute_tables import read_entities, stated_uses
+from aanmf.data.entities import EntityTable, Rows, Vocabulary
+from aanmf.data.files import SHOWN, Source, Sources, stem
+from aanmf.data.options import ReadOptions, ask_for
+from aanmf.data.rating_rows import columns_of_ratings, read_ratings, with_columns_of_ratings
+from aanmf.data.report import BINS, ReadingReport, attributes_of, date_of, notices_of, warn_of
+from aanmf.data.tables import Table, as_frame, paths_of
 from aanmf.errors import DataError
 
 __all__ = ["EntityTable", "RatingDataset", "Rows", "Vocabulary"]
@@ -37,6 +36,8 @@ class RatingDataset:
         folds: test rows of the splits that a data set ships with (`u1` ... `u5` of MovieLens 100K), by name.
         name: for messages and reports.
         has_ratings: False where a row is a choice (a click, a purchase) without a rating; `rating` then holds ones.
+        columns: names of the columns of ratings by role (`user`, `item`, `rating`, `time`), as they were read.
+        notices: columns and rows of the ratings that were treated specially on reading: one sentence each.
     """
 
     users: EntityTable
@@ -49,6 +50,8 @@ class RatingDataset:
     folds: Mapping[str, Rows] = field(default_factory=dict)
     name: str = "ratings"
     has_ratings: bool = True
+    columns: Mapping[str, str] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         assert self.user.shape == self.item.shape == self.rating.shape
@@ -61,33 +64,7 @@ class RatingDataset:
         return f"RatingDataset({self.name}: {len(self)} ratings, {len(self.users)} users, {len(self.items)} items)"
 
     def _repr_html_(self) -> str:
-        return _to_html(self.describe())
-
-    def describe(self) -> dict[str, Any]:
-        """Counts, ranges and attributes, as plain values: what `aanmf data --json` prints."""
-        counts = pl.Series("rating", self.rating).value_counts().sort("rating")
-        rated = {side: len(np.unique(rows)) for side, rows in (("users", self.user), ("items", self.item))}
-        found = (counts["rating"][0], counts["rating"][-1]) if len(counts) else (math.nan, math.nan)
-        few = len(counts) <= 10
-        return {
-            "name": self.name,
-            "fingerprint": self.fingerprint,
-            "ratings": len(self),
-            "has_ratings": self.has_ratings,
-            "scale": list(self.scale or found),
-            "mean": float(self.rating.mean(dtype=np.float64)) if len(self) else math.nan,
-            "rating_counts": {f"{value:g}": count for value, count in counts.iter_rows()} if few else {},
-            "users": len(self.users),
-            "rated_users": rated["users"],
-            "items": len(self.items),
-            "rated_items": rated["items"],
-            "density": len(self) / max(1, rated["users"] * rated["items"]),
-            "time_stamps": self.time is not None,
-            "days": None if self.time is None or not len(self) else [_day(self.time.min()), _day(self.time.max())],
-            "splits": list(self.folds),
-            "attributes": {"users": self.users.describe(), "items": self.items.describe()},
-            "notices": [*self.users.notices, *self.items.notices],
-        }
+        return self.report()._repr_html_()
 
     @classmethod
     def read(
@@ -101,9 +78,12 @@ class RatingDataset:
     ) -> RatingDataset:
         """Reads ratings, and attributes of users and items, from files.
 
+        What was guessed, left out or looks wrong is told in one `DataWarning`; `report` tells all.
+
         Args:
-            ratings: CSV, TSV (any separator, also `::`) or Parquet, with a row per rating. A table of users and items
-                alone is one of choices (`has_ratings`); repeated rows in it count once.
+            ratings: a file with a row per rating: CSV, TSV (any separator, also `::`), JSON lines, Parquet, Arrow or
+                Excel, also compressed. A table of users and items alone is one of choices (`has_ratings`), and so is
+                one in which all ratings are equal; repeated rows in it count once.
             users, items: a file with a row per user (item), or several files: further ones may have several rows per
                 user (one cuisine each, say), and their columns become multi-valued attributes.
             options: how to read the tables.
@@ -115,8 +95,8 @@ class RatingDataset:
         """
         asked = ReadOptions.of(options, keywords)
         paths = {"ratings": [ratings], "users": paths_of(users), "items": paths_of(items)}
-        tables = {side: [Table.read(path, asked.separator) for path in given] for side, given in paths.items()}
-        return cls.of_tables(tables, asked, Path(ratings).stem)
+        tables = {side: [Table.read(path, asked) for path in given] for side, given in paths.items()}
+        return warned(cls.of_tables(tables, asked, stem(ratings)))
 
     @classmethod
     def from_frames(
@@ -136,7 +116,7 @@ class RatingDataset:
         """
         frames = {"ratings": [ratings], "users": _several(users), "items": _several(items)}
         tables = {side: [Table.of(as_frame(each, side), side) for each in given] for side, given in frames.items()}
-        return cls.of_tables(tables, ReadOptions.of(options, keywords), "ratings")
+        return warned(cls.of_tables(tables, ReadOptions.of(options, keywords), "ratings"))
 
     @classmethod
     def of_tables(cls, tables: Mapping[str, Sequence[Table]], options: ReadOptions, name: str) -> RatingDataset:
@@ -147,19 +127,54 @@ class RatingDataset:
             options: how to read them.
             name: of the data set, where the options give none.
         """
-        (ratings,) = tables["ratings"]
-        ratings.require_rows()
-        names = find_columns(ratings.frame.columns, options.columns, ratings.where)
-        user_ids, item_ids = ratings.ids(names["user"]), ratings.ids(names["item"])
-        has_ratings = "rating" in names
-        rating = ratings.ratings(names["rating"]) if has_ratings else np.ones(len(user_ids), np.float32)
-        time = ratings.times(names["time"]) if "time" in names else None
-        users = read_entities("users", tables["users"], user_ids, names["user"], options)
-        items = read_entities("items", tables["items"], item_ids, names["item"], options)
-        user, item = users.ids.index(user_ids), items.ids.index(item_ids)
-        scale, name = options.scale if has_ratings else None, options.name or name
-        data = cls(users, items, user, item, rating, time, scale, name=name, has_ratings=has_ratings)
-        return _without_repeats(data, options.repeated if has_ratings else "last", ratings)
+        (table,) = tables["ratings"]
+        schema = stated_uses(tables, options)
+        moved = columns_of_ratings(tables, schema)
+        rows = read_ratings(table, options, {*moved["users"], *moved["items"], *schema.ignored("ratings")})
+        tables = with_columns_of_ratings(tables, rows, moved)
+        names, name = rows.names, options.name or name
+        users = read_entities("users", tables["users"], rows.user, names["user"], schema, options)
+        items = read_entities("items", tables["items"], rows.item, names["item"], schema, options)
+        user, item = users.ids.index(rows.user), items.ids.index(rows.item)
+        data = cls(
+            users,
+            items,
+            user,
+            item,
+            rows.rating,
+            rows.time,
+            options.scale if rows.has_ratings else None,
+            name=name,
+            has_ratings=rows.has_ratings,
+            columns=names,
+            notices=rows.table.notices,
+        )
+        return _without_repeats(data, options.repeated if rows.has_ratings else "last-row", rows.table)
+
+    def report(self) -> ReadingReport:
+        """How the tables were read: what every column is used for, counts, ranges, missing and unlikely values."""
+        values, counts = np.unique(self.rating, return_counts=True)
+        users, items = len(np.unique(self.user)), len(np.unique(self.item))
+        labels = {"user label": self.users.label_column, "item label": self.items.label_column}
+        return ReadingReport(
+            name=self.name,
+            fingerprint=self.fingerprint,
+            ratings=len(self),
+            has_ratings=self.has_ratings,
+            scale=self.scale or ((float(values[0]), float(values[-1])) if len(self) else (math.nan, math.nan)),
+            mean=float(self.rating.mean(dtype=np.float64)) if len(self) else math.nan,
+            rating_counts={f"{v:g}": int(c) for v, c in zip(values, counts, strict=True) if len(values) <= BINS},
+            users=len(self.users),
+            rated_users=users,
+            items=len(self.items),
+            rated_items=items,
+            density=len(self) / max(1, users * items),
+            time=None if self.time is None or not len(self) else (date_of(self.time.min()), date_of(self.time.max())),
+            splits=tuple(self.folds),
+            columns={**self.columns, **{role: name for role, name in labels.items() if name is not None}},
+            attributes={"users": attributes_of(self.users), "items": attributes_of(self.items)},
+            notices=notices_of(self.notices, self.users, self.items),
+        )
 
     def take(self, rows: Rows) -> RatingDataset:
         """These ratings, in this order, with the same users and items."""
@@ -198,58 +213,40 @@ class RatingDataset:
         return digest.hexdigest()[:16]
 
 
-def _day(seconds: np.int64) -> str:
-    """`1997-09-20`."""
-    return str(np.datetime64(int(seconds), "s").astype("datetime64[D]"))
-
-
-def _to_html(found: Mapping[str, Any]) -> html.Html:
-    """What `RatingDataset.describe` found, for notebooks."""
-    noun = "ratings" if found["has_ratings"] else "choices"
-    facts: list[tuple[str, object]] = [(noun, found["ratings"])]
-    if found["has_ratings"] and found["ratings"]:
-        low, high = found["scale"]
-        facts += [("scale", f"{low:g} to {high:g}"), ("mean rating", f"{found['mean']:.3f}")]
-    for side in ("users", "items"):
-        rated = found[f"rated_{side}"]
-        facts.append((side, found[side] if rated == found[side] else f"{found[side]:,} ({rated:,} with {noun})"))
-    facts.append(("density", f"{100 * found['density']:.3g} % of all pairs"))
-    if found["days"]:
-        facts.append(("time", " to ".join(found["days"])))
-    parts = [html.facts(facts)]
-    for side, attributes in found["attributes"].items():
-        names = ", ".join(each["name"] for each in attributes) or "none"
-        heads = ("attribute", "kind", "values", "missing", "for instance")
-        rows = html.table(heads, [tuple(each.values()) for each in attributes])
-        parts.append(
-            html.fold(f"attributes of {side}: {names}", rows) if attributes else html.line(f"no attributes of {side}")
-        )
-    if found["notices"]:
-        parts.append(html.fold("notes on reading", *map(html.line, found["notices"])))
-    return html.block(f"RatingDataset {found['name']}", *parts)
-
-
 def _without_repeats(data: RatingDataset, policy: str | None, table: Table) -> RatingDataset:
     """Applies the policy for (user, item) pairs that are rated more than once."""
     pair = data.user * len(data.items) + data.item
     _, start, inverse, count = np.unique(pair, return_index=True, return_inverse=True, return_counts=True)
     if len(start) == len(data):
         return data
-    if policy == "last":
+    if policy == "last" and data.time is None:
+        raise DataError(
+            f"{table.where}: {ask_for('repeated', 'last')} needs times, and these ratings have none. Name their column "
+            f"(time=..., --time-column), or pass {ask_for('repeated', 'last-row')} or {ask_for('repeated', 'mean')}"
+        )
+    if policy in ("last", "last-row"):
+        time = None if policy == "last-row" else data.time
+        order = np.arange(len(data)) if time is None else np.argsort(time, kind="stable")
         last = np.zeros(len(start), np.int64)
-        last[inverse] = np.arange(len(data))  # later rows overwrite earlier ones
+        last[inverse[order]] = order  # later rows overwrite earlier ones
         return data.take(np.sort(last))
     if policy == "mean":
         mean, kept = np.bincount(inverse, weights=data.rating) / count, np.sort(start)
         return replace(data.take(kept), rating=mean[inverse[kept]].astype(np.float32))
     again = np.flatnonzero(start[inverse] != np.arange(len(data)))
-    rows = ", ".join(str(row + table.first) for row in again[:SHOWN])
+    rows = ", ".join(str(table.number(row)) for row in again[:SHOWN])
     user, item = data.users.ids.ids[data.user[again[0]]], data.items.ids.ids[data.item[again[0]]]
     raise DataError(
         f"{table.where}: {len(again)} ratings repeat a (user, item) pair "
         f"(rows {rows}{', ...' if len(again) > SHOWN else ''}; the first: user {user!r}, item {item!r}). "
-        "Say what to do: repeated='last' or 'mean' (--repeated last|mean)"
+        "Say what to do: repeated='last', 'last-row' or 'mean' (--repeated last|last-row|mean)"
     )
+
+
+def warned(data: RatingDataset) -> RatingDataset:
+    """The data set, after one `DataWarning` with all notices of its reading."""
+    warn_of(data.name, notices_of(data.notices, data.users, data.items))
+    return data
 
 
 def _several(given: object | Sequence[object] | None) -> Sequence[object]:

@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, Field, FiniteFloat
 
 from aanmf.data.attribute_kind import SHOWN, TITLES, Cells, FittedAttribute
+from aanmf.data.cells import are_numbers, numbers
+from aanmf.data.codes import FEW, looks_like_codes
 from aanmf.data.schema import Attribute, Kind, Unseen
 from aanmf.errors import SchemaError
-
-FEW = 20
-"""Up to this many distinct whole numbers, each found twice on average, are labels; more are numbers."""
 
 
 class _Labelled(FittedAttribute):
@@ -79,9 +78,9 @@ class Categorical(_Labelled):
     def infer(cls, known: pl.Series) -> Attribute | str | None:
         """Booleans, few whole numbers, and text that repeats; the last kind to ask."""
         distinct, n = known.n_unique(), len(known)
-        if known.dtype != pl.Boolean and not _are_numbers(known):
+        if known.dtype != pl.Boolean:
             nearly_distinct = distinct > 0.5 * n and (distinct > FEW or distinct == n >= 10)
-            if nearly_distinct or known.name.lower() in TITLES:
+            if nearly_distinct or (known.name.lower() in TITLES and not are_numbers(known)):
                 return f"is nearly all distinct ({distinct} values in {n} rows)"
         return Attribute(name=known.name, kind=Kind.CATEGORICAL)
 
@@ -157,26 +156,26 @@ class Numeric(FittedAttribute):
 
     @classmethod
     def infer(cls, known: pl.Series) -> Attribute | str | None:
-        """Numbers, also as text, unless they are a few whole ones that repeat."""
-        if known.dtype == pl.Boolean or not _are_numbers(known):
+        """Numbers, also as text, unless they are a few whole ones that repeat, or look like codes."""
+        if known.dtype == pl.Boolean or not are_numbers(known):
             return None
-        numbers, distinct = known.cast(pl.Float64), known.n_unique()
-        few = distinct <= FEW and len(known) >= 2 * distinct and bool((numbers == numbers.round()).all())
-        return None if few else Attribute(name=known.name, kind=Kind.NUMERIC)
+        found, distinct = numbers(known), known.n_unique()
+        few = distinct <= FEW and len(known) >= 2 * distinct and bool((found == found.round()).all())
+        return None if few or looks_like_codes(known) else Attribute(name=known.name, kind=Kind.NUMERIC)
 
     @classmethod
     def convert(cls, column: pl.Series, attribute: Attribute) -> pl.Series:
         if column.dtype.is_nested():
             raise SchemaError(f"attribute {column.name!r} holds lists; declare it vector or multi-valued")
-        numbers = column.cast(pl.Float64, strict=False)
-        bad = (numbers.is_null() & column.is_not_null()) | (numbers.is_infinite() | numbers.is_nan()).fill_null(False)
+        found = numbers(column)
+        bad = found.is_null() & column.is_not_null()
         if bad.any():
             row = bad.arg_true()[0]
             raise SchemaError(
                 f"attribute {column.name!r}: row {row + 1} holds {column[row]!r}, which is not a finite number; "
                 "correct it, leave the cell empty, or declare the attribute categorical"
             )
-        return numbers
+        return found
 
     @classmethod
     def summarise(cls, column: pl.Series, attribute: Attribute) -> tuple[int | None, str]:
@@ -300,14 +299,6 @@ KINDS: dict[Kind, type[FittedAttribute]] = {
     Kind.CATEGORICAL: Categorical,
 }
 """The class of each kind, in the order in which they are asked about a column of unknown kind."""
-
-
-def _are_numbers(known: pl.Series) -> bool:
-    if known.dtype.is_numeric():
-        return True
-    if known.dtype != pl.String or known.str.contains(r"^[+-]?0\d").any():  # 01234 is a code, not a number
-        return False
-    return known.cast(pl.Float64, strict=False).is_not_null().all()
 
 
 def _as_text(column: pl.Series) -> pl.Series:

@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from aanmf.data.dataset import Vocabulary
-from aanmf.data.tables import read_table
+from aanmf.data.files import read_table
 from aanmf.errors import DataError
 
 log = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ import numpy as np
 import polars as pl
 
 from aanmf.data.dataset import EntityTable, RatingDataset, Rows, Vocabulary
+from aanmf.data.files import read_table
 from aanmf.data.schema import Attribute, Kind
-from aanmf.data.tables import read_table
 from aanmf.errors import DataError, DownloadError
 
 AGES = ("under 18", "18-24", "25-34", "35-44", "45-49", "50-55", "56+")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import fields, replace
+import shlex
+from collections.abc import Mapping
+from dataclasses import field, fields, replace
 from typing import Literal, Self
 
 import pydantic
@@ -22,23 +24,39 @@ class ReadOptions:
 
     schema: Schema = Schema()
     """Declared attributes; the kinds of the other columns are inferred."""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    """What columns are, by name: `categorical`, `multi-valued` (`multi-valued:,` separated by commas), `numeric`
+    (`numeric:7` in seven groups), `vector`, `label` (shown in results, not used for training) or `ignore`. The name is
+    `users.NAME` or `items.NAME` where several tables have the column. On top of `schema`."""
+    title: str | None = None
+    """Column with the titles of items, shown in results; None: found by its name. The same as `label`."""
     user: str | None = None
     """Column of user ids in the ratings; None: found by its name."""
     item: str | None = None
     """Column of item ids in the ratings; None: found by its name."""
     rating: str | None = None
-    """Column of ratings; None: found by its name."""
+    """Column of ratings; None: found by its name. `none`: there is none, each row is a choice, such as a click."""
     time: str | None = None
-    """Column of times, as seconds since 1970 or dates; None: found by its name. Streamed ratings have no times."""
+    """Column of times: seconds, milliseconds, ... since 1970, or dates; None: found by its name, if its values are
+    plausible times. Streamed ratings have no times."""
+    time_format: str | None = None
+    """How times are written, such as `%d/%m/%Y` (see `datetime.strptime`); None: as numbers, or dates in an order that
+    is beyond doubt, such as 2024-12-31."""
     separator: str | None = None
     """Text between the cells of text files, such as `,` or `::`; None: found in the first lines."""
-    repeated: Literal["error", "last", "mean"] | None = None
-    """A (user, item) pair that is rated several times: raise an error, keep the last rating, or take their mean; None:
-    an error. Streamed ratings are not searched for such pairs: with None each rating counts, others are refused."""
-    unlisted: Literal["unknown", "error"] = "unknown"
-    """A user (item) with ratings but without a row in the table: all attributes missing, or an error."""
+    encoding: str | None = None
+    """Encoding of text files, such as `cp1251`; None: UTF-8 or UTF-16, and Windows-1252 if it is neither."""
+    bad_rows: Literal["error", "skip"] = "error"
+    """A row without an id or a rating, or with one that cannot be read: an error, or leave the row out and say so."""
+    repeated: Literal["error", "last", "last-row", "mean"] | None = None
+    """A (user, item) pair that is rated several times: raise an error, keep the last rating by time (`last`) or the one
+    furthest down (`last-row`), or take their mean; None: an error. Streamed ratings are not searched for such pairs:
+    with None each rating counts, others are refused."""
+    unlisted: Literal["unknown", "error"] | None = None
+    """A user (item) with ratings but without a row in the table: all attributes missing, or an error; None: an error
+    only where no user (item) has a row."""
     missing: tuple[str, ...] = MISSING
-    """Texts that stand for an empty cell."""
+    """Texts that stand for an empty cell, also in the column of ratings."""
     scale: tuple[float, float] | None = None
     """Lowest and highest possible rating; None: those of the training ratings."""
     name: str | None = None
@@ -77,3 +95,14 @@ class ReadOptions:
     def changed(self) -> list[str]:
         """Names of the options that differ from their default."""
         return [field.name for field in fields(self) if getattr(self, field.name) != getattr(type(self)(), field.name)]
+
+
+def ask_for(option: str, value: str) -> str:
+    """An option as both interfaces write it, for messages."""
+    flag = option.replace("_", "-") + ("-column" if option in ("user", "item", "rating", "time") else "")
+    return f"{option}={value!r} (--{flag} {shlex.quote(value)})"
+
+
+def ask_to_read(column: str, use: str) -> str:
+    """The `attributes` option for one column, as both interfaces write it."""
+    return f"attributes={{{column!r}: {use!r}}} (--attribute {shlex.quote(f'{column}={use}')})"

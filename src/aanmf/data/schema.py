@@ -57,7 +57,7 @@ class Attribute(BaseModel):
     cuts: tuple[float, ...] | None = None
     """Numeric only: cut points that replace the quantiles; a group includes its lower end."""
     separator: str = Field(default="|", min_length=1)
-    """Multi-valued and vector: the text between the values of a text cell."""
+    """Multi-valued and vector: the text between the values of a text cell; not stated: found in the cells."""
     missing: Missing = Missing.IGNORE
     unseen: Unseen = Unseen.MISSING
 
@@ -71,15 +71,36 @@ class Attribute(BaseModel):
 
     @classmethod
     def parse(cls, text: str) -> Attribute:
-        """Reads the form of the command line, `name=kind` or `name=numeric:7` (7 groups; 0 keeps the number)."""
-        name, equals, kind = text.partition("=")
-        kind, _, groups = kind.partition(":")
-        if not equals or not name:
-            raise SchemaError(f"attribute {text!r}: write name=kind, for instance age=numeric or genres=multi-valued")
+        """Reads the form of the command line, `name=kind`; see `of_use`."""
+        return cls.of_use(*name_and_use(text))
+
+    @classmethod
+    def of_use(cls, name: str, use: str) -> Attribute:
+        """A kind in words: `vector`, `numeric:7` (7 groups; 0 keeps the number), `multi-valued:,` (commas between)."""
+        kind, _, detail = use.partition(":")
+        if kind not in list(Kind):
+            raise SchemaError(f"attribute {name!r}: {use!r} is no use of a column. Available: {', '.join(USES)}")
         options: dict[str, object] = {"name": name, "kind": kind}
-        if groups:
-            options["groups"] = None if groups == "0" else groups
+        if detail and kind == Kind.NUMERIC:
+            options["groups"] = None if detail == "0" else detail
+        elif detail and kind in (Kind.MULTIVALUED, Kind.VECTOR):
+            options["separator"] = detail
+        elif detail:
+            raise SchemaError(f"attribute {name!r}: {kind} takes nothing after the colon (given: {detail!r})")
         return declare(options)
+
+
+LABEL, IGNORE = "label", "ignore"
+USES = (*Kind, "multi-valued:,", "numeric:7", LABEL, IGNORE)
+"""What a column can be: an attribute of some kind, the label that is shown in results, or nothing."""
+
+
+def name_and_use(text: str) -> tuple[str, str]:
+    """Cuts `name=use`, the form of the command line."""
+    name, equals, use = text.rpartition("=")
+    if not equals or not name.strip() or not use.strip():
+        raise SchemaError(f"attribute {text!r}: write name=kind, for instance age=numeric or genres=multi-valued")
+    return name.strip(), use.strip()
 
 
 def declare(options: Mapping[str, object]) -> Attribute:
@@ -111,8 +132,11 @@ class Schema(BaseModel):
         kind = "multi-valued"
         separator = ","
 
+        [items.url]
+        kind = "ignore"
+
         [items]
-        ignore = ["url"]
+        title = "Book-Title"
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -121,6 +145,10 @@ class Schema(BaseModel):
     items: tuple[Attribute, ...] = ()
     ignore_users: tuple[str, ...] = ()
     ignore_items: tuple[str, ...] = ()
+    ignore_ratings: tuple[str, ...] = ()
+    label_users: str | None = None
+    """Column that is shown in results beside the id; None: found by its name."""
+    label_items: str | None = None
 
     @classmethod
     def read(cls, path: str | Path) -> Schema:
@@ -136,27 +164,60 @@ class Schema(BaseModel):
             raise SchemaError(f"schema {path}: no such file") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise SchemaError(f"schema {path}: not readable as TOML ({error})") from None
-        if unknown := set(tables) - {"users", "items"}:
-            raise SchemaError(f"schema {path}: unknown table {sorted(unknown)[0]!r}. Available: [users.*], [items.*]")
-        parts: dict[str, object] = {}
-        for side in ("users", "items"):
+        sides = ("users", "items", "ratings")
+        if unknown := set(tables) - set(sides):
+            raise SchemaError(f"schema {path}: unknown table {sorted(unknown)[0]!r}. Available: {', '.join(sides)}")
+        schema = cls()
+        for side in sides:
             table = dict(tables.get(side, {}))
-            parts[f"ignore_{side}"] = tuple(table.pop("ignore", ()))
+            for name in table.pop("ignore", ()):
+                schema = schema.with_use(side, name, IGNORE)
+            if title := table.pop("title", None):
+                schema = schema.with_use(side, title, LABEL)
             for name, options in table.items():
                 if not isinstance(options, dict):
                     raise SchemaError(f"schema {path}: {side}.{name} must be a table with a kind, not {options!r}")
-            parts[side] = tuple(declare({"name": name, **options}) for name, options in table.items())
-        return cls.model_validate(parts)
+                if options.get("kind") in (LABEL, IGNORE):
+                    schema = schema.with_use(side, name, options["kind"])
+                elif side == "ratings":
+                    raise SchemaError(f"schema {path}: ratings.{name} can only have the kind {IGNORE!r}")
+                else:
+                    schema = schema.with_stated(side, [declare({"name": name, **options})])
+        return schema
 
     def stated(self, side: str) -> dict[str, Attribute]:
         """The declared attributes of `"users"` or `"items"` by name."""
-        return {attribute.name: attribute for attribute in (self.users if side == "users" else self.items)}
+        stated = {"users": self.users, "items": self.items, "ratings": ()}[side]
+        return {attribute.name: attribute for attribute in stated}
 
     def ignored(self, side: str) -> frozenset[str]:
-        """The columns of `"users"` or `"items"` that are not attributes."""
-        return frozenset(self.ignore_users if side == "users" else self.ignore_items)
+        """The columns of `"users"`, `"items"` or `"ratings"` that are not used."""
+        return frozenset({"users": self.ignore_users, "items": self.ignore_items, "ratings": self.ignore_ratings}[side])
 
     def with_stated(self, side: str, attributes: Iterable[Attribute]) -> Schema:
         """A copy in which these attributes of one side are declared, in place of earlier declarations."""
         merged = {**self.stated(side), **{attribute.name: attribute for attribute in attributes}}
         return self.model_copy(update={side: tuple(merged.values())})
+
+    def label(self, side: str) -> str | None:
+        """The column stated to be shown beside the ids of `"users"` or `"items"`."""
+        return {"users": self.label_users, "items": self.label_items, "ratings": None}[side]
+
+    def named(self, side: str) -> frozenset[str]:
+        """All columns of one side that something is stated of."""
+        return frozenset(self.stated(side)) | self.ignored(side) | ({self.label(side) or ""} - {""})
+
+    def with_use(self, side: str, name: str, use: str) -> Schema:
+        """A copy in which a column of one side is used as stated: as `label`, `ignore`, or a kind of attribute.
+
+        Raises:
+            SchemaError: no such use.
+        """
+        if side == "ratings" and use != IGNORE:
+            raise SchemaError(f"attribute ratings.{name}={use}: a column of the ratings can only be ignored")
+        others = {} if side == "ratings" else {side: tuple(e for e in self.stated(side).values() if e.name != name)}
+        if use == LABEL:
+            return self.model_copy(update={**others, f"label_{side}": name})
+        if use == IGNORE:
+            return self.model_copy(update={**others, f"ignore_{side}": (*self.ignored(side), name)})
+        return self.with_stated(side, [Attribute.of_use(name, use)])

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from aanmf.data.dataset import RatingDataset
+from aanmf.data.files import Sources
 from aanmf.data.movielens import load_movielens
 from aanmf.data.options import ReadOptions
 from aanmf.data.sql import is_url, read_sql, without_password
 from aanmf.data.synthetic import make_synthetic
-from aanmf.data.tables import Sources
 from aanmf.errors import DataError
 
 NAMES = ("ml-100k", "ml-1m", "synthetic")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from aanmf.data.dataset import RatingDataset
+from aanmf.data.dataset import RatingDataset, warned
 from aanmf.data.options import ReadOptions
 from aanmf.data.tables import Table
 from aanmf.errors import ConfigError, DataError, MissingExtraError
@@ -64,7 +64,7 @@ def read_sql(
         raise DataError(f"{place} cannot be reached: {_reason(error)}") from None
     finally:
         engine.dispose()
-    return RatingDataset.of_tables(tables, asked, Path(str(engine.url.database)).stem)
+    return warned(RatingDataset.of_tables(tables, asked, Path(str(engine.url.database)).stem))
 
 
 def open_engine(url: str, **options: Any) -> Engine:

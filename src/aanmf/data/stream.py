@@ -11,8 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -21,17 +21,24 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from aanmf.data.columns import find_columns
-from aanmf.data.entities import EntityTable, read_entities
+from aanmf.data.attribute_tables import read_entities, stated_uses
+from aanmf.data.columns import Roles, find_columns
+from aanmf.data.entities import EntityTable
+from aanmf.data.files import PARQUET, SHOWN, Source, Sources, is_table
 from aanmf.data.options import ReadOptions
-from aanmf.data.tables import Source, Sources, Table, paths_of, read_table
+from aanmf.data.rating_rows import opinions_of, readers
+from aanmf.data.report import notices_of, warn_of
+from aanmf.data.tables import Table, paths_of
 from aanmf.errors import DataError
 from aanmf.storage import replace_folder
 
 RECORD = np.dtype([("user", "<i4"), ("item", "<i4"), ("rating", "<f4")])
 PIECE = 1_000_000
 """Rows of a Parquet shard that are read at a time."""
-SUFFIXES = (".parquet", ".pq", ".csv", ".tsv", ".txt", ".dat")
+HEAD = 10_000
+"""Rows by which the columns of a file are found."""
+MADE_BY = ("user", "item", "rating", "separator", "encoding", "missing", "bad_rows")
+"""Options that change what is prepared."""
 RATINGS, MANIFEST = "ratings.bin", "prepared.json"
 
 
@@ -94,6 +101,7 @@ class StreamedDataset:
         file: the ratings, with positions in `users` and `items`.
         scale: lowest and highest possible rating if stated, else None (the range of the ratings is used).
         name: for messages and reports.
+        notices: columns and rows of the ratings that were treated specially on reading: one sentence each.
         has_ratings: as in `RatingDataset`; every row has a rating here.
     """
 
@@ -102,6 +110,7 @@ class StreamedDataset:
     file: RatingFile
     scale: tuple[float, float] | None = None
     name: str = "ratings"
+    notices: tuple[str, ...] = ()
     has_ratings: ClassVar[bool] = True
 
     def __len__(self) -> int:
@@ -136,11 +145,11 @@ def shards(source: Source) -> list[Path]:
     """
     path = Path(source)
     if path.is_dir():
-        found = [each for each in path.iterdir() if each.suffix in SUFFIXES]
+        found = [each for each in path.iterdir() if is_table(each)]
     else:
         found = list(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
     if not found:
-        raise DataError(f"{source}: no file of ratings there ({', '.join(SUFFIXES)})")
+        raise DataError(f"{source}: no file of ratings there, such as part-1.parquet, .csv, .csv.gz or .jsonl")
     return sorted(found)
 
 
@@ -162,7 +171,10 @@ def stream_dataset(
 ) -> StreamedDataset:
     """Prepares ratings in many files for training from disk.
 
-    Times are not kept. A pair that is rated twice counts twice: finding such pairs takes all ratings at once.
+    Columns and cells are read as `RatingDataset.read` does, and what is guessed or left out is told in the same way.
+    Differences: times are not kept; if all ratings are equal, it is an error; columns of the ratings cannot be
+    attributes of users or items (give them in tables of their own); a pair that is rated twice counts twice, since
+    finding such pairs takes all ratings at once.
 
     Args:
         source: a pattern such as `ratings/*.parquet`, or a folder.
@@ -182,20 +194,25 @@ def stream_dataset(
         )
     paths = {"users": paths_of(users), "items": paths_of(items)}
     stamps = [_stamp(path) for path in (*files, *paths["users"], *paths["items"])]
-    given = {role: asked.columns[role] for role in ("user", "item", "rating")}
-    made_of = {"files": stamps, "columns": given, "separator": asked.separator}
-    _, names = _open(files[0], asked)
+    made_of = {"files": stamps, **{name: getattr(asked, name) for name in MADE_BY}}
+    tables = {side: [Table.read(path, asked) for path in given] for side, given in paths.items()}
+    first = _head(files, asked)
+    schema = stated_uses({**tables, "ratings": [first]}, asked)
+    roles = _roles(first, asked, schema.ignored("ratings"))
 
     def entities(side: str, rated: pl.Series) -> EntityTable:
-        tables = [Table.read(path, asked.separator) for path in paths[side]]
-        return read_entities(side, tables, rated, names[side[:-1]], asked)
+        return read_entities(side, tables[side], rated, roles.names[side[:-1]], schema, asked)
 
-    if not _is_prepared(folder, made_of):
+    notices = _prepared_notices(folder, made_of)
+    if notices is None:
         none = pl.Series("id", [], dtype=pl.String)  # ids of the tables come first, as if read into memory
-        _prepare(folder, files, {side: _Ids(entities(side, none).ids.ids) for side in paths}, asked, made_of)
+        ids = {side: _Ids(entities(side, none).ids.ids) for side in paths}
+        notices = _prepare(folder, files, ids, asked, made_of)
     found = {side: entities(side, pl.read_parquet(folder / f"{side}.parquet")["id"]) for side in paths}
     file, name = RatingFile(folder / RATINGS), asked.name or str(source)
-    return StreamedDataset(found["users"], found["items"], file, asked.scale, name)
+    data = StreamedDataset(found["users"], found["items"], file, asked.scale, name, (*roles.notices, *notices))
+    warn_of(name, notices_of(data.notices, data.users, data.items))
+    return data
 
 
 class _Ids:
@@ -219,45 +236,86 @@ class _Ids:
 
 def _prepare(
     folder: Path, files: list[Path], ids: dict[str, _Ids], options: ReadOptions, made_of: Mapping[str, object]
-) -> None:
-    """The one pass over the shards."""
+) -> list[str]:
+    """The one pass over the shards; returns the notices of their rows."""
+    told, low, high = list[str](), np.inf, -np.inf
     with replace_folder(folder) as new:
         with (new / RATINGS).open("wb") as out:
             for path in files:
-                table, names = _open(path, options)
-                wanted, first = table.select(set(names.values())), 1 if names["user"].startswith("column_") else 2
-                for start in range(0, int(table.select(pl.len()).collect().item()), PIECE):
-                    piece = Table(wanted.slice(start, PIECE).collect(), str(path), start + first)
+                for whole, names in _pieces(path, options):
+                    piece, columns = whole.read_columns(readers(names, options), options)
+                    told += piece.notices
                     rows = np.empty(piece.frame.height, RECORD)
-                    rows["user"] = ids["users"].positions(piece.ids(names["user"]))
-                    rows["item"] = ids["items"].positions(piece.ids(names["item"]))
-                    rows["rating"] = piece.ratings(names["rating"])
+                    rows["user"] = ids["users"].positions(columns[names["user"]])
+                    rows["item"] = ids["items"].positions(columns[names["item"]])
+                    rows["rating"] = columns[names["rating"]]
+                    low, high = min(low, rows["rating"].min()), max(high, rows["rating"].max())
                     out.write(rows.data)
             out.flush()
             os.fsync(out.fileno())
+        if low == high:
+            raise DataError(
+                f"{files[0].parent}: all ratings are {low:g}: each row is a choice without a rating, and choices "
+                "cannot be streamed. Give them as one file, which is read into memory"
+            )
         for side, known in ids.items():
             known.table.select("id").write_parquet(new / f"{side}.parquet")
-        (new / MANIFEST).write_text(json.dumps({"made of": made_of}, indent=1), encoding="utf-8")
+        if len(told) > SHOWN:
+            told = [*told[:SHOWN], f"{len(told) - SHOWN} more notices of this kind"]
+        manifest = {"made of": made_of, "notices": told}
+        (new / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    return told
 
 
-def _open(path: Path, options: ReadOptions) -> tuple[pl.LazyFrame, dict[str, str]]:
-    """One file of ratings, and its column names by role."""
-    if path.suffix in (".parquet", ".pq"):
-        try:
-            table = pl.scan_parquet(path)
-            columns = table.collect_schema().names()
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise DataError(f"{path}: cannot be read as Parquet ({str(error).strip().splitlines()[0]})") from None
-    else:
-        frame = read_table(path, options.separator)
-        table, columns = frame.lazy(), frame.columns
-    names = find_columns(columns, options.columns | {"time": None}, str(path))
+def _pieces(path: Path, options: ReadOptions) -> Iterator[tuple[Table, dict[str, str]]]:
+    """The rows of one file, with the column names by role: Parquet is read in pieces, anything else whole."""
+    whole = None if path.suffix in PARQUET else Table.read(path, options)
+    frame = _scanned(path) if whole is None else whole.frame.lazy()
+    n = int(frame.select(pl.len()).collect().item())
+    if n == 0:
+        return
+    whole = whole or Table.of(frame.head(HEAD).collect(), str(path))
+    names = _roles(whole.slice(0, HEAD), options).names
+    for start in range(0, n, PIECE):
+        if path.suffix in PARQUET:
+            rows = frame.select(names.values()).slice(start, PIECE).collect()
+            yield Table(rows, str(path), start + whole.first), names
+        else:
+            yield replace(whole.slice(start, PIECE), notices=() if start else whole.notices), names
+
+
+def _head(files: Sequence[Path], options: ReadOptions) -> Table:
+    """The first rows of the first file that has some."""
+    for path in files:
+        table = Table.of(_scanned(path).head(HEAD).collect(), str(path)) if path.suffix in PARQUET else None
+        table = (table or Table.read(path, options)).slice(0, HEAD)
+        if table.frame.height:
+            return table
+    raise DataError(f"{files[0]}: the table has no rows, nor has any other of the {len(files)} files")
+
+
+def _scanned(path: Path) -> pl.LazyFrame:
+    try:
+        table = pl.scan_parquet(path)
+        table.collect_schema()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(f"{path}: cannot be read as Parquet ({str(error).strip().splitlines()[0]})") from None
+    return table
+
+
+def _roles(head: Table, options: ReadOptions, used: Set[str] = frozenset()) -> Roles:
+    """The columns of one file of ratings, by its first rows; times are not kept."""
+    names, notices = find_columns(head, options, used)
     if "rating" not in names:
         raise DataError(
-            f"{path}: cannot tell which column holds the rating, and choices without ratings cannot be streamed. "
-            f"Available: {', '.join(columns)}. Name it (rating=... in Python, --rating-column on the command line)"
+            f"{head.where}: cannot tell which column holds the rating, and choices without ratings cannot be streamed. "
+            f"Available: {', '.join(head.frame.columns)}. Name it (rating=..., --rating-column)"
         )
-    return table, names
+    if time := names.pop("time", None):
+        notices = (*notices, f"column {time!r} is not used: streamed ratings have no times")
+    if opinions := opinions_of(head.frame[names["rating"]]):
+        notices = (*notices, f"column {names['rating']!r}: {opinions}")
+    return Roles(names, notices)
 
 
 def _stamp(path: Path) -> list[object]:
@@ -268,8 +326,10 @@ def _stamp(path: Path) -> list[object]:
     return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
 
 
-def _is_prepared(folder: Path, made_of: Mapping[str, object]) -> bool:
+def _prepared_notices(folder: Path, made_of: Mapping[str, object]) -> list[str] | None:
+    """The notices of the rows that are prepared in a folder; None: there are none, or of other files."""
     try:
-        return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["made of"] == made_of
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return manifest["notices"] if manifest["made of"] == json.loads(json.dumps(made_of)) else None
     except (OSError, ValueError, KeyError):
-        return False
+        return None

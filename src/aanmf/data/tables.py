@@ -1,26 +1,36 @@
-"""Files and foreign frames as polars tables; separator, header and encoding of text files are detected."""
+"""Tables of ratings, users and items: frames that know where they come from, and whose faults are named by place."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from aanmf.data import cells
+from aanmf.data.files import SHOWN, Source, Sources, line_numbers, read_file
+from aanmf.data.options import ReadOptions, ask_for
 from aanmf.errors import DataError
 
-Source = str | PathLike[str]
-Sources = Source | Sequence[Source] | None
-"""One file, several, or none."""
-SEPARATORS = ("::", "\t", ",", ";", "|", " ")
-"""Tried in this order: the first one that all of the first lines contain."""
+
+class Reader(NamedTuple):
+    """How the cells of a column are read.
+
+    Attributes:
+        read: the column with its values; null where a cell cannot be read.
+        fault: what such a cell is, as the end of a message.
+    """
+
+    read: Callable[[pl.Series], pl.Series]
+    fault: str
+
+
+IDS = Reader(cells.ids, "is not an id; ids are text or whole numbers, and never empty")
 
 
 @dataclass(frozen=True)
@@ -31,11 +41,15 @@ class Table:
         frame: the rows.
         where: name of the table in messages.
         first: number of the first row, as an editor shows it: row 1 is the header, if there is one.
+        numbers: (n,) number of each row, where some were left out; None: they follow `first`.
+        notices: what was guessed or left out so far.
     """
 
     frame: pl.DataFrame
     where: str
     first: int
+    numbers: NDArray[np.int64] | None = None
+    notices: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, frame: pl.DataFrame, where: str) -> Table:
@@ -43,68 +57,80 @@ class Table:
         return cls(frame, where, 1 if frame.columns[:1] == ["column_1"] else 2)
 
     @classmethod
-    def read(cls, path: Source, separator: str | None = None) -> Table:
-        """Reads a file; see `read_table`."""
-        return cls.of(read_table(path, separator), str(path))
+    def read(cls, path: Source, options: ReadOptions | None = None) -> Table:
+        """Reads a file; see `read_file`."""
+        content = read_file(path, options or ReadOptions())
+        table = cls.of(content.frame, str(path))
+        numbers = line_numbers(content.frame.height, content.left_out, table.first)
+        return replace(table, numbers=numbers, notices=content.notices)
+
+    @property
+    def has_header(self) -> bool:
+        """Whether the columns have names of their own."""
+        return self.frame.columns[:1] != ["column_1"]
+
+    def slice(self, start: int, length: int) -> Table:
+        """Some rows, with their numbers; the notices stay with the whole."""
+        numbers = None if self.numbers is None else self.numbers[start : start + length]
+        return Table(self.frame[start : start + length], self.where, self.first + start, numbers)
 
     def require_rows(self) -> None:
         """Raises a `DataError` if the table has no rows."""
         if self.frame.height == 0:
             raise DataError(f"{self.where}: the table has no rows")
 
+    def number(self, row: int) -> int:
+        """The number of a row as an editor shows it."""
+        return int(row + self.first if self.numbers is None else self.numbers[row])
+
+    def read_columns(self, readers: Mapping[str, Reader], options: ReadOptions) -> tuple[Table, dict[str, pl.Series]]:
+        """Reads columns; rows with a cell that cannot be read are an error, or are left out with a notice.
+
+        Returns:
+            The table without such rows, and the values of the columns by name.
+
+        Raises:
+            DataError: a cell cannot be read, or none of the rows.
+        """
+        for name in readers:
+            dtype = self.frame[name].dtype
+            if dtype.is_nested() or (dtype == pl.Boolean and readers[name] is IDS):
+                raise DataError(f"{self.where}: column {name!r} holds {dtype} values; give numbers or text")
+        columns = {name: reader.read(self.frame[name]) for name, reader in readers.items()}
+        bad = pl.DataFrame([column.is_null().alias(name) for name, column in columns.items()])
+        rows = bad.select(pl.any_horizontal(pl.all())).to_series()
+        if not rows.any():
+            return self, columns
+        found = rows.arg_true()
+        faults = [self._fault(row, next(n for n in readers if bad[n][row]), readers, options) for row in found[:SHOWN]]
+        if options.bad_rows != "skip":
+            more = f" ({len(found)} such rows)" if len(found) > 1 else ""
+            raise DataError(
+                f"{self.where}: {faults[0]}{more}. Correct it, or leave such rows out: {ask_for('bad_rows', 'skip')}"
+            )
+        if len(found) == self.frame.height:
+            raise DataError(f"{self.where}: none of the {len(found)} rows can be read: {faults[0]}")
+        more = "; ..." if len(found) > SHOWN else ""
+        notice = f"{self.where}: {len(found)} rows are left out: {'; '.join(faults)}{more}"
+        kept = ~rows
+        numbers = np.array([self.number(row) for row in kept.arg_true()])
+        table = replace(self, frame=self.frame.filter(kept), numbers=numbers, notices=(*self.notices, notice))
+        return table, {name: column.filter(kept) for name, column in columns.items()}
+
     def ids(self, name: str) -> pl.Series:
-        """A column of ids as text: whole floats lose their `.0`, text the blanks around it.
+        """A column of ids as text; a `DataError` where one is empty or a fraction."""
+        return self.read_columns({name: IDS}, ReadOptions())[1][name]
 
-        Raises:
-            DataError: an empty id, a fraction, or a column of a type that cannot hold ids.
-        """
-        column = self.frame[name]
-        if column.dtype == pl.Boolean or column.dtype.is_nested():
-            raise DataError(f"{self.where}: column {name!r} holds {column.dtype} values, which cannot be ids")
-        if column.dtype.is_float():
-            broken = column.is_not_null() & (column != column.round()).fill_null(True)
-            self._refuse(broken, name, "is not an id; ids are text or whole numbers")
-            column = column.cast(pl.Int64, strict=False)
-        text = column.cast(pl.String).str.strip_chars()
-        self._refuse(text.is_null() | (text == ""), name, "is empty where an id must stand")
-        return text
-
-    def ratings(self, name: str) -> NDArray[np.float32]:
-        """(n,) a column of ratings.
-
-        Raises:
-            DataError: one is not a finite number.
-        """
-        column = self.frame[name]
-        numbers = column.str.strip_chars() if column.dtype == pl.String else column
-        numbers = numbers.cast(pl.Float64, strict=False)
-        bad = (numbers.is_null() | numbers.is_nan() | numbers.is_infinite()).fill_null(True)
-        self._refuse(bad, name, "is not a finite number; correct it or take the row out")
-        return numbers.to_numpy().astype(np.float32)
-
-    def times(self, name: str) -> NDArray[np.int64]:
-        """(n,) whole seconds since 1970, from a column of numbers or dates.
-
-        Raises:
-            DataError: a cell is not a time.
-        """
-        column = self.frame[name]
-        if column.dtype.is_temporal():
-            return column.cast(pl.Datetime("ms")).dt.epoch("s").to_numpy()
-        text = column.cast(pl.String).str.strip_chars()
-        seconds = text.cast(pl.Float64, strict=False).cast(pl.Int64, strict=False)
-        if seconds.is_null().all():
-            with suppress(pl.exceptions.ComputeError):  # raised where there is not one date
-                seconds = text.str.to_datetime(strict=False, time_unit="ms").dt.epoch("s")
-        self._refuse(seconds.is_null(), name, "is not a time; give seconds since 1970 or a date like 2024-12-31")
-        return seconds.to_numpy()
-
-    def _refuse(self, bad: pl.Series, name: str, why: str) -> None:
-        if bad.any():
-            rows = bad.arg_true()
-            more = f" ({len(rows)} such rows)" if len(rows) > 1 else ""
-            cell = self.frame[name][rows[0]]
-            raise DataError(f"{self.where}: row {rows[0] + self.first}, column {name!r}: {cell!r} {why}{more}")
+    def _fault(self, row: int, name: str, readers: Mapping[str, Reader], options: ReadOptions) -> str:
+        """What is wrong with a row, and where."""
+        cell = self.frame[name][row]
+        if cell is None or cell == "":
+            fault = "the cell is empty"
+        elif cells.blank_out(self.frame[name][row : row + 1], options.missing)[0] is None:
+            fault = f"{cell!r} stands for a missing value"
+        else:
+            fault = f"{cell!r} {readers[name].fault}"
+        return f"row {self.number(row)}, column {name!r}: {fault}"
 
 
 def paths_of(given: Sources) -> list[Path]:
@@ -114,35 +140,11 @@ def paths_of(given: Sources) -> list[Path]:
     return [Path(given)] if isinstance(given, str | PathLike) else [Path(each) for each in given]
 
 
-def read_table(path: Source, separator: str | None = None, header: bool | None = None) -> pl.DataFrame:
-    """Reads CSV, TSV or another separated text file (every column as text), or Parquet (typed).
-
-    Args:
-        path: the file; a pattern such as `ratings/*.parquet` reads all Parquet files that match.
-        separator: text between cells; detected if None.
-        header: whether the first line holds column names; None: it does if none of its cells is a number. Without a
-            header the columns are called `column_1`, `column_2`, ...
-
-    Raises:
-        DataError: the file does not exist, is empty, or cannot be parsed.
-    """
-    path = Path(path)
-    if "*" not in path.name and not path.is_file():
-        raise DataError(f"{path}: no such file")
-    try:
-        if path.suffix in (".parquet", ".pq"):
-            return pl.read_parquet(path)
-        return _read_text(path, separator, header)
-    except (pl.exceptions.PolarsError, FileNotFoundError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise DataError(f"{path}: cannot be read as a table ({reason})") from None
-
-
 def as_frame(table: object, name: str) -> pl.DataFrame:
-    """A polars, pandas or Arrow table as a polars frame.
+    """A polars, pandas or Arrow table as a polars frame; a named index of pandas becomes columns.
 
     Raises:
-        DataError: it is none of these.
+        DataError: it is none of these, or its ids seem to be in an index without a name.
     """
     if isinstance(table, pl.DataFrame):
         return table
@@ -150,13 +152,31 @@ def as_frame(table: object, name: str) -> pl.DataFrame:
         return table.collect()
     foreign = cast("Any", table)
     if type(table).__module__.split(".")[0] == "pandas" and hasattr(table, "columns"):
+        foreign = _with_index(foreign, name)
         return pl.DataFrame([_pandas_column(str(name), foreign[name].tolist()) for name in foreign.columns])
     if hasattr(table, "__arrow_c_stream__"):
         return pl.DataFrame(foreign)
     raise DataError(f"{name}: a {type(table).__name__} is not a table; give a polars, pandas or Arrow one, or a path")
 
 
-def _pandas_column(name: str, values: list[object]) -> pl.Series:
+def _with_index(table: Any, where: str) -> Any:
+    """A pandas table with the levels of its index as columns, where they have names."""
+    names = [each for each in table.index.names if each is not None]
+    if len(names) == table.index.nlevels:
+        return table.reset_index(level=[each for each in names if each not in table.columns])
+    if names or table.index.nlevels > 1 or not _is_integer(table.index):
+        raise DataError(
+            f"{where}: the index of the pandas table holds {table.index[0]!r}, ... and has no name: name it "
+            "(table.index.name = 'user'), or drop it (table.reset_index(drop=True))"
+        )
+    return table
+
+
+def _is_integer(index: Any) -> bool:
+    return index.dtype.kind in "iu"
+
+
+def _pandas_column(name: str, values: Sequence[object]) -> pl.Series:
     clean = [None if value is None or value != value else value for value in values]  # NaN, NaT differ from themselves
     kinds = {type(value) for value in clean if value is not None}
     if kinds == {int, str}:  # ids of both forms: 1 and "1" are the same
@@ -166,44 +186,3 @@ def _pandas_column(name: str, values: list[object]) -> pl.Series:
             f"column {name!r} mixes {' and '.join(sorted(kind.__name__ for kind in kinds))}: give it one type"
         )
     return pl.Series(name, clean, strict=False)
-
-
-def _read_text(path: Path, separator: str | None, header: bool | None) -> pl.DataFrame:
-    content = path.read_bytes()
-    try:
-        content.decode("utf-8")
-    except UnicodeDecodeError:
-        content = content.decode("latin-1").encode("utf-8")
-    content = content.removeprefix(b"\xef\xbb\xbf")
-    lines = [line for line in content[:200_000].decode("utf-8", "ignore").splitlines()[:50] if line.strip()]
-    if len(lines) == 50:
-        lines = lines[:-1]  # may be cut
-    if not lines:
-        raise DataError(f"{path}: the file is empty")
-    separator = separator or next((each for each in SEPARATORS if all(each in line for line in lines)), ",")
-    if len(separator) > 1:
-        single = "\t" if b"\t" not in content else "\x1f"
-        content = content.replace(separator.encode(), single.encode())
-        lines = [line.replace(separator, single) for line in lines]
-        separator = single
-    if header is None:
-        header = not any(_is_number(cell.strip('"')) for cell in lines[0].split(separator))
-    frame = pl.read_csv(
-        io.BytesIO(content),
-        separator=separator,
-        has_header=header,
-        infer_schema=False,
-        quote_char='"' if separator in ",;" else None,
-        raise_if_empty=False,
-    )
-    if not header:
-        return frame.rename({name: f"column_{number}" for number, name in enumerate(frame.columns, start=1)})
-    return frame.rename({name: name.strip().strip('"') for name in frame.columns})
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -92,7 +92,7 @@ def test_one_user_alone(history: RatingHistory) -> None:
     seen = history.see_all(DAMPING)
     rows = history.rows_of(4)
     assert set(rows.tolist()) == {e for e in range(17) if history.user[e] == 4}
-    alone = history.one_user(seen, history.item[rows], history.rating[rows])
+    alone = history.fold_in(seen, history.item[rows], history.rating[rows])
     torch.testing.assert_close(alone.offset, seen.users.offset[4:5])
     torch.testing.assert_close(alone.residual[0], seen.users.residual[0][rows])
     rated, liked = torch.randn(ITEMS, 3), torch.randn(ITEMS, 3)

@@ -24,13 +24,23 @@ def test_coverage_over_all_and_where_little_is_known(coverage: float) -> None:
     interval = Interval()
     interval.fit(*draw(20_000, 0))
     error, variance, n_user, n_item = draw(20_000, 1)
-    inside = error.abs() <= interval.width(coverage) * interval.deviation(variance, n_user, n_item)
+    inside = error.abs() <= interval.half_width(coverage, variance, n_user, n_item)
     assert float(inside.float().mean()) == pytest.approx(coverage, abs=0.01)
     assert float(inside[n_user < 3].float().mean()) == pytest.approx(coverage, abs=0.04)
 
 
 def test_before_fitting_widths_are_those_of_a_normal_distribution() -> None:
-    assert Interval().width(0.95) == pytest.approx(1.96, abs=0.01)
+    assert Interval().factor(0.95) == pytest.approx(1.96, abs=0.01)
+    assert Interval().factor(0.995) == pytest.approx(2.807, abs=0.01)
+    assert Interval().factor(0.0001) == pytest.approx(0.0, abs=0.001)
+
+
+def test_beyond_the_last_quantile_the_interval_goes_on_widening() -> None:
+    interval = Interval()
+    interval.fit(*draw(20_000, 0))
+    factors = [interval.factor(coverage) for coverage in (0.98, 0.99, 0.991, 0.995, 0.999)]
+    assert factors == sorted(factors)
+    assert factors[3] / factors[1] == pytest.approx(2.807 / 2.576, rel=1e-3)  # of a normal distribution
 
 
 def test_wider_where_less_is_known() -> None:

@@ -170,14 +170,54 @@ def test_lists_show_the_interval_that_was_asked_for(model: AANMFpp) -> None:
         np.testing.assert_allclose(found[side].to_numpy(), expected[side].to_numpy(), atol=1e-5)
 
 
-def test_new_ratings_move_prediction_and_interval_together(model: AANMFpp) -> None:
+def test_new_ratings_move_prediction_and_interval(model: AANMFpp) -> None:
     plain = model.predict_for({"gender": "F"}, ["i3", "i4", "nothing"], interval=0.3)
-    told = model.predict_for({"gender": "F"}, ["i3", "i4", "nothing"], {"i1": 5, "i2": 5}, interval=0.3)
+    given = {"i1": 5, "i2": 5}
+    told = model.predict_for({"gender": "F"}, ["i3", "i4", "nothing"], given, interval=0.3)
     assert told["rating"][0] != plain["rating"][0]
-    for side in ("low", "high"):
-        np.testing.assert_allclose((told[side] - told["rating"])[:2], (plain[side] - plain["rating"])[:2], atol=1e-5)
+    ratings = model.predict_for({"gender": "F"}, ["i3", "i4", "nothing"], given)["rating"]
+    np.testing.assert_allclose(told["rating"].to_numpy(), ratings.to_numpy(), atol=1e-6)
+    np.testing.assert_allclose((told["low"] + told["high"])[:2] / 2, ratings[:2], atol=1e-5)
     assert told.row(2) == plain.row(2)
     assert told["fallback"].to_list() == [None, None, "unknown item"]
+
+
+def test_who_tells_again_what_is_known_has_the_same_interval(model: AANMFpp) -> None:
+    row = int(np.flatnonzero(DATA.user == 3)[0])
+    given = {DATA.items.ids.ids[DATA.item[row]]: float(DATA.rating[row])}
+    others = np.setdiff1d(np.arange(20), DATA.item[DATA.user == 3])  # a regression does not see the user's own ratings
+    again = model.predictor_.bounds_for(model.predictor_.profile("u3", given), others, 0.5)
+    before = model.predict("u3", [f"i{i}" for i in others], interval=0.5)
+    for name, column in again.items():
+        np.testing.assert_allclose(column, before[name].to_numpy(), atol=1e-4)
+
+
+def test_a_rating_left_out_counts_for_the_interval_too(model: AANMFpp) -> None:
+    rated = [DATA.items.ids.ids[item] for item in DATA.item[DATA.user == 3]]
+    predictor, every = model.predictor_, np.arange(20)
+    profile = predictor.profile("u3", without=rated[1:])
+    found, before = (
+        predictor.bounds_for(profile, every, 0.5),
+        model.predict("u3", [f"i{i}" for i in range(20)], interval=0.5),
+    )
+    np.testing.assert_allclose(found["rating"], predictor.ratings_for(profile, every), atol=1e-5)
+    assert np.abs(found["rating"] - before["rating"].to_numpy()).max() > 1e-3
+
+
+def test_newcomers_have_errors_of_their_own(model: AANMFpp) -> None:
+    module = module_of(model)
+    errors = module.newcomer_errors.state_dict()
+    known, new = model.predict("u3", ["i3"], interval=0.5), model.predict_for({"gender": "F"}, ["i3"], interval=0.5)
+    told = model.predict_for({"gender": "F"}, ["i3"], {"i1": 5}, interval=0.5)
+    try:
+        module.newcomer_errors.load_state_dict({**errors, "quantile": errors["quantile"] / 2})
+        assert model.predict("u3", ["i3"], interval=0.5).equals(known)
+        half = model.predict_for({"gender": "F"}, ["i3"], interval=0.5)
+        np.testing.assert_allclose(2 * (half["high"] - half["low"]), new["high"] - new["low"], rtol=1e-4)
+        half = model.predict_for({"gender": "F"}, ["i3"], {"i1": 5}, interval=0.5)
+        np.testing.assert_allclose(2 * (half["high"] - half["low"]), told["high"] - told["low"], rtol=1e-4)
+    finally:
+        module.newcomer_errors.load_state_dict(errors)
 
 
 def test_continuous_ratings_are_fitted_by_squared_error() -> None:

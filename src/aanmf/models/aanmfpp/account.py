@@ -98,7 +98,7 @@ def account(
     share = module.trust / len(of_members)
     weights = [share] * len(of_members) + [1 - module.trust]
     blend = mean_of(
-        [*of_members, _of_means(state.means, module.history.one_user(state.means, items, ratings), pair)], weights
+        [*of_members, _of_means(state.means, module.history.fold_in(state.means, items, ratings), pair)], weights
     )
     return blend.scaled(1 / module.scale, blend.base / module.scale)
 
@@ -106,7 +106,7 @@ def account(
 def _of_latent(module: AANMFppModule, member: Member, encoded: Encoded, state: State, pair: Pair) -> Account:
     """f; its base is mu."""
     seen, config, i = state.seen, module.config, pair.item
-    side = module.history.one_user(seen, pair.items, pair.ratings)
+    side = module.history.fold_in(seen, pair.items, pair.ratings)
     means = _of_means(seen, side, pair)
     v, b = member.vectors, member.biases
 
@@ -193,6 +193,6 @@ def _features(
     own = module.sets.rows(at[0]) if sets is None else sets
     if module.ridge is None:
         return Pairs(*at, own, torch.zeros(0, 1, device=items.device)), torch.zeros(0, len(items), device=items.device)
-    residual = module.history.one_user(state.explained, items, ratings).residual[0] if changed else None
+    residual = module.history.fold_in(state.explained, items, ratings).residual[0] if changed else None
     terms = module.ridge.terms(user, item, items, residual)
     return Pairs(*at, own, terms.sum(1, keepdim=True)), terms

@@ -18,6 +18,7 @@ from aanmf.models.aanmfpp.equations import Equations, Member, damped_means
 from aanmf.models.aanmfpp.history import Seen
 from aanmf.models.aanmfpp.interval import Interval
 from aanmf.models.aanmfpp.module import AANMFppModule
+from aanmf.models.aanmfpp.newcomers import errors_of_newcomers
 from aanmf.models.aanmfpp.scores import Pairs
 from aanmf.models.aanmfpp.stack import Rates, learn_weights
 from aanmf.training.checkpoint import Checkpoints
@@ -63,6 +64,7 @@ def fit_aanmfpp(
             trainer.train("final", module, training, plans)
         module.trust.fill_(selected.trust)
         module.errors.load_state_dict(selected.errors.state_dict())
+        module.newcomer_errors.load_state_dict(selected.newcomer_errors(training).state_dict())
         if module.choice is not None:
             rows = validation_cuts(len(training.train), config) if validated else []
             cuts = selected.cuts() if training.has_ratings else [(torch.as_tensor(each), None) for each in rows]
@@ -95,13 +97,16 @@ class HeldOut:
     counts: Tensor
     moments: Tensor
 
-    def rates(self, strength: int, trust: float) -> Rates:
-        """Predicted ratings of one of the members, as far as it is trusted over damped means."""
+    def with_member(self, strength: int, trust: float) -> AANMFppModule:
+        """The module with one of the members, as far as it is trusted over damped means."""
         self.module.member = nn.ModuleList([self.members[strength]])
         self.module.trust.fill_(trust)
-        self.module.train()
-        device = self.truth.device
-        return lambda users: torch.cat([scores.cpu() for _, scores in self.module.catalogue(users.to(device))])
+        return self.module.train()
+
+    def rates(self, strength: int, trust: float) -> Rates:
+        """Predicted ratings of one of the members."""
+        module, device = self.with_member(strength, trust), self.truth.device
+        return lambda users: torch.cat([scores.cpu() for _, scores in module.catalogue(users.to(device))])
 
 
 @dataclass(frozen=True)
@@ -128,6 +133,18 @@ class Selection:
     def cuts(self) -> list[tuple[Tensor, Rates]]:
         """Held-out rows, and ratings predicted by the members selected."""
         return [(part.rows, part.rates(self.strength, self.trust)) for part in self.held]
+
+    def newcomer_errors(self, training: TrainingData) -> Interval:
+        """The errors of the members selected, had the users been new."""
+        if not self.held:
+            return Interval()
+        generator, found, device = torch.Generator().manual_seed(self.config.seed), [], self.held[0].truth.device
+        for part in self.held:
+            held_out = training.train.take(part.rows).to(device)
+            found.append(errors_of_newcomers(part.with_member(self.strength, self.trust), held_out, generator))
+        errors = Interval().to(device)
+        errors.fit(*torch.cat(found, dim=1))
+        return errors
 
     def chosen(self, asked: AANMFppConfig) -> dict[str, float]:
         """What differs from the settings that were asked for, or was not asked for."""

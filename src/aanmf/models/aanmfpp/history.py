@@ -108,14 +108,22 @@ class RatingHistory(nn.Module):
         """Sums up all ratings."""
         return self.see(self.user[:0], damping)
 
-    def one_user(self, seen: Seen, items: Tensor, ratings: Tensor) -> Side:
-        """The history of one user who rated these items, as `see` would give it without a change of mu and b_i."""
+    def fold_in(self, seen: Seen, items: Tensor, ratings: Tensor) -> Side:
+        """The histories of users who gave these ratings, as `see` would give them without a change of mu and b_i.
+
+        Args:
+            seen: the ratings of all others.
+            items, ratings: (m,) of one user, or (n, m) of n users.
+        """
         left = ratings - seen.mean - seen.items.offset[items]
-        offset = left.sum() / (len(items) + seen.damping[0])
-        count = torch.tensor([len(items)], device=items.device)
-        scale = shrinkage(count, self.exponents[0])
+        offset = left.sum(-1, keepdim=True) / (items.shape[-1] + seen.damping[0])
+        count = torch.full_like(offset, items.shape[-1], dtype=torch.int64).view(-1)
         weight, residual = (torch.ones_like(left),), (left - offset,)
-        return Side(offset[None], count, scale, weight, residual, lambda table, e: e[None] @ table[items])
+
+        def product(table: Tensor, e: Tensor) -> Tensor:
+            return (e.unsqueeze(-2) @ table[items]).view(-1, table.shape[1])
+
+        return Side(offset.view(-1), count, shrinkage(count, self.exponents[0]), weight, residual, product)
 
     def rows_of(self, user: int) -> Tensor:
         """Where the ratings of one user lie."""

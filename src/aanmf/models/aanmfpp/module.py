@@ -9,7 +9,7 @@ from typing import Self, TypeVar
 import torch
 from torch import Tensor, nn
 
-from aanmf.contract import Side, TrainingData
+from aanmf.contract import Bounds, Side, Told, TrainingData
 from aanmf.data.attributes import AttributeSet
 from aanmf.errors import ConfigError
 from aanmf.models.aanmfpp.choice import ChoiceHead
@@ -50,7 +50,7 @@ class AANMFppModule(Equations):
     def __init__(self, config: AANMFppConfig, training: TrainingData) -> None:
         super().__init__(config, training)
         self.register_buffer("trust", torch.ones(()))  # weight of the model over damped means
-        self.errors = Interval()
+        self.errors, self.newcomer_errors = Interval(), Interval()
         self.member = nn.ModuleList(self.new_member(training) for _ in range(config.members + (config.cold > 0)))
         self.choice = ChoiceHead(config, training) if config.match else None
         self.has_ratings = training.has_ratings
@@ -105,19 +105,12 @@ class AANMFppModule(Equations):
         at = Pairs(users, items, self.sets.rows(users) if sets is None else sets, no_features)
         return self._mean(self.state(), at, weights).T
 
-    def interval(
-        self, users: Tensor, items: Tensor, coverage: float, sets: AttributeSet | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def interval(self, users: Tensor, items: Tensor, coverage: float, sets: AttributeSet | None = None) -> Bounds:
         """See `RatingModule.interval`."""
-
-        def moments(member: Member, encoded: Encoded, at: Pairs) -> Tensor:
-            return self.moments(member, self.latent(member, encoded, at))
-
         state, at = self.state(), self.pairs(users, items, sets)
-        model, variance = self._mean(state, at, moments)
-        rating = self._blend(state, at, model)
-        deviation = self.errors.deviation(variance, *at.both(state.seen.users.count, state.seen.items.count))
-        width = self.errors.width(coverage) * deviation / self.scale
+        rating, *known = self.rating_and_basis(state, at)
+        widths = [errors.half_width(coverage, *known) for errors in (self.newcomer_errors, self.errors)]
+        width = torch.where(state.seen.users.count[users] == 0, *widths) / self.scale
         return rating, rating - width, rating + width
 
     def damped_means(self, users: Tensor, items: Tensor) -> Tensor:
@@ -141,22 +134,39 @@ class AANMFppModule(Equations):
         self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor, without: Tensor | None = None
     ) -> Tensor:
         """See `RatingModule.fold_in`: the equations with another history of the user, nothing retrained."""
-        state, history = self.state(), self.history
-        items, ratings = history.changed(user, items, ratings * self.scale, without)
+        return self._predict(*self._changed(user, sets, items, ratings, without))[0]
+
+    def interval_folded_in(self, told: Told, asked: Tensor, coverage: float) -> Bounds:
+        """See `RatingModule.interval_folded_in`."""
+        state, at = self._changed(*told)
+        (rating,), *known = self.rating_and_basis(state, at.take(asked))
+        errors = self.newcomer_errors if self.state().seen.users.count[told[0]] == 0 else self.errors
+        (width,) = errors.half_width(coverage, *known) / self.scale
+        return rating, rating - width, rating + width
+
+    def _changed(
+        self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor, without: Tensor | None
+    ) -> tuple[State, Grid]:
+        """The state with another history of a user in view, and all items for this user; arguments as `fold_in`."""
+        items, ratings = self.history.changed(user, items, ratings * self.scale, without)
+        state, features = self.state_with(user, items, ratings), self._no_features(1)
+        if self.ridge:
+            features = self.ridge.of_history(user, items, state.explained.users.residual[0])[:, None, :-1]
+        row = torch.zeros(1, dtype=torch.int64, device=items.device)
+        return state, Grid(row, slice(self.n_items), self.sets.rows(row + user) if sets is None else sets, features)
+
+    def state_with(self, user: int, items: Tensor, ratings: Tensor) -> State:
+        """The state with this history (m,) of a user, in scaled ratings; or with n histories (n, m)."""
+        state = self.state()
         seen, means, explained = (
-            replace(each, users=history.one_user(each, items, ratings))
+            replace(each, users=self.history.fold_in(each, items, ratings))
             for each in (state.seen, state.means, state.explained)
         )
         encoded = []
         for member, known in zip(self.members, state.encoded, strict=True):
             x, b_u = self.encode_users(member, seen, user)
             encoded.append(replace(known, x=x, b_u=b_u))
-        features = self._no_features(1)
-        if self.ridge:
-            features = self.ridge.of_history(user, items, explained.users.residual[0])[:, None, :-1]
-        row = torch.zeros(1, dtype=torch.int64, device=items.device)
-        at = Grid(row, slice(self.n_items), self.sets.rows(row + user) if sets is None else sets, features)
-        return self._predict(State(seen, means, explained, encoded), at)[0]
+        return State(seen, means, explained, encoded)
 
     # ------------------------------------------------------------ what users choose
 
@@ -228,7 +238,23 @@ class AANMFppModule(Equations):
 
     def _predict(self, state: State, at: At) -> Tensor:
         """Ratings of pairs or of a grid: the mean of the members, as far as it is trusted over damped means."""
-        return self._blend(state, at, self._mean(state, at, lambda m, e, at: self.expected(m, self.latent(m, e, at))))
+        return self._blend(state, at, self._mean(state, at, self._expected))
+
+    def _expected(self, member: Member, encoded: Encoded, at: Pairs | Grid) -> Tensor:
+        return self.expected(member, self.latent(member, encoded, at))
+
+    def rating_and_basis(self, state: State, at: At) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Ratings, and what `Interval` takes: variance of the head, numbers of ratings of user and item.
+
+        The variance is that of the members for known users: on them the errors of newcomers were learned, too.
+        """
+
+        def moments(member: Member, encoded: Encoded, at: At) -> Tensor:
+            return self.moments(member, self.latent(member, encoded, at))
+
+        mean, variance = self._mean_of_known(state, at, moments)
+        rating = self._blend(state, at, self._with_newcomer(state, at, self._expected, mean))
+        return rating, variance, *at.both(state.seen.users.count, state.seen.items.count)
 
     def _blend(self, state: State, at: Pairs | Grid, model: Tensor) -> Tensor:
         means = damped_means(state.means, at)
@@ -236,14 +262,21 @@ class AANMFppModule(Equations):
 
     def _mean(self, state: State, at: At, of: Callable[[Member, Encoded, At], Tensor]) -> Tensor:
         """The members' mean of something (..., n); for new users and items, that of the newcomers' member."""
+        return self._with_newcomer(state, at, of, self._mean_of_known(state, at, of))
+
+    def _mean_of_known(self, state: State, at: At, of: Callable[[Member, Encoded, At], Tensor]) -> Tensor:
+        """The same of the members for known users and items alone."""
         pairs = list(zip(self.members, state.encoded, strict=True))
+        return torch.stack([of(*each, at) for each in pairs[: self.config.members]]).mean(0)
+
+    def _with_newcomer(self, state: State, at: At, of: Callable[[Member, Encoded, At], Tensor], mean: Tensor) -> Tensor:
+        """The mean of the others, overwritten by the newcomers' member where the user or the item is new."""
         if self.config.cold == 0:
-            return torch.stack([of(*each, at) for each in pairs]).mean(0)
-        *known, newcomer = pairs
-        mean = torch.stack([of(*each, at) for each in known]).mean(0)
+            return mean
         user, item = at.both(state.seen.users.count == 0, state.seen.items.count == 0)
         new = user | item
         some = torch.atleast_2d(new).any(0).nonzero()[:, 0]
         if len(some):
-            mean[..., some] = torch.where(new[..., some], of(*newcomer, at.take(some)), mean[..., some])
+            newcomer = of(self.members[-1], state.encoded[-1], at.take(some))
+            mean[..., some] = torch.where(new[..., some], newcomer, mean[..., some])
         return mean

@@ -122,6 +122,22 @@ class KernelRidge(nn.Module):
         alpha, columns = self._regression(user, items, residual)
         return alpha @ columns.T
 
+    def of_new_users(self, rows: Tensor, items: Tensor, rated: Tensor, residual: Tensor) -> Tensor:
+        """Predicted residuals (F, B) of items (B,) for users who are not in the training ratings.
+
+        Args:
+            rows: (B,) which of the users.
+            items: (B,).
+            rated, residual: (n, m) what each of n users rated, and what damped means leave of the ratings.
+        """
+        kernel, similar = (
+            self.similarity[rated[:, :, None], rated[:, None]],
+            self.similarity[items[:, None], rated[rows]],
+        )
+        eye = torch.eye(rated.shape[1], device=rated.device)
+        alphas = [torch.linalg.solve(kernel + strength * eye, residual[..., None]) for strength in self.strengths]
+        return torch.stack([(alpha[rows, :, 0] * similar).sum(1) for alpha in alphas])
+
     def terms(self, user: int, item: int, items: Tensor, residual: Tensor | None) -> Tensor:
         """What each rated item (n,) adds to the predicted residuals of one item (F, n): its residual times a weight.
 

@@ -1,0 +1,261 @@
+"""Files as polars tables: compression, encoding, separator and header are detected."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import io
+import lzma
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from aanmf.data.cells import numbers
+from aanmf.data.options import ReadOptions, ask_for
+from aanmf.errors import DataError, MissingExtraError
+
+Source = str | PathLike[str]
+Sources = Source | Sequence[Source] | None
+"""One file, several, or none."""
+SEPARATORS = ("::", "\t", ";", ",", "|")
+"""Blanks separate cells only where nothing else does."""
+PARQUET = (".parquet", ".pq")
+JSON = (".json", ".jsonl", ".ndjson")
+EXCEL = (".xlsx", ".xls", ".xlsb", ".ods")
+TEXT = (".csv", ".tsv", ".txt", ".dat", ".data")
+BOMS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+SHOWN = 5
+"""Longer lists of rows are cut in messages."""
+
+
+@dataclass(frozen=True)
+class FileContent:
+    """A table as its file has it.
+
+    Attributes:
+        frame: the rows; every column of a text file is text.
+        left_out: positions of lines of a text file that are not rows of the table.
+        notices: what was guessed or left out.
+    """
+
+    frame: pl.DataFrame
+    left_out: tuple[int, ...] = ()
+    notices: tuple[str, ...] = ()
+
+
+def read_table(path: Source, separator: str | None = None, header: bool | None = None) -> pl.DataFrame:
+    """Reads a file as a frame; see `read_file`.
+
+    Args:
+        path: the file; a pattern such as `ratings/*.parquet` reads all Parquet files that match.
+        separator: text between cells; detected if None.
+        header: whether the first line holds column names; None: it does if none of its cells is a number. Without a
+            header the columns are called `column_1`, `column_2`, ...
+
+    Raises:
+        DataError: the file does not exist, is empty, or cannot be parsed.
+    """
+    return read_file(path, ReadOptions(separator=separator), header).frame
+
+
+def read_file(path: Source, options: ReadOptions, header: bool | None = None) -> FileContent:
+    """Reads CSV, TSV or another separated text file, Parquet, JSON lines, Arrow or Excel; also compressed.
+
+    Raises:
+        DataError: the file does not exist, is empty, or cannot be parsed.
+        MissingExtraError: a library for this kind of file is not installed.
+    """
+    path = Path(path)
+    if "*" not in path.name and not path.is_file():
+        raise DataError(f"{path}: no such file")
+    try:
+        if path.suffix in PARQUET:
+            return FileContent(pl.read_parquet(path))
+        if path.suffix in EXCEL:
+            return FileContent(_read_excel(path))
+        content, name = path.read_bytes(), path
+        if unpack := UNPACK.get(path.suffix):
+            content, name = unpack(content), path.with_suffix("")
+        if name.suffix in JSON:
+            return FileContent(_read_json(content))
+        if name.suffix in (".arrow", ".feather", ".ipc"):
+            return FileContent(pl.read_ipc(io.BytesIO(content)))
+        return _read_text(content, path, options, header)
+    except (pl.exceptions.PolarsError, OSError, EOFError, lzma.LZMAError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DataError(f"{path}: cannot be read as a table ({reason})") from None
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file of this name can be read."""
+    suffix = path.with_suffix("").suffix if path.suffix in UNPACK else path.suffix
+    return suffix in (*PARQUET, *JSON, *EXCEL, *TEXT, ".arrow", ".feather", ".ipc")
+
+
+def stem(path: Source) -> str:
+    """The name of a file without the endings of its kind and compression."""
+    path = Path(path)
+    return Path(path.stem).stem if path.suffix in UNPACK else path.stem
+
+
+def _unpack_zstd(content: bytes) -> bytes:
+    try:
+        import zstandard  # type: ignore[import-not-found,unused-ignore]
+    except ModuleNotFoundError:
+        raise MissingExtraError(
+            "files that end in .zst need zstandard: pip install 'aanmf[files]', or unpack them with `zstd -d FILE`"
+        ) from None
+    try:
+        return zstandard.ZstdDecompressor().stream_reader(content, read_across_frames=True).read()
+    except zstandard.ZstdError as error:
+        raise OSError(str(error)) from None
+
+
+UNPACK: dict[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.decompress,
+    ".bz2": bz2.decompress,
+    ".xz": lzma.decompress,
+    ".zst": _unpack_zstd,
+}
+
+
+def _read_excel(path: Path) -> pl.DataFrame:
+    try:
+        import fastexcel  # type: ignore[import-not-found,unused-ignore]
+    except ModuleNotFoundError:
+        raise MissingExtraError(
+            f"{path}: Excel files need fastexcel: pip install 'aanmf[files]', or save the sheet as CSV"
+        ) from None
+    try:
+        return pl.read_excel(path)
+    except fastexcel.FastExcelError as error:
+        raise OSError(str(error)) from None
+
+
+def _read_json(content: bytes) -> pl.DataFrame:
+    """JSON lines, or one list of objects."""
+    if content.lstrip()[:1] == b"[":
+        return pl.read_json(io.BytesIO(content), infer_schema_length=None)
+    return pl.read_ndjson(io.BytesIO(content), infer_schema_length=None)
+
+
+def _read_text(content: bytes, path: Path, options: ReadOptions, header: bool | None) -> FileContent:
+    text, notices = _decoded(content, path, options.encoding)
+    lines = [line for line in text[:200_000].splitlines()[:50] if line.strip()]
+    if len(lines) == 50:
+        lines = lines[:-1]  # may be cut
+    if not lines:
+        raise DataError(f"{path}: the file is empty")
+    separator = options.separator or _separator(lines)
+    if len(separator) > 1:
+        single = "\t" if "\t" not in text else "\x1f"
+        text, lines, separator = text.replace(separator, single), [e.replace(separator, single) for e in lines], single
+    quote = '"' if separator in ",;" else None
+    if header is None:
+        header = not numbers(pl.Series(_cells(lines[:1], separator)[0], dtype=pl.String)).is_not_null().any()
+    try:
+        frame, left_out = _parse(text, separator, quote, header), ()
+    except pl.exceptions.ComputeError:  # a line has more cells than the first one
+        text, left_out, more = _without_long_lines(text, separator, header, path, options)
+        frame, notices = _parse(text, separator, quote, header), (*notices, *more)
+    named = [name.strip().strip('"') for name in frame.columns]
+    if not header:
+        named = [f"column_{number}" for number in range(1, frame.width + 1)]
+    frame.columns = [name or f"unnamed_{number}" for number, name in enumerate(named, start=1)]
+    last = frame.columns[-1]
+    if frame.width > 1 and (last.startswith(("unnamed_", "column_"))) and (frame[last].fill_null("") == "").all():
+        frame = frame.drop(last)  # a separator at the end of every line
+    return FileContent(frame, left_out, notices)
+
+
+def _parse(text: str, separator: str, quote: str | None, header: bool) -> pl.DataFrame:
+    return pl.read_csv(
+        text.encode(),
+        separator=separator,
+        has_header=header,
+        infer_schema=False,
+        quote_char=quote,
+        raise_if_empty=False,
+    )
+
+
+def _decoded(content: bytes, path: Path, encoding: str | None) -> tuple[str, tuple[str, ...]]:
+    """The text of a file, and a notice where its encoding is a guess."""
+    given = encoding or next((name for bom, name in BOMS.items() if content.startswith(bom)), None)
+    if given is None and b"\0" in content[:1000]:
+        raise DataError(f"{path}: not a text file; convert it to CSV, JSON lines or Parquet")
+    try:
+        return content.decode(given or "utf-8"), ()
+    except LookupError:
+        raise DataError(f"encoding={encoding!r}: no such encoding; give one like utf-8, cp1252 or gb18030") from None
+    except UnicodeDecodeError as error:
+        if given is not None:
+            raise DataError(f"{path}: not in {given} (byte {error.start})") from None
+    notice = f"{path}: not in UTF-8, read as Windows-1252; if letters look wrong, state encoding=... (--encoding)"
+    try:
+        return content.decode("cp1252"), (notice,)
+    except UnicodeDecodeError:
+        return content.decode("latin-1"), (notice,)
+
+
+def _separator(lines: Sequence[str]) -> str:
+    """The separator that cuts all lines into the same number of cells, the largest one; commas if there is none."""
+    widths = {each: {len(cells) for cells in _cells(lines, each)} for each in SEPARATORS}
+    even = {each: min(width) for each, width in widths.items() if len(width) == 1 and min(width) > 1}
+    if even:
+        return max(even, key=lambda each: even[each])
+    uneven = [each for each in SEPARATORS if min(widths[each]) > 1]  # some lines are broken, or end in a separator
+    if uneven:
+        return uneven[0]
+    return " " if all(" " in line.strip() for line in lines) else ","
+
+
+def _cells(lines: Sequence[str], separator: str) -> list[list[str]]:
+    """The cells of some lines."""
+    if separator not in (";", ","):
+        return [line.split(separator) for line in lines]
+    return [row for row in csv.reader(lines, delimiter=separator) if row]
+
+
+def _without_long_lines(
+    text: str, separator: str, header: bool, path: Path, options: ReadOptions
+) -> tuple[str, tuple[int, ...], tuple[str, ...]]:
+    """The text without lines that have more cells than the first one; separators at the end of lines are cut off.
+
+    Returns:
+        The text, the positions of lines that were left out (counted from the first row of the table), and a notice.
+
+    Raises:
+        DataError: there are such lines, and they are not to be left out.
+    """
+    lines = [line for line in text.splitlines() if line.strip()]
+    rows = _cells(lines, separator)
+    if len(rows) != len(lines):
+        raise DataError(f"{path}: a line has more cells than the first one, and quoted cells hold line breaks")
+    width = len(rows[0])
+    kept = [row[:width] if not any(row[width:]) else row for row in rows]
+    long = [n for n, row in enumerate(kept) if len(row) > width]
+    shown = ", ".join(str(n + 1) for n in long[:SHOWN]) + (", ..." if len(long) > SHOWN else "")
+    found = f"{path}: {len(long)} lines have more than the {width} cells of the first one (lines {shown})"
+    if long and options.bad_rows != "skip":
+        raise DataError(f"{found}. Correct them, or pass {ask_for('bad_rows', 'skip')}")
+    out = io.StringIO()
+    if separator in (";", ","):
+        csv.writer(out, delimiter=separator, lineterminator="\n").writerows(r for r in kept if len(r) == width)
+    else:
+        out.writelines(separator.join(row) + "\n" for row in kept if len(row) == width)
+    notices = (f"{found}: left out",) if long else ()
+    return out.getvalue(), tuple(n - header for n in long), notices
+
+
+def line_numbers(rows: int, left_out: Sequence[int], first: int) -> NDArray[np.int64] | None:
+    """(rows,) number of each row as an editor shows it; None: they follow each other."""
+    if not left_out:
+        return None
+    return np.delete(np.arange(rows + len(left_out)), np.asarray(left_out)) + first

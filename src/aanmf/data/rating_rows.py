@@ -1,0 +1,118 @@
+"""The rows of a table of ratings: ids, ratings and times, the same in memory and in streams."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from aanmf.data import cells
+from aanmf.data.columns import find_columns
+from aanmf.data.options import ReadOptions
+from aanmf.data.schema import Schema
+from aanmf.data.tables import IDS, Reader, Table
+
+SIDES = {"users": "user", "items": "item"}
+
+
+@dataclass(frozen=True)
+class RatingRows:
+    """The readable rows of a table of ratings.
+
+    Attributes:
+        table: these rows, with the notices of their reading.
+        names: column by role.
+        user, item: (n,) ids.
+        rating: (n,) ones where `has_ratings` is False.
+        time: (n,) seconds since 1970, or None.
+        has_ratings: False where there is no column of ratings, or all are equal.
+    """
+
+    table: Table
+    names: Mapping[str, str]
+    user: pl.Series
+    item: pl.Series
+    rating: NDArray[np.float32]
+    time: NDArray[np.int64] | None
+    has_ratings: bool
+
+
+def read_ratings(table: Table, options: ReadOptions, used: Set[str] = frozenset()) -> RatingRows:
+    """Finds the columns and reads their cells.
+
+    Args:
+        table: the ratings.
+        options: stated columns, and the policy for rows that cannot be read.
+        used: columns that are used otherwise, or that nothing shall be said about.
+
+    Raises:
+        DataError: a column is not found, or a cell cannot be read.
+    """
+    table.require_rows()
+    names, notices = find_columns(table, options, used)
+    table = replace(table, notices=(*table.notices, *notices))
+    table, columns = table.read_columns(readers(names, options), options)
+    user, item = columns[names["user"]], columns[names["item"]]
+    time = columns[names["time"]].to_numpy() if "time" in names else None
+    rating, has_ratings = np.ones(len(user), np.float32), "rating" in names
+    if has_ratings:
+        name = names["rating"]
+        rating, has_ratings = columns[name].to_numpy().astype(np.float32), columns[name].n_unique() > 1 or len(user) < 2
+        if opinions := opinions_of(table.frame[name]):
+            table = replace(table, notices=(*table.notices, f"{table.where}: column {name!r}: {opinions}"))
+        if not has_ratings:
+            equal = f"all {len(user)} ratings are {rating[0]:g}: each row is read as a choice without a rating"
+            table = replace(table, notices=(*table.notices, f"{table.where}: column {name!r}: {equal}"))
+            rating = np.ones_like(rating)
+    return RatingRows(table, names, user, item, rating, time, has_ratings)
+
+
+def readers(names: Mapping[str, str], options: ReadOptions) -> dict[str, Reader]:
+    """How each of the columns is read, by name."""
+    of_role = {
+        "user": IDS,
+        "item": IDS,
+        "rating": Reader(lambda c: cells.ratings(cells.blank_out(c, options.missing)), "is not a finite number"),
+        "time": Reader(
+            lambda c: cells.times(cells.blank_out(c, options.missing), options.time_format),
+            "is not a time; give seconds since 1970, a date like 2024-12-31, or a time_format (--time-format)",
+        ),
+    }
+    return {name: of_role[role] for role, name in names.items()}
+
+
+def opinions_of(column: pl.Series) -> str | None:
+    """A notice where ratings are words."""
+    if column.dtype == pl.Boolean:
+        return "true is read as rating 1, false as 0"
+    if column.dtype != pl.String:
+        return None
+    words = column.unique().str.strip_chars().str.to_lowercase().drop_nulls().unique().sort()
+    read = [f"{word} as {cells.OPINIONS[word]:g}" for word in words if word in cells.OPINIONS]
+    return f"words are read as ratings: {', '.join(read)}" if read else None
+
+
+def columns_of_ratings(tables: Mapping[str, Sequence[Table]], schema: Schema) -> dict[str, list[str]]:
+    """Columns of the table of ratings that are stated to belong to users and items, whose own tables lack them."""
+    (ratings,) = tables["ratings"]
+    found: dict[str, list[str]] = {}
+    for side in SIDES:
+        own = {name for table in tables[side] for name in table.frame.columns} | schema.ignored(side)
+        found[side] = [name for name in ratings.frame.columns if name in schema.named(side) - own]
+    return found
+
+
+def with_columns_of_ratings(
+    tables: Mapping[str, Sequence[Table]], rows: RatingRows, columns: Mapping[str, Sequence[str]]
+) -> dict[str, Sequence[Table]]:
+    """The tables of users and items, with a further one of the columns that the ratings have of them."""
+    found = {side: list(tables[side]) for side in SIDES}
+    for side, own in columns.items():
+        if own:
+            ids = (rows.user if side == "users" else rows.item).alias(rows.names[SIDES[side]])
+            frame = rows.table.frame.select(own).insert_column(0, ids).unique(maintain_order=True)
+            found[side].append(Table.of(frame, rows.table.where))
+    return dict(found)
