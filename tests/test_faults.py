@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+import polars as pl
 import pytest
+import torch
 
 from aanmf import MF, load_model
+from aanmf.data.stream import StreamedDataset, stream_dataset
+from aanmf.errors import CheckpointError
 from aanmf.manifest import files_of, read_manifest
 from aanmf.storage import replace_file
+from aanmf.training.checkpoint import Checkpoint, Checkpoints
 from tests.conftest import small_dataset
 from tests.faults import FAULTS, failing
 
-Write = Callable[[Path], None]
+Write = Callable[[Path], object]
 
 
 def every_fault(
@@ -88,6 +94,51 @@ def test_a_model_is_saved_where_none_was(models: list[MF], tmp_path: Path, fault
 
     (tmp_path / "start").mkdir()
     every_fault(tmp_path / "start", tmp_path / "copies", lambda copy: old.save(copy / "model"), check, fault, stride)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_checkpoint_is_written(tmp_path: Path, fault: str) -> None:
+    def write(copy: Path) -> None:
+        with suppress(CheckpointError):
+            Checkpoints(copy / "c").write(_checkpoint(2))
+
+    def check(copy: Path) -> None:
+        checkpoints = Checkpoints(copy / "c", resume=True)
+        found = checkpoints.open({})
+        assert found is not None
+        assert found.progress["step"] in (1, 2)
+        assert found.tensors["weights"]["p"].tolist() == [found.progress["step"]] * 10
+        checkpoints.write(_checkpoint(3))
+        assert len(list((copy / "c").iterdir())) == 2  # the last two, and nothing that was begun
+
+    Checkpoints(tmp_path / "start" / "c").write(_checkpoint(1))
+    every_fault(tmp_path / "start", tmp_path / "copies", write, check, fault)
+
+
+def _checkpoint(step: int) -> Checkpoint:
+    return Checkpoint({"step": step}, {"weights": {"p": torch.full((10,), float(step))}})
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_ratings_are_prepared(tmp_path: Path, fault: str) -> None:
+    """Over those of another file; whatever happened, what is read afterwards are the ratings of the new one."""
+    for name, rating in (("old", 1.0), ("new", 2.0)):
+        (tmp_path / name).mkdir()
+        frame = pl.DataFrame({"user": list("aabbc"), "item": list("xyxyx"), "rating": [rating, 3, 4, 5, 1]})
+        frame.write_csv(tmp_path / name / "r.csv")
+
+    def prepare(copy: Path) -> StreamedDataset:
+        return stream_dataset(tmp_path / "new", copy / "data")
+
+    def check(copy: Path) -> None:
+        data = prepare(copy)
+        assert data.file.read(0, 5)["rating"].tolist() == [2, 3, 4, 5, 1]
+        assert data.users.ids.ids == ("a", "b", "c")
+        named = {path.name for path in files_of(copy / "data", read_manifest(copy / "data")).values()}
+        assert named <= {path.name for path in (copy / "data").iterdir()}
+
+    stream_dataset(tmp_path / "old", tmp_path / "start" / "data")
+    every_fault(tmp_path / "start", tmp_path / "copies", prepare, check, fault)
 
 
 @pytest.mark.parametrize("fault", FAULTS)

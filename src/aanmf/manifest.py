@@ -14,7 +14,7 @@ from aanmf.errors import ModelFolderError
 FORMAT = 3
 """In formats 1 and 2 files were stored under their plain names, in a folder that was renamed into place."""
 MANIFEST = "manifest.json"
-MOST_BYTES = 16 << 20
+MOST_BYTES = 64 << 20
 """A larger manifest is none."""
 
 

@@ -11,8 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -65,27 +63,6 @@ def replace_file(path: Path, mode: str = "wb", **options: Any) -> Iterator[IO[An
         disk.sync_folder(path.parent)
     finally:
         disk.remove(new)
-
-
-@contextmanager
-def replace_folder(path: Path) -> Iterator[Path]:
-    """Gives a new empty folder beside `path` and renames it to `path` at the end.
-
-    If the block raises, the new folder is removed, and an older one at `path` stays as it was.
-
-    Raises:
-        OSError: the disk is full or the place not writable.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    try:
-        yield new
-        new.chmod(0o755)
-        if path.exists():
-            shutil.rmtree(path)
-        new.rename(path)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
 
 
 class NewFiles:
