@@ -9,7 +9,7 @@ EXTRAS := test,arrow,tune,serve,sql,export,test-serve
 .PHONY: help demo test test-all test-browser check format bench docs screenshots peers clean
 
 help:
-	@echo "make demo      train on MovieLens 100K (or the synthetic set), show figures, heat map, recommendations"
+	@echo "make demo      train on ratings of restaurants: scores, lists, a reason; then the page (DEMO=ml-100k: on films)"
 	@echo "make test      the quick tests, under 5 minutes on two cores"
 	@echo "make test-all  every test, the slow ones too"
 	@echo "make test-browser  the page in a real Chromium (apt-get install chromium)"
@@ -44,7 +44,12 @@ $(VENV)/.installed-peers: $(VENV)/.installed-test
 	$(PIP) --editable '.[peers]' || echo "the peers did not install; the benchmarks run without them"
 	@touch $@
 
-demo: $(VENV)/.installed
+# the page, which the demo leads to
+$(VENV)/.installed-serve: $(VENV)/.installed
+	$(PIP) --editable '.[serve]'
+	@touch $@
+
+demo: $(VENV)/.installed-serve
 	$(BIN)/aanmf demo $(DEMO)
 
 test: $(VENV)/.installed-test

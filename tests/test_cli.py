@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +18,7 @@ import polars as pl
 import pytest
 
 from aanmf.cli import main
+from aanmf.cli.output import program
 from aanmf.cli.parse import read_attributes, read_settings, toml_value
 from aanmf.cli.validate import read_seeds
 from aanmf.data.attribute_tables import stated_uses
@@ -29,7 +30,7 @@ from aanmf.data.tables import Table
 from aanmf.errors import ConfigError, SchemaError
 from aanmf.metrics import METRICS, Metric
 from aanmf.models.catalog import CATALOG
-from aanmf.recommender import load_model
+from aanmf.recommender import load_model, make_model
 
 QUICK = ["--set", "epochs=2", "--set", "factors=4"]
 Run = Callable[..., tuple[int, str, str]]
@@ -92,7 +93,7 @@ def source(tables: Path) -> list[str]:
 @pytest.fixture(scope="session")
 def model(tables: Path, source: list[str]) -> Path:
     """A model learned from the tables."""
-    assert main(["train", *source, *QUICK, "--out", str(tables / "model")]) == 0
+    assert main(["train", *source, "--model", "aanmf", *QUICK, "--out", str(tables / "model")]) == 0
     return tables / "model"
 
 
@@ -130,10 +131,56 @@ def test_train_writes_a_model_that_loads(ask: Callable[..., Any], source: list[s
 
 
 def test_train_says_what_came_of_it(aanmf: Run, source: list[str], tmp_path: Path) -> None:
-    code, out, _ = aanmf("train", *source, *QUICK, "--out", tmp_path / "m")
+    folder = tmp_path / "m"
+    code, out, _ = aanmf("train", *source, *QUICK, "--out", folder)
     assert code == 0
-    for text in ("RMSE, validation", "epochs", "saved in", "gender, age, job"):
+    for text in ("AANMFpp", "l2=", "epochs", "saved in", "gender, age, job", "400 ratings of 20 items by 30 users"):
         assert text in out
+    (following,) = [line.removeprefix("Next: aanmf ") for line in out.splitlines() if line.startswith("Next: ")]
+    assert aanmf(*shlex.split(following))[0] == 0
+
+
+def test_train_measures_beside_the_simplest_models(ask: Callable[..., Any], source: list[str]) -> None:
+    measured = ask("train", *source, "--model", "mf", *QUICK, "--seed", 3)["test"]
+    assert (measured["share"], measured["ratings"]) == (0.1, 40)
+    train, test = load(source[0], users=source[2], items=source[4]).split(test=0.1, seed=3)
+    for row, settings in zip(
+        measured["results"],
+        ({"model": "mf", "epochs": 2, "factors": 4, "seed": 3}, {"model": "damped-means"}, {"model": "popularity"}),
+        strict=True,
+    ):
+        name = settings.pop("model")
+        expected = make_model(str(name), **settings).fit(train).evaluate(test, ["rmse", "mae", "ndcg@10"])
+        assert row["model"] == name
+        for metric in ("rmse", "mae", "ndcg@10"):
+            wanted = expected[metric]
+            assert row[metric] == (None if wanted is None else pytest.approx(wanted, abs=1e-6))
+
+
+def test_train_can_go_without_measuring(ask: Callable[..., Any], source: list[str], tmp_path: Path) -> None:
+    assert ask("train", *source, "--model", "mf", *QUICK, "--test", 0)["test"] is None
+    long = ["--checkpoint-every", "epoch", "--out", tmp_path / "m"]
+    assert ask("train", *source, "--model", "mf", *QUICK, *long)["test"] is None
+
+
+def test_users_and_items_without_ratings_are_not_counted(ask: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "r.csv").write_text("user,item,rating\n" + "".join(f"u{n % 9},i{n % 7},{n % 5}\n" for n in range(63)))
+    (tmp_path / "u.csv").write_text("user,gender\n" + "".join(f"u{n},{'FM'[n % 2]}\n" for n in range(20)))
+    found = ask("train", tmp_path / "r.csv", "--users", tmp_path / "u.csv", "--model", "damped-means")
+    assert (found["users"], found["items"]) == (9, 7)
+
+
+def test_ratings_that_are_all_alike_are_choices(aanmf: Run, ask: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "r.csv").write_text("user,item,rating\n" + "".join(f"u{n % 90},i{n % 7},3\n" for n in range(600)))
+    code, _, err = aanmf("train", tmp_path / "r.csv", "--model", "damped-means")
+    assert code == 1
+    assert "damped-means learns from ratings, and r has none. Available for choices" in err
+    found = ask("train", tmp_path / "r.csv", "--model", "popularity")
+    assert found["has_ratings"] is False
+    assert found["test"]["results"][0].keys() == {"model", "ndcg@7", "recall@7"}
+    assert found["test"]["results"][0]["recall@7"] == 1  # everyone chose all 7
+    (notice,) = found["notices"]
+    assert "all 600 ratings are 3: each row is read as a choice" in notice
 
 
 def test_settings_come_from_a_file_and_set_goes_before_it(
@@ -141,7 +188,7 @@ def test_settings_come_from_a_file_and_set_goes_before_it(
 ) -> None:
     config = tmp_path / "c.toml"
     config.write_text('factors = 3\nlayers = [5]\nepochs = 1\n[aanmf]\ninteraction = "product"\n')
-    ask("train", *source, "--config", config, "--set", "factors=6", "--out", tmp_path / "m")
+    ask("train", *source, "--model", "aanmf", "--config", config, "--set", "factors=6", "--out", tmp_path / "m")
     params = load_model(tmp_path / "m").get_params()
     assert (params["factors"], params["layers"], params["interaction"]) == (6, (5,), "product")
 
@@ -166,6 +213,12 @@ def test_evaluate(
     assert "RMSE" in out
     assert "50" in out
     assert "trained" not in err
+    for name in ("damped-means", "popularity", "NDCG@10"):
+        assert name in out
+    beside = ask("evaluate", model, part, *source[1:])["baselines"]
+    fitted = make_model("damped-means").fit(load(source[0], users=source[2], items=source[4]))
+    expected = fitted.evaluate(load(str(part), users=source[2], items=source[4]))
+    assert beside[0]["rmse"] == pytest.approx(expected["rmse"], abs=1e-6)
 
 
 def test_cross_validate_json(ask: Callable[..., Any], source: list[str]) -> None:
@@ -217,7 +270,7 @@ def test_a_model_without_epochs_is_trained_and_lists(
     folder = tmp_path / "ease"
     code, out, err = aanmf("train", *source, "--model", "ease", "--out", folder)
     assert code == 0, err
-    assert "RMSE" not in out
+    assert not any(line.startswith("epochs") for line in out.splitlines())
     rated = ask("recommend", folder, "--attributes", "gender=F", "--rating", "1=5", "--rating", "2", "-n", 3)
     assert rated["ratings"] == {"1": 5.0, "2": None}
     assert not {"1", "2"} & {row["item"] for row in rated["items"]}
@@ -379,25 +432,46 @@ def test_explain_for_a_new_user(aanmf: Run, ask: Callable[..., Any], model: Path
 
 def test_quick_demo(ask: Callable[..., Any], tmp_path: Path) -> None:
     found = ask("demo", "--quick", "--out", tmp_path / "demo")
-    assert [each["model"] for each in found["results"]] == ["popularity", "mf", "aanmf", "aanmf+p", "aanmf++"]
-    listed = found["recommendation"]
-    assert [row["item"] for row in listed["items"]] == load_model(tmp_path / "demo" / "aanmf++").recommend(
-        listed["user"]
-    )["item"].to_list()
-    assert any(row["because"] for row in listed["items"])
-    assert len(listed["bestsellers"]) == 10
-    assert json.loads((tmp_path / "demo" / "results.json").read_text()) == found
-    _, test = load("synthetic:20000").split(test=0.2, seed=0)
+    assert (found["source"], found["ratings"]) == ("restaurants", 1161)
+    assert [each["model"] for each in found["results"]] == ["damped-means", "popularity", "aanmf++"]
+    train, test = load("restaurants").split(test=0.2, seed=0)
     for each in found["results"]:
         scores = load_model(each["folder"]).evaluate(test, ["rmse", "ndcg@10"])
         assert scores["rmse"] == (each["rmse"] if each["rmse"] is None else pytest.approx(each["rmse"], abs=1e-6))
         assert scores["ndcg@10"] == pytest.approx(each["ndcg@10"], abs=1e-6)
-    learned = {row["genres"]: [row["gender"], row["age"], row["occupation"]] for row in found["attention"]}
-    planted, fitted = np.array([ATTENTION[genre] for genre in learned]), np.array(list(learned.values()))
-    assert found["attention_correlation"] == pytest.approx(np.corrcoef(planted.ravel(), fitted.ravel())[0, 1])
+    model, listed = load_model(tmp_path / "demo" / "aanmf++"), found["recommendation"]
+    assert [row["item"] for row in listed["items"]] == model.recommend(listed["user"])["item"].to_list()
+    assert any(row["because"] for row in listed["items"])
+    assert len(listed["bestsellers"]) == 10
+    assert found["explanation"]["item"] == listed["items"][0]["item"]
+    new = found["new_user"]
+    assert new["items"] == model.recommend_for(new["attributes"], n=5).to_dicts()
+    assert len(model.fitted_.training.train) == len(train)
+    assert json.loads((tmp_path / "demo" / "results.json").read_text()) == found
+    assert {row["cuisine"] for row in found["attention"]} > {"Mexican", "Chinese"}
     for name in ("attention.png", "attention.svg"):
         assert (tmp_path / "demo" / name).stat().st_size > 1000
+
+
+def test_demo_of_synthetic_ratings_compares_attention_with_the_planted_one(
+    ask: Callable[..., Any], tmp_path: Path
+) -> None:
+    found = ask("demo", "synthetic:20000", "--quick", "--out", tmp_path / "demo")
+    assert set(found["attention_correlation"]) == {"aanmf", "aanmf++"}
+    learned = {row["genres"]: [row["gender"], row["age"], row["occupation"]] for row in found["attention"]}
+    planted, fitted = np.array([ATTENTION[genre] for genre in learned]), np.array(list(learned.values()))
+    expected = np.corrcoef(planted.ravel(), fitted.ravel())[0, 1]
+    assert found["attention_correlation"]["aanmf++"] == pytest.approx(expected)
     assert "Planted" in (tmp_path / "demo" / "attention.svg").read_text()
+    assert found["new_user"]["attributes"].keys() == {"gender", "age", "occupation"}
+
+
+def test_demo_of_own_ratings_without_attributes(aanmf: Run, tables: Path, tmp_path: Path) -> None:
+    code, out, err = aanmf("demo", tables / "ratings.csv", "--quick", "--out", tmp_path / "demo")
+    assert code == 0, err
+    assert "only their ids are known" in out
+    assert "For a new user (nothing is known)" in out
+    assert "no heat map" in err
 
 
 def test_demo_to_read(aanmf: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -405,41 +479,35 @@ def test_demo_to_read(aanmf: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     code, out, _ = aanmf("demo", "--quick")
     assert code == 0
     for text in (
+        "1,161 ratings from 0 to 2",
         "RMSE",
-        "aanmf+p",
+        "NDCG@10",
+        "damped-means",
         "recommends to user",
         "bestsellers",
+        "For a new user (city Cuernavaca, likes Mexican, budget low)",
         "adds to the rating",
         "attention.png",
-        "Next:",
     ):
         assert text in out
     assert (tmp_path / "aanmf-demo" / "results.json").exists()
+    commands = [shlex.split(line) for line in out.splitlines() if line.startswith("  aanmf ")]
+    assert [words[1] for words in commands] == ["serve", "recommend", "recommend", "train"]
+    for words in commands[1:3]:
+        assert aanmf(*words[1:])[0] == 0
 
 
-def test_demo_without_movielens_uses_synthetic_ratings_and_says_so(
-    aanmf: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from aanmf.cli import demo
-
-    monkeypatch.setattr("aanmf.data.movielens.find_movielens", lambda which: None)
-    monkeypatch.setattr(demo, "answers", lambda url: False)
-    monkeypatch.setattr(demo, "FALLBACK_SOURCE", "synthetic:3000")
-    monkeypatch.setattr(demo, "MODELS", ("aanmf",))
-    code, _, err = aanmf("demo", "--out", tmp_path / "demo")
-    assert code == 0
-    assert "is unreachable" in err
-    assert "Using synthetic ratings" in err
-
-
-def test_a_server_that_does_not_answer_is_given_up() -> None:
-    from aanmf.cli.demo import answers
-
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the connection and says nothing
-        start = time.monotonic()
-        assert not answers(f"http://127.0.0.1:{silent.getsockname()[1]}/", seconds=0.3)
-        assert time.monotonic() - start < 10
-    assert not answers("http://127.0.0.1:1/", seconds=5)
+def test_the_command_is_named_as_it_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "my bin" / "aanmf"
+    script.parent.mkdir()
+    script.touch(mode=0o755)
+    monkeypatch.setattr(sys, "argv", [str(script)])
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert shlex.split(program()) == [str(script)]
+    monkeypatch.setenv("PATH", str(script.parent))
+    assert program() == "aanmf"
+    monkeypatch.setattr(sys, "argv", ["/x/aanmf/__main__.py"])
+    assert shlex.split(program()) == [sys.executable, "-m", "aanmf"]
 
 
 def test_doctor(aanmf: Run, ask: Callable[..., Any]) -> None:
@@ -557,6 +625,8 @@ def interrupt_training(tmp_path: Path, *args: str) -> subprocess.CompletedProces
             program,
             "train",
             "synthetic:20000",
+            "--model",
+            "aanmf",
             "--set",
             "epochs=100000",
             "--set",

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import socket
 import subprocess
 import sys
 import sysconfig
 import tarfile
+import time
+import urllib.request
 import venv
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BESIDE_CODE = [".toml", ".html", ".css", ".js", ".svg", ".typed"]
+BESIDE_CODE = [".toml", ".html", ".css", ".js", ".svg", ".typed", ".gz"]
 """Endings of files in the package that are no code and are needed."""
 
 pytestmark = pytest.mark.slow
@@ -39,7 +44,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _checkout() -> list[Path]:
     """What a build needs, without what tests and editors leave behind."""
-    files = [Path(name) for name in ("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md")]
+    files = [Path(name) for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE", "CHANGELOG.md")]
     inside = (each for each in (ROOT / "src" / "aanmf").rglob("*") if each.is_file())
     return files + [each.relative_to(ROOT) for each in inside if "__pycache__" not in each.parts]
 
@@ -55,12 +60,33 @@ def test_all_files_of_the_package_are_in_the_wheel_and_the_sdist(built: Path) ->
     needed = [path for path in source if path.suffix in (".py", *BESIDE_CODE)]
     assert not [path for path in needed if path.relative_to("src").as_posix() not in in_wheel]
     assert not [path for path in needed if path.as_posix() not in in_sdist]
-    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in in_wheel)
+    for text in ("LICENSE", "NOTICE"):
+        assert any(name.endswith(f".dist-info/licenses/{text}") for name in in_wheel)
+    assert "aanmf/data/uci_restaurants/README.md" in in_wheel
     assert not [name for name in in_wheel if not name.startswith(("aanmf/", "aanmf-"))]  # no tests, no documents
 
 
+def serves(words: list[str], folder: Path, environment: dict[str, str]) -> None:
+    """The page answers when the command is run."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with subprocess.Popen([*words, "--port", str(port)], cwd=folder, env=environment) as service:
+        try:
+            until, page = time.monotonic() + 100, ""
+            while not page:
+                assert service.poll() is None, "the service ended"
+                assert time.monotonic() < until, "the service did not get ready"
+                time.sleep(0.1)
+                with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=20) as answer:
+                    page = answer.read().decode()
+            assert "<html" in page
+        finally:
+            service.terminate()
+
+
 def test_the_wheel_works_in_an_empty_environment(built: Path, tmp_path: Path) -> None:
-    """Its dependencies are those of this environment: a new one would draw torch again."""
+    """Import, demo, page, training; dependencies are those of this environment: a new one would draw torch again."""
+    pytest.importorskip("uvicorn", reason="pip install 'aanmf[serve]'")
     home = tmp_path / "venv"
     venv.create(home)
     python, command = home / "bin" / "python", home / "bin" / "aanmf"
@@ -81,6 +107,10 @@ def test_the_wheel_works_in_an_empty_environment(built: Path, tmp_path: Path) ->
     version = wheel.name.split("-")[1]
     assert run(command, "--version") == f"aanmf {version}\n"
     assert json.loads(run(command, "doctor", "--json"))
+    assert "train" in run(command, "--help")
+    printed = run(command, "demo", "--quick")
+    (serve,) = [line for line in printed.splitlines() if " serve " in line]
+    serves(shlex.split(serve), tmp_path, clean)
     run(command, "train", "synthetic:2000", "--model", "aanmf", "--set", "epochs=1", "--out", "model")
     told = json.loads(run(command, "recommend", "model", "--attributes", "gender=F", "-n", "3", "--json"))
     assert len(told["items"]) == 3

@@ -12,6 +12,7 @@ from aanmf.models.catalog import CLASSES
 _HOME = {
     "RatingDataset": "aanmf.data.dataset",
     "load_movielens": "aanmf.data.movielens",
+    "load_restaurants": "aanmf.data.restaurants",
     "make_synthetic": "aanmf.data.synthetic",
     **dict.fromkeys(("Attribute", "Kind", "Schema"), "aanmf.data.schema"),
     **dict.fromkeys(("AanmfError", "DataError", "SchemaError", "UnknownIdError"), "aanmf.errors"),

@@ -34,6 +34,10 @@ class UnknownIdError(AanmfError, KeyError):
         return str(self.args[0]) if self.args else ""
 
 
+class NotFiniteError(AanmfError, ArithmeticError):
+    """A weight or a prediction is infinite, or no number: the model is damaged, or its training diverged."""
+
+
 class NotFittedError(AanmfError):
     """The model was asked for something before `fit` or `load`."""
 

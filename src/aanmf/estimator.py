@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 from aanmf.contract import RatingModule
 from aanmf.data.dataset import RatingDataset
 from aanmf.data.stream import StreamedDataset
-from aanmf.errors import ConfigError, NotFittedError
+from aanmf.errors import ConfigError, NotFiniteError, NotFittedError
 from aanmf.fitted import Fitted
 from aanmf.model_folder import read_model, write_model
 from aanmf.model_html import model_html
@@ -19,6 +19,7 @@ from aanmf.predictor import Predictor
 from aanmf.training.checkpoint import Checkpoints
 from aanmf.training.distributed import Ranks
 from aanmf.training.log import OnEpoch
+from aanmf.training.progress import shown_progress
 
 
 class Estimator:
@@ -83,6 +84,7 @@ class Estimator:
         data: RatingDataset | StreamedDataset,
         on_epoch: OnEpoch | None = None,
         *,
+        progress: bool = False,
         checkpoints: Checkpoints | None = None,
         shard_rows: int | None = None,
     ) -> Self:
@@ -91,7 +93,9 @@ class Estimator:
         Args:
             data: the training part; users and items without a rating in it may be there with their attributes.
                 What `stream_dataset` gives is read from disk in every epoch.
-            on_epoch: called after every epoch, for progress.
+            on_epoch: called after every epoch.
+            progress: whether to show how training goes, on stderr: a bar in a terminal or notebook, elsewhere a line a
+                minute.
             checkpoints: where to write them, and whether to go on from the last one; None: nowhere.
             shard_rows: where several processes train together (`docs/distributed.md`), tables of users with at least
                 so many rows are divided among them; None: each holds them whole.
@@ -99,6 +103,7 @@ class Estimator:
         Raises:
             DataError: there is no rating.
             ConfigError: training diverged: the learning rate is too high; or the model does not take `checkpoints`.
+            NotFiniteError: a weight is not finite after training.
             CheckpointError: a checkpoint cannot be written, or is of another training.
             BusyError: another training writes its checkpoints to the same folder.
             KeyboardInterrupt: after Ctrl-C; the model then holds what was learned so far and can be saved.
@@ -107,10 +112,10 @@ class Estimator:
         fitted = Fitted.of(data)
         training = replace(fitted.training, links=self.config.read_links(data.users.ids))
         train = load_object(self.spec.trainer)
-        with checkpoints.locked() if checkpoints and Ranks.current().first else nullcontext():
-            module, training_log = train(
-                self.spec.module_type, training, self.config, on_epoch, checkpoints, shard_rows
-            )
+        own_folder = checkpoints.locked() if checkpoints and Ranks.current().first else nullcontext()
+        with own_folder, shown_progress(self.spec.name, on_epoch) if progress else nullcontext(on_epoch) as report:
+            module, training_log = train(self.spec.module_type, training, self.config, report, checkpoints, shard_rows)
+        _check_trained(module)
         self._predictor = Predictor(self.spec, module, replace(fitted, training_log=training_log))
         if training_log.interrupted:
             raise KeyboardInterrupt
@@ -141,15 +146,31 @@ class Estimator:
 def _check_training(spec: ModelSpec, data: RatingDataset | StreamedDataset, checkpoints: Checkpoints | None) -> None:
     """Raises ConfigError where a model cannot be trained in this way."""
     if isinstance(data, StreamedDataset) and not spec.streams:
-        raise ConfigError(
-            f"{spec.name} cannot learn from streamed ratings; {', '.join(with_capability('streams'))} can"
-        )
+        raise ConfigError(f"{spec.name} does not learn from streamed ratings. {_instead('streams')}")
     if not (data.has_ratings or spec.matches):
         raise ConfigError(
             f"{spec.name} learns from ratings, and {data.name} has none. "
             f"Available for choices without ratings: {', '.join(with_capability('matches'))}"
         )
     if not spec.processes and not Ranks.current().alone:
-        raise ConfigError(f"{spec.name} does not support torchrun; {', '.join(with_capability('processes'))} do")
+        raise ConfigError(f"{spec.name} does not support torchrun. {_instead('processes')}")
     if checkpoints is not None and not spec.checkpoints:
-        raise ConfigError(f"{spec.name} does not support checkpoints (--resume, --checkpoint-every): leave them out")
+        raise ConfigError(
+            f"{spec.name} does not support checkpoints (--resume, --checkpoint-every): leave them out. "
+            f"{_instead('checkpoints')}"
+        )
+
+
+def _instead(capability: str) -> str:
+    """The end of a message: which models can do what another one cannot."""
+    return f"Models that do: {', '.join(f'--model {name}' for name in with_capability(capability))}"
+
+
+def _check_trained(module: RatingModule) -> None:
+    """Raises NotFiniteError where a trained weight is not finite."""
+    for name, each in module.state_dict().items():
+        if each.dtype.is_floating_point and not bool(each.isfinite().all()):
+            raise NotFiniteError(
+                f"training ended with a weight that is not finite ({name}): give a lower learning_rate, "
+                "or look for ratings or attributes of enormous size"
+            )

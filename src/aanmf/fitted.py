@@ -158,12 +158,29 @@ class Fitted:
         else:
             train = Ratings.of(data.user, data.item, data.rating)
             found = float(data.rating.min()), float(data.rating.max())
+            if not np.isfinite(found).all():
+                row = int(np.flatnonzero(~np.isfinite(data.rating))[0])
+                raise DataError(f"{data.name}: rating {row + 1} is {data.rating[row]}: ratings must be finite numbers")
         users, items = EntitySide.fit("user", data.users, train), EntitySide.fit("item", data.items, train)
         training = TrainingData(
             users.attributes, items.attributes, data.scale or found, train, has_ratings=data.has_ratings
         )
         about = {"name": data.name, "fingerprint": data.fingerprint, "ratings": len(data)}
         return cls(users, items, training, about)
+
+    def training_ratings(self) -> RatingDataset | None:
+        """The training ratings, users and items as a data set; None where the ratings are streamed."""
+        train, training = self.training.train, self.training
+        if isinstance(train, StreamedRatings):
+            return None
+        return RatingDataset(
+            self.users.table,
+            self.items.table,
+            *(each.numpy() for each in (train.user, train.item, train.rating)),
+            scale=training.scale if training.has_ratings else None,
+            name=str(self.data.get("name", "ratings")),
+            has_ratings=training.has_ratings,
+        )
 
     def fallback(self, user: int, item: int) -> str | None:
         """What is replaced by an average one at two positions: `unknown user, item without ratings`; None: nothing."""

@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import aanmf
@@ -36,6 +37,26 @@ def run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_page(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(page, tmp_path, monkeypatch)
+
+
+@pytest.mark.slow
+def test_first_example_of_the_readme(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It prints what stands below it, up to digits that differ from machine to machine; what follows it runs, too."""
+    monkeypatch.chdir(tmp_path)
+    blocks = BLOCK.findall((DOCS.parent / "README.md").read_text(encoding="utf-8"))
+    (shown,) = [text for kind, text in blocks if kind == "text"]
+    example, *more = [text for kind, text in blocks if kind == "python"]
+    names: dict[str, object] = {}
+    exec(example, names)
+    printed, numbers = capsys.readouterr().out, re.compile(r"-?\d+\.\d+")
+    assert numbers.sub("x", printed) == numbers.sub("x", shown)
+    there, here = (np.array([float(each) for each in numbers.findall(text)]) for text in (shown, printed))
+    assert np.abs(there - here).max() < 0.02
+    for text in more:
+        exec(text, names)
+    assert (tmp_path / "model").is_dir()
 
 
 @pytest.mark.slow

@@ -30,6 +30,8 @@ ConfigFile = Annotated[
     Path | None, typer.Option("--config", metavar="FILE.toml", help="Settings from a TOML file; --set overrides it.")
 ]
 ModelName = Annotated[str, typer.Option("--model", metavar="NAME", help=f"Which model: {', '.join(CATALOG)}.")]
+DEFAULT_MODEL = next(iter(CATALOG))
+"""The recommended one."""
 
 RankBy = Annotated[
     Literal["match", "rating", "low"] | None,
@@ -41,9 +43,9 @@ RankBy = Annotated[
 ]
 
 _SOURCE = (
-    "ml-100k, ml-1m, synthetic, synthetic:N (ratings), a file (CSV, TSV, JSON lines, Parquet, Excel, also compressed), "
-    "or a database: sqlite:///FILE, postgresql://USER@HOST/NAME. `aanmf train` also takes a folder of files, or a "
-    "pattern ('ratings/*.parquet'), larger than memory."
+    "restaurants, ml-100k, ml-1m, synthetic, synthetic:N (ratings), a file (CSV, TSV, JSON lines, Parquet, Excel, also "
+    "compressed), or a database: sqlite:///FILE, postgresql://USER@HOST/NAME. `aanmf train` also takes a folder of "
+    "files, or a pattern ('ratings/*.parquet'), larger than memory."
 )
 _USES = (
     "What a column is: categorical, multi-valued, multi-valued:, (separated by commas), numeric, numeric:7 (groups), "

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
     from rich.table import Table
 
-    from aanmf.training.log import Epoch, OnEpoch
-
 
 def out() -> Console:
     """The console of results."""
@@ -97,6 +95,21 @@ def _titled(title: str | None, body: Table) -> RenderableType:
     return Group(*([Text(title, style="bold")] if title else []), body, "")
 
 
+def program() -> str:
+    """The command as a reader of a message can type it here: `aanmf`, or with its folder where that is not on PATH."""
+    import shlex
+    import shutil
+    import sys
+    from pathlib import Path
+
+    started, found = Path(sys.argv[0]), shutil.which("aanmf")
+    if started.name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m aanmf"
+    if started.stem != "aanmf" or not started.exists() or (found and Path(found).samefile(started)):
+        return "aanmf"
+    return shlex.quote(str(started))
+
+
 @contextmanager
 def progress(*columns: ProgressColumn, shown: bool = True) -> Iterator[Progress]:
     """A progress display on stderr, where that is a terminal; it is gone when the work is done."""
@@ -105,29 +118,6 @@ def progress(*columns: ProgressColumn, shown: bool = True) -> Iterator[Progress]
     console = err()
     with Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal)) as made:
         yield made
-
-
-@contextmanager
-def epochs(name: str, *, shown: bool = True) -> Iterator[OnEpoch]:
-    """A progress bar of the training of a model, on stderr; yields what `fit(on_epoch=...)` takes."""
-    from rich.progress import BarColumn, TextColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=8), TextColumn("{task.fields[errors]}"))
-    with progress(*columns, shown=shown) as bar:
-        task = bar.add_task(f"{name}: starting", total=None, errors="")
-
-        def show(epoch: Epoch) -> None:
-            word = "final epoch" if epoch.phase == "final" else "epoch"
-            valid = "" if epoch.valid_mse is None else f"  validation {math.sqrt(epoch.valid_mse):.4f}"
-            errors = f"train RMSE {math.sqrt(epoch.train_mse):.4f}{valid}  {_rate(epoch.ratings_per_second)}"
-            title = f"{name}: {word} {epoch.epoch}/{epoch.of}"
-            bar.update(task, description=title, total=epoch.of, completed=epoch.epoch, errors=errors)
-
-        yield show
-
-
-def _rate(per_second: float) -> str:
-    return f"{per_second / 1e6:.1f} M/s" if per_second >= 1e6 else f"{per_second / 1e3:.0f} k/s"
 
 
 def _escape(text: str) -> str:

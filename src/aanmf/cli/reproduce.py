@@ -49,8 +49,8 @@ def reproduce(
     """
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
-    from aanmf.data.sources import NAMES
     from aanmf.experiments.plan import read_items
+    from aanmf.experiments.report import SOURCES
     from aanmf.experiments.report import reproduce as rerun
 
     items = read_items(only)
@@ -71,7 +71,7 @@ def reproduce(
 
         try:
             report = rerun(
-                list(NAMES) if source == "all" else [source],
+                list(SOURCES) if source == "all" else [source],
                 out_folder,
                 items=items,
                 quick=quick,

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from aanmf.cli.options import AsJson, ModelFolder
-from aanmf.cli.output import emit, epochs, facts, notice, out
+from aanmf.cli.output import emit, facts, notice, out
 
 StoreUrl = Annotated[
     str | None,
@@ -90,19 +90,20 @@ def update(
 
     Same model, same settings, same attributes; a running service loads the new model at once.
     """
-    from aanmf.cli.train import figures
+    from aanmf.cli.train import summary
     from aanmf.data.sql import without_password
     from aanmf.serving.run import default_store
     from aanmf.serving.update import retrain
+    from aanmf.training.progress import shown_progress
 
     url = source or default_store(folder)
     start = time.perf_counter()
-    with epochs(folder.name) as on_epoch:
+    with shown_progress(folder.name) as on_epoch:
         model, added = retrain(folder, url, on_epoch)
     found: dict[str, Any] = {"updated": model is not None, "new_ratings": added, "out": str(folder)}
     if model is not None:
         model.save(folder)
-        found |= figures(model, time.perf_counter() - start)
+        found |= summary(model, time.perf_counter() - start)
     if as_json:
         emit(found)
     elif model is None:
@@ -112,7 +113,6 @@ def update(
             ("model", found["model"]),
             ("learned from", f"{found['ratings']:,} ratings, {added:,} of them new or changed"),
             ("epochs", found["epochs"]),
-            ("RMSE, training", found["train_rmse"]),
             ("RMSE, validation", found["validation_rmse"]),
             ("time", f"{found['fit_seconds']:.1f} s"),
             ("saved in", found["out"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import tempfile
 import time
@@ -12,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aanmf.cli.options import AsJson, ConfigFile, ModelName, Settings, Source, reads_source
-from aanmf.cli.output import emit, epochs, facts, notice, out
+from aanmf.cli.options import DEFAULT_MODEL, AsJson, ConfigFile, ModelName, Settings, Source, reads_source
+from aanmf.cli.output import cell, emit, facts, notice, out, program
 from aanmf.cli.parse import one_model, read_settings
+from aanmf.cli.validate import scores_table
 from aanmf.errors import ConfigError
 from aanmf.storage import check_target
 
@@ -25,16 +27,29 @@ if TYPE_CHECKING:
     from aanmf.training.distributed import Ranks
 
 _LONG = "Long trainings"
+TEST_SHARE, FEWEST_TEST_RATINGS = 0.1, 10
+"""What is held out to measure a model, and how many ratings that must be."""
 
 
 @reads_source
 def train(
     source: Source,
-    model: ModelName = "aanmf",
+    model: ModelName = DEFAULT_MODEL,
     settings: Settings = None,
     config: ConfigFile = None,
     out_folder: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Save the model here; an older model there is replaced.")
+    ] = None,
+    test: Annotated[
+        float | None,
+        typer.Option(
+            "--test",
+            min=0,
+            max=0.9,
+            metavar="SHARE",
+            help="After training, fit the model again without this share of the ratings, and measure it on them beside "
+            "damped means and the most rated items; 0: do not measure. [default: 0.1; 0 for long trainings]",
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Same seed, same model. [default: 0]")] = None,
     checkpoint_every: Annotated[
@@ -68,13 +83,15 @@ def train(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train a model on ratings. Ctrl-C saves what was learned so far (with --out).
+    """Train a model on ratings, and measure it. Ctrl-C saves what was learned so far (with --out).
 
     Under torchrun, all processes train one model together.
     """
+    from aanmf.data.report import notices_of
     from aanmf.recommender import make_model
     from aanmf.training.checkpoint import Checkpoints
     from aanmf.training.distributed import joined
+    from aanmf.training.progress import shown_progress
 
     chosen = one_model(model, read_settings(settings or [], config))
     untrained = make_model(model, **(chosen if seed is None else {**chosen, "seed": seed}))
@@ -89,7 +106,7 @@ def train(
         data = _load(source, untrained, place, ranks)
         start, interrupted = time.perf_counter(), False
         try:
-            with epochs(model, shown=ranks.first) as on_epoch:
+            with shown_progress(model, shown=ranks.first) as on_epoch:
                 untrained.fit(data, on_epoch=on_epoch, checkpoints=checkpoints, shard_rows=spread_rows)
         except KeyboardInterrupt:
             interrupted = True
@@ -98,12 +115,15 @@ def train(
                 raise
         seconds = time.perf_counter() - start
         if ranks.first:
-            found = figures(untrained, seconds) | {"interrupted": interrupted, "out": None, "resumed_from": None}
+            found = summary(untrained, seconds) | {"interrupted": interrupted, "out": None, "resumed_from": None}
+            found["notices"] = notices_of(data.notices, data.users, data.items)
             if checkpoints and checkpoints.started_from:
                 found["resumed_from"] = str(checkpoints.started_from)
             if out_folder:
                 untrained.save(out_folder)
                 found["out"] = str(out_folder)
+            share = (0.0 if wanted or not ranks.alone else TEST_SHARE) if test is None else test
+            found["test"] = None if interrupted else _measured(untrained, data, share)
             _report(found, as_json)
             if not interrupted:  # checkpoints are no longer needed
                 shutil.rmtree(place, ignore_errors=True)
@@ -127,27 +147,51 @@ def _training_folder(folder: Path | None) -> Iterator[Path]:
 def _load(source: Source, model: Recommender, place: Path, ranks: Ranks) -> RatingDataset | StreamedDataset:
     """Reads the ratings, or prepares them to be read from disk: the first process prepares them for all."""
     from aanmf.data.stream import is_sharded
+    from aanmf.models.catalog import with_capability
 
     if not is_sharded(source.source):
         return source.load()
     if not model.spec.streams:
-        notice(f"{model.spec.name} cannot read ratings from disk during training: all are read into memory")
+        notice(
+            f"{model.spec.name} needs all ratings in memory: all are read into memory. Models that read them from disk "
+            f"in every epoch: {', '.join(f'--model {each}' for each in with_capability('streams'))}"
+        )
         return source.load()
     prepared = source.stream(place / "data") if ranks.first else None
     ranks.wait()
     return prepared or source.stream(place / "data")
 
 
-def figures(model: Recommender, seconds: float) -> dict[str, Any]:
-    """Summary of a fit, as JSON has it."""
+def _measured(model: Recommender, data: RatingDataset | StreamedDataset, share: float) -> dict[str, Any] | None:
+    """Scores of the model and of the simplest ones on a share of the ratings; None where nothing is measured."""
+    from aanmf.data.dataset import RatingDataset
+    from aanmf.evaluation.baselines import measure
+    from aanmf.training.progress import shown_progress
+
+    if not isinstance(data, RatingDataset) or round(len(data) * share) < FEWEST_TEST_RATINGS:
+        return None
+    try:
+        with shown_progress(f"measuring {model.spec.name}") as on_epoch:
+            runs = measure(model, data, share, on_epoch)
+    except KeyboardInterrupt:
+        notice("measuring was stopped; the model is complete")
+        return None
+    results = [{"model": run.model, **{name: run.scores[name] for name in run.scored["metrics"]}} for run in runs]
+    return {"share": share, "ratings": runs[0].n_test, "results": results}
+
+
+def summary(model: Recommender, seconds: float) -> dict[str, Any]:
+    """Summary of a fit, as JSON has it; users and items are those with ratings."""
     fitted, log = model.fitted_, model.fitted_.training_log
     return {
         "model": repr(model),
         "ratings": len(fitted.training.train),
         "has_ratings": fitted.training.has_ratings,
-        "users": fitted.training.n_users,
-        "items": fitted.training.n_items,
+        "users": int((fitted.users.n_ratings > 0).sum()),
+        "items": int((fitted.items.n_ratings > 0).sum()),
+        "example_user": fitted.users.ids[int(fitted.users.n_ratings.argmax())],
         "attributes": fitted.users.encoder.names,
+        "item_attributes": fitted.items.encoder.names,
         "chosen": model.chosen_,
         "epochs": log.best_epoch,
         "train_rmse": log.train_rmse,
@@ -164,15 +208,19 @@ def _report(found: dict[str, Any], as_json: bool) -> None:
     chosen, rows = found["chosen"], "ratings" if found["has_ratings"] else "choices (there is no rating column)"
     lines = [
         ("model", found["model"]),
-        *([("chosen by fit", ", ".join(f"{name}={value}" for name, value in chosen.items()))] if chosen else []),
+        *([("chosen by fit", ", ".join(f"{name}={cell(value)}" for name, value in chosen.items()))] if chosen else []),
         ("learned from", f"{found['ratings']:,} {rows} of {found['items']:,} items by {found['users']:,} users"),
         ("user attributes", ", ".join(found["attributes"]) or "none"),
-        *([("epochs", found["epochs"]), ("RMSE, training", found["train_rmse"])] if found["epochs"] else []),
-        *([("RMSE, validation", found["validation_rmse"])] if found["epochs"] else []),
+        ("item attributes", ", ".join(found["item_attributes"]) or "none"),
+        *([("epochs", found["epochs"])] if found["epochs"] else []),
         *([("resumed from", found["resumed_from"])] if found["resumed_from"] else []),
         ("time", f"{found['fit_seconds']:.1f} s"),
         ("saved in", found["out"] or "nowhere: give --out DIR to keep it"),
     ]
     out().print(facts(None, lines))
+    if test := found["test"]:
+        title = f"Scores on {test['ratings']:,} ratings, of models fitted to the others (errors: lower is better)"
+        out().print(scores_table(title, test["results"]))
     if found["out"]:
-        out().print(f"Next: [bold]aanmf recommend {found['out']} --user USER[/]")
+        command = shlex.join(["recommend", found["out"], "--user", found["example_user"]])
+        out().print(f"Next: [bold]{program()} {command}[/]", soft_wrap=True)

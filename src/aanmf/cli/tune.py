@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aanmf.cli.options import AsJson, ConfigFile, ModelName, Settings, Source, reads_source
+from aanmf.cli.options import DEFAULT_MODEL, AsJson, ConfigFile, ModelName, Settings, Source, reads_source
 from aanmf.cli.output import emit, err, facts, notice, out
 from aanmf.cli.parse import one_model, read_settings
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @reads_source
 def tune(
     source: Source,
-    model: ModelName = "aanmf",
+    model: ModelName = DEFAULT_MODEL,
     trials: Annotated[int, typer.Option("--trials", min=1, metavar="N", help="How many settings to try in all.")] = 30,
     protocol: Annotated[
         str, typer.Option("--protocol", help="Split the ratings and search on the training part of the first fold.")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import compress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aanmf.cli.options import AsJson, ConfigFile, ModelFolder, RankBy, Settings, Source, reads_source
+from aanmf.cli.options import DEFAULT_MODEL, AsJson, ConfigFile, ModelFolder, RankBy, Settings, Source, reads_source
 from aanmf.cli.output import cell, emit, err, fits, notice, out, progress, table
 from aanmf.cli.parse import read_settings
 from aanmf.errors import ConfigError
@@ -51,21 +51,33 @@ def evaluate(
     group_by: GroupBy = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a saved model on ratings that it was not trained on."""
+    """Measure a saved model on ratings that it was not trained on, beside damped means and the most rated items."""
+    from aanmf.data.report import notices_of
+    from aanmf.evaluation.baselines import fitted_baselines, headline_metrics
     from aanmf.recommender import load_model
 
     model = load_model(folder)
-    data = source.load()
-    scores = model.evaluate(data, split_names(metrics), relevant=relevant, rank_by=rank_by, group_by=group_by)
+    data, training = source.load(), model.fitted_.training_ratings()
+    asked = split_names(metrics) or headline_metrics(training or data, data)
+    scores = model.evaluate(data, asked, relevant=relevant, rank_by=rank_by, group_by=group_by)
+    beside = [each for each in fitted_baselines(training) if each.spec is not model.spec] if training else []
+    others = [{"model": each.spec.name, **each.evaluate(data, asked, relevant=relevant)} for each in beside]
     trained_on = model.fitted_.data.get("fingerprint") == data.fingerprint
     if trained_on:
-        notice("the model was trained on these ratings: the errors say little about new ones")
+        notice("the model was trained on these ratings: its scores say nothing about new ones")
     if as_json:
         groups = [{group_by: value, **found} for value, found in scores.groups.items()] if group_by else None
-        found = {"model": repr(model), "source": data.name, **scores, "trained_on_these": trained_on}
+        found = {
+            "model": repr(model),
+            "source": data.name,
+            **scores,
+            "baselines": others,
+            "trained_on_these": trained_on,
+            "notices": notices_of(data.notices, data.users, data.items),
+        }
         emit(found | ({} if groups is None else {"groups": groups}))
         return
-    out().print(table(data.name, ("model", *labels_of(scores)), [(repr(model), *scores.values())]))
+    out().print(scores_table(data.name, [{"model": repr(model), **scores}, *others]))
     if group_by:
         rows = [(value, *found.values()) for value, found in scores.groups.items()]
         out().print(table(f"By {group_by}", (group_by, *labels_of(scores)), rows))
@@ -75,8 +87,13 @@ def evaluate(
 def cross_validate(
     source: Source,
     models: Annotated[
-        list[str], typer.Option("--model", metavar="NAME", help=f"Which models: {', '.join(CATALOG)}. Repeatable.")
-    ],
+        list[str] | None,
+        typer.Option(
+            "--model",
+            metavar="NAME",
+            help=f"Which models: {', '.join(CATALOG)}. Repeatable. [default: {DEFAULT_MODEL}]",
+        ),
+    ] = None,
     protocol: Annotated[
         str,
         typer.Option(
@@ -130,7 +147,7 @@ def cross_validate(
         stopped = False
         try:
             of_lists = {"metrics": split_names(metrics), "relevant": relevant, "rank_by": rank_by, "group_by": group_by}
-            run_all(data, models, protocol, numbers, chosen, on_run, on_start=on_start, **of_lists)
+            run_all(data, models or [DEFAULT_MODEL], protocol, numbers, chosen, on_run, on_start=on_start, **of_lists)
         except KeyboardInterrupt:
             stopped = True
     found = CrossValidation(tuple(runs))
@@ -209,6 +226,13 @@ def _either_way(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
         return made
     (_, *models), *values = zip(columns, *rows, strict=True)
     return table(title, ("", *models), values)
+
+
+def scores_table(title: str, rows: Sequence[Mapping[str, object]]) -> RenderableType:
+    """A row per model: its name, and its scores by metric."""
+    return table(
+        title, ("model", *labels_of(name for name in rows[0] if name != "model")), [(*row.values(),) for row in rows]
+    )
 
 
 def labels_of(metrics: Iterable[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Data sets by name (`ml-100k`, `ml-1m`, `synthetic`, `synthetic:200000`), by path, or by URL of a database."""
+"""Data sets by name (`restaurants`, `ml-100k`, `ml-1m`, `synthetic`, `synthetic:200000`), path, or database URL."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from aanmf.data.dataset import RatingDataset
 from aanmf.data.files import Sources
 from aanmf.data.movielens import load_movielens
 from aanmf.data.options import ReadOptions
+from aanmf.data.restaurants import load_restaurants
 from aanmf.data.sql import is_url, read_sql, without_password
 from aanmf.data.synthetic import make_synthetic
 from aanmf.errors import DataError
 
-NAMES = ("ml-100k", "ml-1m", "synthetic")
+NAMES = ("restaurants", "ml-100k", "ml-1m", "synthetic")
 
 
 def load(
@@ -27,8 +28,8 @@ def load(
     """Reads a data set by name, path or URL.
 
     Args:
-        source: `ml-100k`, `ml-1m`, `synthetic` (100,000 ratings), `synthetic:N` (N ratings), a ratings file, or the
-            URL of a database.
+        source: `restaurants` (part of the package), `ml-100k`, `ml-1m`, `synthetic` (100,000 ratings), `synthetic:N`
+            (N ratings), a ratings file, or the URL of a database.
         users, items: for files only; see `RatingDataset.read`.
         queries: for databases only: `ratings`, `users`, `items`; see `read_sql`.
         options, **keywords: for files and databases; see `ReadOptions`.
@@ -55,7 +56,7 @@ def load(
         return make_synthetic(**_shape(size) if size else {}).data
     if size:
         raise DataError(f"{source}: only synthetic takes a size")
-    return load_movielens("100k" if name == "ml-100k" else "1m")
+    return load_restaurants() if name == "restaurants" else load_movielens("100k" if name == "ml-100k" else "1m")
 
 
 def _shape(size: str) -> dict[str, int]:

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from aanmf.data.sources import NAMES
 from aanmf.errors import ConfigError
 from aanmf.evaluation.runs import RunStore
 from aanmf.experiments.claims import Claim
@@ -20,6 +19,9 @@ from aanmf.experiments.queue import OnProgress, run_all
 from aanmf.experiments.sections import TITLE, report_blocks
 from aanmf.storage import replace_file
 from aanmf.versions import versions
+
+SOURCES = ("ml-100k", "ml-1m", "synthetic")
+"""Data sets of the paper's experiment."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,8 @@ def reproduce(
         DataError: a data set cannot be read.
     """
     for source in sources:
-        if source.partition(":")[0] not in NAMES:
-            raise ConfigError(f"no experiment for {source!r}. Available: {', '.join(NAMES)}, all")
+        if source.partition(":")[0] not in SOURCES:
+            raise ConfigError(f"no experiment for {source!r}. Available: {', '.join(SOURCES)}, all")
     out = Path(out)
     plans = [Plan(source, profile_for(source, quick=quick, splits=splits), items, settings) for source in sources]
     found = _make(plans, RunStore(out / "runs"), workers, on_progress)

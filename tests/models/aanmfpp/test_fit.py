@@ -12,9 +12,11 @@ import torch
 from aanmf import AANMFpp, load_model
 from aanmf.data.dataset import RatingDataset
 from aanmf.errors import ConfigError
+from aanmf.models.aanmfpp import fit
 from aanmf.models.aanmfpp.config import AANMFppConfig
-from aanmf.models.aanmfpp.equations import Equations
+from aanmf.models.aanmfpp.equations import Equations, Member
 from aanmf.models.aanmfpp.fit import _parts, validation_cuts
+from aanmf.training.log import Epoch
 from tests.conftest import small_dataset
 
 DATA = replace(small_dataset(), rating=small_dataset().rating.round())
@@ -119,3 +121,55 @@ def test_users_and_items_treated_as_new_are_out_of_view() -> None:
         assert hidden.any()
         assert (part.at.features[0, hidden] == 0).all()
         assert (part.at.features != 0).any()
+
+
+def stopped_at(phase: str, epoch: int, data: RatingDataset, **settings: object) -> AANMFpp:
+    """A model whose training was interrupted after this epoch."""
+
+    def stop(record: Epoch) -> None:
+        if (record.phase, record.epoch) == (phase, epoch):
+            raise KeyboardInterrupt
+
+    model = AANMFpp(**{**QUICK, "epochs": 4, "members": 2, **settings})
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(data, on_epoch=stop)
+    return model
+
+
+def same(one: Member, other: Member) -> bool:
+    return all(torch.equal(one.state_dict()[name], value) for name, value in other.state_dict().items())
+
+
+def test_interrupted_members_take_the_weights_of_a_complete_one(tmp_path) -> None:
+    whole = AANMFpp(**{**QUICK, "epochs": 4, "members": 2}).fit(DATA).module_.members
+    model = stopped_at("final", 6, DATA)
+    first, second, newcomer = model.module_.members
+    assert same(first, whole[0])
+    assert same(second, first)
+    assert same(newcomer, first)
+    assert not same(whole[1], first)
+    model.save(tmp_path / "m")
+    log = load_model(tmp_path / "m").fitted_.training_log
+    assert log.interrupted
+    assert log.validation_rmse is not None
+
+
+def test_interrupted_in_the_search_the_model_keeps_what_the_search_learned() -> None:
+    model = stopped_at("search", 3, DATA)
+    log, trained = model.fitted_.training_log, model.predict("u1", ["i1", "i2", "i3"])["rating"]
+    assert log.interrupted
+    assert log.validation_rmse is None
+    assert [each.phase for each in log.epochs] == ["search"] * 3
+    assert trained.n_unique() == 3
+    assert len(model.recommend("u1", n=3)) == 3
+
+
+def test_interrupted_before_the_first_epoch_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fit, "half_cosine", stop)
+    model = AANMFpp(**QUICK)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(DATA)
+    assert not model.is_fitted

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -42,18 +43,20 @@ def fit_aanmfpp(
     """Chooses l2 and the trust over damped means on held-out ratings, then fits all members on all ratings.
 
     What users choose is learned after that (`choice.py`); of choices without ratings, nothing else is.
-    `training_log.chosen` holds `l2`, `trust`, and as False the parts that were left out.
+    `training_log.chosen` holds `l2`, `trust`, and as False the parts that were left out. After an interruption, members
+    that are not complete take the weights of the one trained longest; `training_log.interrupted` says so.
 
     Raises:
         ConfigError: training diverged.
+        KeyboardInterrupt: nothing was learned before it.
     """
     trainer = Trainer(config, pick_device(config.device), on_epoch)
     with torch.random.fork_rng(devices=[trainer.device] if trainer.device.type == "cuda" else []):
         validated = config.validation > 0 and len(training.train) >= 20
+        selected = Selection(config, config.l2_tried[(len(config.l2_tried) - 1) // 2])
         if validated and training.has_ratings:
-            selected = select(trainer, training)
-        else:
-            selected = Selection(config, config.l2_tried[(len(config.l2_tried) - 1) // 2])
+            with trainer.interruptible():
+                selected = select(trainer, training)
         torch.manual_seed(config.seed)
         module = build(selected.config, training)
         assert isinstance(module, AANMFppModule)
@@ -61,17 +64,23 @@ def fit_aanmfpp(
         if training.has_ratings:
             cold = [0.0] * config.members + [config.cold] * (config.cold > 0)
             plans = [Plan(member, selected.l2, share) for member, share in zip(module.members, cold, strict=True)]
-            trainer.train("final", module, training, plans)
+            if not trainer.training_log.interrupted:
+                with trainer.interruptible():
+                    trainer.train("final", module, training, plans)
+            if trainer.training_log.interrupted:
+                trainer.complete(module, training)
         module.trust.fill_(selected.trust)
         module.errors.load_state_dict(selected.errors.state_dict())
         module.newcomer_errors.load_state_dict(selected.newcomer_errors(training).state_dict())
         if module.choice is not None:
-            rows = validation_cuts(len(training.train), config) if validated else []
-            cuts = selected.cuts() if training.has_ratings else [(torch.as_tensor(each), None) for each in rows]
+            stopped = trainer.training_log.interrupted
+            rows = validation_cuts(len(training.train), config) if validated and not stopped else []
+            cuts = [(torch.as_tensor(each), None) for each in rows]
+            cuts = cuts if stopped or not training.has_ratings else selected.cuts()
             module.choice.fit().omega.copy_(learn_weights(selected.config, training, cuts))
     if training.has_ratings:
         trainer.training_log.chosen = selected.chosen(config)
-        if validated:
+        if selected.held:
             trainer.training_log.selected_mse = selected.mse / float(module.scale) ** 2
     return module.eval(), trainer.training_log
 
@@ -234,25 +243,62 @@ class Part:
 
 @dataclass(frozen=True)
 class Trainer:
-    """Trains members and logs their epochs."""
+    """Trains members and logs their epochs.
+
+    Attributes:
+        trained: members, and for how many epochs; the last ones last.
+    """
 
     config: AANMFppConfig
     device: torch.device
     on_epoch: OnEpoch | None
     training_log: TrainingLog = field(default_factory=TrainingLog)
+    trained: dict[Member, int] = field(default_factory=dict)
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Notes an interruption, and goes on if something was learned before."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            if not self.trained:
+                raise
+            self.training_log.interrupted = True
+
+    def complete(self, module: AANMFppModule, training: TrainingData) -> None:
+        """Members that were not trained to the end take the weights of the one trained longest, the last of these.
+
+        Raises:
+            KeyboardInterrupt: none of the same parts was trained.
+        """
+        names = module.members[0].state_dict().keys()
+        alike = [(epochs, place, each) for place, (each, epochs) in enumerate(self.trained.items())]
+        alike = [each for each in alike if each[2].state_dict().keys() == names]
+        if not alike:
+            raise KeyboardInterrupt
+        *_, source = max(alike, key=lambda each: each[:2])
+        for member in module.members:
+            if self.trained.get(member, 0) < self.config.epochs:
+                member.load_state_dict(source.state_dict())
+        module.settle(*self._rated(training))
 
     def train(self, phase: str, equations: Equations, training: TrainingData, plans: Sequence[Plan]) -> None:
         """Trains members one after another, each with a seed of its own."""
         n = len(training.train)
         features = equations.ridge.fit() if equations.ridge else torch.zeros(0, n, device=self.device)
-        rated = training.train.rated(training.n_users + 1, training.n_items + 1)
         for index, plan in enumerate(plans):
             for epoch, mse, seconds in self._epochs(equations, plan, features, self.config.seed + index):
                 number, of = index * self.config.epochs + epoch, len(plans) * self.config.epochs
                 record = Epoch(phase, number, of, mse, None, seconds, n / seconds)
+                self.trained[plan.member] = epoch
                 self.training_log.add(record, self.config.learning_rate, self.on_epoch)
-            plan.member.settle(*(each.to(self.device) for each in rated))
+            plan.member.settle(*self._rated(training))
         self.training_log.best_epoch = self.config.epochs
+
+    def _rated(self, training: TrainingData) -> list[Tensor]:
+        """Which users and items have training ratings."""
+        found = training.train.rated(training.n_users + 1, training.n_items + 1)
+        return [each.to(self.device) for each in found]
 
     def _epochs(
         self, equations: Equations, plan: Plan, features: Tensor, seed: int
