@@ -75,7 +75,7 @@ def readers(names: Mapping[str, str], options: ReadOptions) -> dict[str, Reader]
     of_role = {
         "user": IDS,
         "item": IDS,
-        "rating": Reader(lambda c: cells.ratings(cells.blank_out(c, options.missing)), "is not a finite number of at most 3.4e38"),
+        "rating": Reader(lambda c: cells.ratings(cells.blank_out(c, options.missing)), "is not a finite number"),
         "time": Reader(
             lambda c: cells.times(cells.blank_out(c, options.missing), options.time_format),
             "is not a time; give seconds since 1970, a date like 2024-12-31, or a time_format (--time-format)",

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from aanmf.data.attribute_tables import read_entities, stated_uses
 from aanmf.data.columns import Roles, find_columns
 from aanmf.data.entities import EntityTable
-from aanmf.data.files import PARQUET, SHOWN, Source, Sources, is_table
+from aanmf.data.files import BROKEN, PARQUET, SHOWN, Source, Sources, is_table
 from aanmf.data.options import ReadOptions
 from aanmf.data.rating_rows import opinions_of, readers
 from aanmf.data.report import notices_of, warn_of
@@ -301,7 +301,7 @@ def _scanned(path: Path) -> pl.LazyFrame:
     try:
         table = pl.scan_parquet(path)
         table.collect_schema()
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (*BROKEN, OSError) as error:
         raise DataError(f"{path}: cannot be read as Parquet ({str(error).strip().splitlines()[0]})") from None
     return table
 
