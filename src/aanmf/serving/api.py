@@ -237,6 +237,7 @@ def _service_routes(api: FastAPI, cache: ModelCache, backend: Backend) -> None:
     @api.get("/metrics", tags=["service"], response_class=Response)
     async def metrics() -> Response:
         """For Prometheus."""
+        backend.metrics.list_bytes.set(cache.lists.bytes)
         return Response(backend.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 

@@ -91,7 +91,7 @@ class Service:
 
     def _load(self) -> None:
         """Loads the model in the folder and makes its routes."""
-        cache = ModelCache.load(self.folder, self.backend.store)
+        cache = ModelCache.load(self.folder, self.backend.store, self.backend.limits.list_bytes)
         api = make_api(cache, self.backend)
         add_page(api, cache, self.backend)
         add_examples(api, cache.fitted)

@@ -31,6 +31,8 @@ class Limits(BaseModel):
     """How long a client may take to send a body."""
     seconds: float = Field(default=30.0, gt=0)
     """How long an answer may take."""
+    list_bytes: int = Field(default=64 << 20, ge=0)
+    """Bytes of memory for lists that were made before; least recently asked ones are dropped."""
     waiting: int = Field(default=1_000, ge=1)
     """Requests that may wait for the model; further ones are told to come back."""
 
