@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from aanmf.data.schema import Attribute, Kind, Missing
+from aanmf.errors import SchemaError
 
 MISSING_LABEL = "(missing)"
+FARTHEST = 1e9
+"""Standard deviations from the mean."""
 SHOWN = 40
 """Longer lists of allowed values are cut in messages and left out of the OpenAPI document."""
 TITLES = ("title", "name", "label")
@@ -122,6 +125,21 @@ class FittedAttribute(BaseModel, ABC):
             SchemaError: the value does not fit the kind, or no training user (item) has it.
         """
         return pl.Series(self.name, [None if value is None else self._parse(value)], self.dtype)
+
+    def _standardised(self, numbers: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Numbers as deviations from the centre.
+
+        Raises:
+            SchemaError: one is so far away that nothing can be computed with it.
+        """
+        found = (numbers - np.array(self.center)) / self.deviation
+        far = np.abs(found) > FARTHEST
+        if far.any():
+            raise SchemaError(
+                f"attribute {self.name!r}: {numbers[far].flat[0]:g} is more than {FARTHEST:g} standard deviations from "
+                "the mean of the training data: correct it, or leave it out"
+            )
+        return found.astype(np.float32)
 
     @classmethod
     @abstractmethod

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aanmf.errors import MissingExtraError
 from aanmf.manifest import MANIFEST
+from aanmf.serving.hosts import LOOPBACK
 from aanmf.serving.limits import Limits
 from aanmf.serving.store import RatingStore
 
@@ -36,7 +37,12 @@ CHECK_SECONDS = 0.5
 
 
 def create_app(
-    model_dir: str | Path, *, token: str | None = None, store: str | None = None, limits: Limits | None = None
+    model_dir: str | Path,
+    *,
+    token: str | None = None,
+    store: str | None = None,
+    limits: Limits | None = None,
+    hosts: Collection[str] = LOOPBACK,
 ) -> ASGIApp:
     """The service as an ASGI application, for uvicorn or a test client.
 
@@ -45,13 +51,14 @@ def create_app(
         token: what every request must show; None: nothing.
         store: URL of the database of new ratings; None: the service stores none.
         limits: bounds of requests.
+        hosts: names by which it may be called (`aanmf.serving.hosts`); `*`: any.
 
     Raises:
         ModelFolderError: the folder holds no whole model.
         StoreError: the database cannot be opened.
     """
     backend = Backend(RatingStore(store) if store else None, limits or Limits())
-    return Admission(Service(Path(model_dir), backend), backend.limits, token, backend.metrics)
+    return Admission(Service(Path(model_dir), backend), backend.limits, token, backend.metrics, hosts)
 
 
 class Service:

@@ -15,6 +15,10 @@ class Limits(BaseModel):
 
     body: int = Field(default=2 << 20, ge=1024)
     """Bytes of a request's body."""
+    bodies: int = Field(default=256 << 20, ge=1024)
+    """Bytes of all bodies that are being read at a time."""
+    connections: int = Field(default=1_000, ge=1)
+    """Open connections of a process."""
     pairs: int = Field(default=10_000, ge=1)
     """Pairs of one predict request, and ratings, candidates and excluded items of one request."""
     items: int = Field(default=1_000, ge=1)
