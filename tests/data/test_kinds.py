@@ -86,7 +86,7 @@ def test_the_type_of_a_cell_in_a_request(encoder: AttributeEncoder, name: str, g
         checked.validate_python(bad)
 
 
-@pytest.mark.parametrize("values", [{"height": 1e300}, {"face": [4e138, -6e-224, 1.9]}])
+@pytest.mark.parametrize("values", [{"height": 1e300}, {"face": [4e138, 1.9]}])
 def test_a_number_that_nothing_can_be_computed_with(encoder: AttributeEncoder, values: dict[str, object]) -> None:
     with pytest.raises(SchemaError, match=r"more than 1e\+09 standard deviations from the mean of the training data"):
         encoder.transform_one(values)
