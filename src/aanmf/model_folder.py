@@ -113,6 +113,6 @@ def _faults(path: str | Path, spec: ModelSpec, made: str) -> Iterator[None]:
     except (Exception, pl.exceptions.PanicException) as error:
         fault = " ".join(str(error).split())[:300] or type(error).__name__
         raise ModelFolderError(
-            f"{path} cannot be loaded as {spec.name!r} of aanmf {versions()['aanmf']}: {fault}. It was written by {made}: "
-            "train again, or use that version"
+            f"{path} cannot be loaded as {spec.name!r} of aanmf {versions()['aanmf']}: {fault}. It was written by "
+            f"{made}: train again, or use that version"
         ) from error
