@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 from aanmf.contract import RatingModule
 from aanmf.data.dataset import RatingDataset
 from aanmf.data.stream import StreamedDataset
-from aanmf.errors import ConfigError, NotFittedError
+from aanmf.errors import ConfigError, NotFiniteError, NotFittedError
 from aanmf.fitted import Fitted
 from aanmf.model_folder import read_model, write_model
 from aanmf.model_html import model_html
@@ -103,15 +103,19 @@ class Estimator:
         Raises:
             DataError: there is no rating.
             ConfigError: training diverged: the learning rate is too high; or the model does not take `checkpoints`.
+            NotFiniteError: a weight is not finite after training.
             CheckpointError: a checkpoint cannot be written, or is of another training.
+            BusyError: another training writes its checkpoints to the same folder.
             KeyboardInterrupt: after Ctrl-C; the model then holds what was learned so far and can be saved.
         """
         _check_training(self.spec, data, checkpoints)
         fitted = Fitted.of(data)
         training = replace(fitted.training, links=self.config.read_links(data.users.ids))
         train = load_object(self.spec.trainer)
-        with shown_progress(self.spec.name, on_epoch) if progress else nullcontext(on_epoch) as report:
+        own_folder = checkpoints.locked() if checkpoints and Ranks.current().first else nullcontext()
+        with own_folder, shown_progress(self.spec.name, on_epoch) if progress else nullcontext(on_epoch) as report:
             module, training_log = train(self.spec.module_type, training, self.config, report, checkpoints, shard_rows)
+        _check_trained(module)
         self._predictor = Predictor(self.spec, module, replace(fitted, training_log=training_log))
         if training_log.interrupted:
             raise KeyboardInterrupt
@@ -122,6 +126,7 @@ class Estimator:
 
         Raises:
             ModelFolderError: something that is not a model stands there.
+            BusyError: another process saves there; the message says which.
         """
         write_model(path, self.spec, self.get_params(), self.module_, self.fitted_)
 
@@ -159,3 +164,13 @@ def _check_training(spec: ModelSpec, data: RatingDataset | StreamedDataset, chec
 def _instead(capability: str) -> str:
     """The end of a message: which models can do what another one cannot."""
     return f"Models that do: {', '.join(f'--model {name}' for name in with_capability(capability))}"
+
+
+def _check_trained(module: RatingModule) -> None:
+    """Raises NotFiniteError where a trained weight is not finite."""
+    for name, each in module.state_dict().items():
+        if each.dtype.is_floating_point and not bool(each.isfinite().all()):
+            raise NotFiniteError(
+                f"training ended with a weight that is not finite ({name}): give a lower learning_rate, "
+                "or look for ratings or attributes of enormous size"
+            )

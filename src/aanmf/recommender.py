@@ -15,12 +15,12 @@ from aanmf.errors import DataError, ModelFolderError
 from aanmf.estimator import Estimator
 from aanmf.explanation import Explained, Explanation, attention_map, explain_pair
 from aanmf.list_evaluation import evaluate
+from aanmf.manifest import read_manifest
 from aanmf.metrics import Scores
 from aanmf.models.catalog import CATALOG, CLASSES, spec_of
 from aanmf.predictor import Floats
 from aanmf.profile import NewRatings, User
 from aanmf.ranking import ListArguments, ListOptions, RankBy, Ranker, make_lists, most_similar
-from aanmf.storage import read_manifest
 
 Ids = str | int | Sequence[str | int]
 _TEXT = {"user", "item", "fallback"}

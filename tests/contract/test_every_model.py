@@ -156,7 +156,7 @@ def test_save_and_load_keep_every_bit(name: str, tmp_path) -> None:
     assert again.recommend("u1").equals(model.recommend("u1"))
     assert again.explain("u1", "i1").parts.equals(model.explain("u1", "i1").parts)
     assert again.fitted_.training_log == model.fitted_.training_log
-    assert {file.suffix for file in (tmp_path / "model").iterdir()} == {".json", ".parquet", ".safetensors"}
+    assert {file.suffix for file in (tmp_path / "model").glob("[!.]*")} == {".json", ".parquet", ".safetensors"}
 
 
 def test_same_seed_same_bits(name: str) -> None:

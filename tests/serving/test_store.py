@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -12,7 +13,7 @@ import sys
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -25,6 +26,7 @@ from aanmf.cli import main
 from aanmf.errors import ConfigError, ModelFolderError
 from aanmf.predictor import Predictor
 from aanmf.recommender import load_model
+from aanmf.serving.model_cache import ModelCache
 from aanmf.serving.store import RatingStore, StoredRating, StoreError, store_engine
 from aanmf.serving.update import retrain, with_stored
 from tests.conftest import small_dataset
@@ -161,7 +163,7 @@ def test_a_new_model_is_taken_up_without_a_failed_request(start: Start, folder: 
     mine = tmp_path / "model"
     shutil.copytree(folder, mine)
     client = start(mine)
-    model, statuses, versions, done = load_model(mine), [], set(), threading.Event()
+    statuses, versions, done = [], set(), threading.Event()
 
     def ask() -> None:
         while not done.is_set():
@@ -172,18 +174,21 @@ def test_a_new_model_is_taken_up_without_a_failed_request(start: Start, folder: 
     with ThreadPoolExecutor(2) as pool:
         running = [pool.submit(ask) for _ in range(2)]
         for turn in range(2):
-            fitted = replace(model.fitted_, data={**model.fitted_.data, "turn": turn})
-            model._predictor = Predictor(model.spec, model.module_, fitted)
-            model.save(mine)
-            deadline = time.monotonic() + 20
-            while len(versions) < turn + 2 and time.monotonic() < deadline:
-                time.sleep(0.02)
+            _save_with(mine, turn)
+            _eventually(lambda turn=turn: len(versions) >= turn + 2)
         done.set()
         for each in running:
             each.result()
     assert len(versions) == 3 - (len(versions) == 2)  # the first one may be gone before the first look
     assert set(statuses) == {200}
     assert client.get("/v1/model").json()["data"]["turn"] == 1
+
+
+def _eventually(true: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_a_broken_folder_leaves_the_old_model_at_work(start: Start, folder: Path, tmp_path: Path) -> None:
@@ -194,12 +199,63 @@ def test_a_broken_folder_leaves_the_old_model_at_work(start: Start, folder: Path
     manifest = json.loads((mine / "manifest.json").read_text())
     manifest["sha256"]["weights.safetensors"] = "0" * 64
     (mine / "manifest.json").write_text(json.dumps(manifest))
-    deadline = time.monotonic() + 20
-    while 'outcome="failed"' not in client.get("/metrics").text and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert 'aanmf_model_loads_total{outcome="failed"} 1.0' in client.get("/metrics").text
+    _eventually(lambda: 'aanmf_model_loads_total{outcome="failed"} 1.0' in client.get("/metrics").text)
     assert client.get("/readyz").json()["version"] == version
     assert client.post("/v1/predict", json={"pairs": [["u1", "i1"]]}).status_code == 200
+
+
+class Panic(BaseException):
+    """What a compiled library raises: no Exception."""
+
+
+@pytest.mark.parametrize("fault", [RuntimeError, MemoryError, RecursionError, Panic])
+def test_whatever_a_bad_folder_raises_a_good_one_is_loaded_afterwards(
+    start: Start, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: type[BaseException]
+) -> None:
+    mine = tmp_path / "model"
+    shutil.copytree(folder, mine)
+    client = start(mine)
+    version, load = client.get("/readyz").json()["version"], ModelCache.load
+
+    def fail(*_: object) -> None:
+        raise fault("bad folder")
+
+    monkeypatch.setattr(ModelCache, "load", fail)
+    _save_with(mine, turn=1)
+    _eventually(lambda: 'outcome="failed"} 1.0' in client.get("/metrics").text)
+    monkeypatch.setattr(ModelCache, "load", load)
+    _save_with(mine, turn=2)
+    _eventually(lambda: client.get("/readyz").json()["version"] != version)
+    assert client.get("/v1/model").json()["data"]["turn"] == 2
+
+
+def _save_with(folder: Path, turn: int) -> None:
+    """The model of a folder saved there again, with a number that makes another model of it."""
+    model = load_model(folder)
+    fitted = replace(model.fitted_, data={**model.fitted_.data, "turn": turn})
+    model._predictor = Predictor(model.spec, model.module_, fitted)
+    model.save(folder)
+
+
+def test_the_age_of_the_model_is_shown(start: Start, folder: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "model"
+    shutil.copytree(folder, mine)
+    hour_ago = time.time() - 3600
+    os.utime(mine / "manifest.json", (hour_ago, hour_ago))
+    client = start(mine)
+    assert client.get("/readyz").json()["age_seconds"] == pytest.approx(3600, abs=60)
+    saved = re.search(r"^aanmf_model_saved_seconds (\S+)$", client.get("/metrics").text, re.MULTILINE)
+    assert saved and float(saved[1]) == pytest.approx(hour_ago, abs=1)
+
+
+def test_a_full_disk_makes_the_service_not_ready(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = start(store=f"sqlite:///{tmp_path / 'r.sqlite'}")
+    assert client.get("/readyz").status_code == 200
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1 << 20))
+    answer = client.get("/readyz")
+    assert answer.status_code == 503
+    assert "is full (1,024 KB are left)" in answer.json()["error"]["message"]
 
 
 # -------------------- update

@@ -33,6 +33,14 @@ def serve(
         Path | None,
         typer.Option("--token-file", metavar="FILE", help="File with the token that every request must show."),
     ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-host",
+            metavar="NAME",
+            help="A name by which clients call the service, besides those of this machine; *: any. Repeatable.",
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option("--workers", min=1, max=64, help="Processes.")] = 1,
     store: StoreUrl = None,
     rate: Annotated[
@@ -64,6 +72,7 @@ def serve(
         host=host,
         port=port,
         token_file=token_file,
+        hosts=tuple(allow_host or ()),
         workers=workers,
         store=None if store == "none" else store or default_store(folder),
         limits=Limits(body=body, pairs=pairs, rate=rate or None, seconds=seconds),

@@ -8,10 +8,11 @@ import polars as pl
 
 from aanmf.data.attribute_kind import TITLES
 from aanmf.data.codes import words_of
-from aanmf.data.columns import ITEM_NAMES, USER_NAMES, guess_column
+from aanmf.data.columns import guess_column
 from aanmf.data.entities import EntityTable, Vocabulary
 from aanmf.data.files import SHOWN
 from aanmf.data.infer import Column, infer, joined_columns
+from aanmf.data.names import ITEM_NAMES, USER_NAMES
 from aanmf.data.options import ReadOptions, ask_for, ask_to_read
 from aanmf.data.schema import IGNORE, LABEL, Attribute, Schema
 from aanmf.data.tables import IDS, Table
