@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from aanmf.contract import RatingModule
+from torch import Tensor
+
+from aanmf.additions import Additions, Update, grow
+from aanmf.contract import ModelConfig, RatingModule
 from aanmf.data.dataset import RatingDataset
 from aanmf.data.stream import StreamedDataset
 from aanmf.errors import ConfigError, NotFiniteError, NotFittedError
 from aanmf.fitted import Fitted
-from aanmf.model_folder import read_model, write_model
+from aanmf.model_folder import read_model, read_saved, write_model
 from aanmf.model_html import model_html
 from aanmf.models.catalog import ModelSpec, load_object, with_capability
 from aanmf.predictor import Predictor
@@ -20,6 +24,7 @@ from aanmf.training.checkpoint import Checkpoints
 from aanmf.training.distributed import Ranks
 from aanmf.training.log import OnEpoch
 from aanmf.training.progress import shown_progress
+from aanmf.updates import Way, take_in
 
 
 class Estimator:
@@ -121,6 +126,48 @@ class Estimator:
             raise KeyboardInterrupt
         return self
 
+    def add(self, new: Additions, *, full: bool = False, on_epoch: OnEpoch | None = None) -> Update:
+        """Learns from what came since training; `Recommender.update` reads it from tables.
+
+        Args:
+            new: ratings, users and items.
+            full: fit again in full, whatever the number of new ratings.
+            on_epoch: called after every epoch, if there are any.
+
+        Raises:
+            DataError: a rating off the model's scale.
+            ConfigError: training diverged.
+            NotFiniteError: a weight is not finite after training.
+            KeyboardInterrupt: after Ctrl-C; the model is then as it was, unless a full fit was interrupted (see `fit`).
+        """
+        fitted = self.fitted_
+        config = self.config.with_chosen(fitted.training_log.chosen)
+        return self._add(new, fitted, config, self.module_.state_dict(), full, on_epoch)
+
+    def _add(
+        self,
+        new: Additions,
+        fitted: Fitted,
+        config: ModelConfig,
+        weights: Mapping[str, Tensor],
+        full: bool,
+        on_epoch: OnEpoch | None,
+    ) -> Update:
+        """The same to what is given of a fitted model."""
+        grown = grow(fitted, new)
+        if not grown.changed and not full:
+            return Update(0, 0, 0, "none", "there is nothing that the model has not learned")
+        way = Way.of(self.spec, fitted, grown, full)
+        if way.part < 1:
+            taken = take_in(self.spec, config, weights, fitted, grown, way.part, on_epoch)
+            if taken is not None:
+                _check_trained(taken[0])
+                self._predictor = Predictor(self.spec, *taken)
+                return grown.update("training" if way.part else "histories", way.why)
+            way = Way(1, "ratings have values that the model has no level for")
+        self.fit(grown.data, on_epoch)
+        return grown.update("full", way.why)
+
     def save(self, path: str | Path) -> None:
         """Writes the model to a folder (replacing an older model there).
 
@@ -141,6 +188,28 @@ class Estimator:
         model = cls(**settings)
         model._predictor = Predictor(cls.spec, module, fitted)
         return model
+
+    @classmethod
+    def load_with(
+        cls,
+        path: str | Path,
+        read: Callable[[Fitted], Additions],
+        *,
+        full: bool = False,
+        on_epoch: OnEpoch | None = None,
+    ) -> tuple[Self, Update]:
+        """Reads a model folder and learns from what came since: `load` and `add`, but faster.
+
+        The module is built once, with the new data. If there are none, it is not built at all, and nothing was learned.
+
+        Args:
+            path: the folder, which stays as it is.
+            read: gives what is new to a model that learned this.
+            full, on_epoch: as for `add`.
+        """
+        saved = read_saved(path, cls.spec)
+        model = cls(**saved.settings)
+        return model, model._add(read(saved.fitted), saved.fitted, saved.config, saved.weights, full, on_epoch)
 
 
 def _check_training(spec: ModelSpec, data: RatingDataset | StreamedDataset, checkpoints: Checkpoints | None) -> None:

@@ -51,6 +51,12 @@ class EntitySide:
         encoder = AttributeEncoder.fit(table, np.flatnonzero(n_ratings))
         return cls(name, table, encoder, encoder.transform(table).with_unknown(), n_ratings)
 
+    def grown(self, table: EntityTable, train: Ratings) -> Self:
+        """The same with another table and other ratings: its encoder stays, and values new to it count as missing."""
+        attributes = self.encoder.transform(table).with_unknown()
+        n_ratings = _count(train, self.name, len(table))
+        return dataclasses.replace(self, table=table, attributes=attributes, n_ratings=n_ratings)
+
     def __len__(self) -> int:
         return len(self.table)
 
@@ -141,7 +147,7 @@ class Fitted:
     items: EntitySide
     training: TrainingData
     data: Mapping[str, object]
-    """Name, fingerprint and size of the training data."""
+    """Name, fingerprint and size of the training data, and how many ratings came by updates (see `news`)."""
     training_log: TrainingLog = dataclasses.field(default_factory=TrainingLog)
 
     @classmethod
@@ -167,6 +173,19 @@ class Fitted:
         )
         about = {"name": data.name, "fingerprint": data.fingerprint, "ratings": len(data)}
         return cls(users, items, training, about)
+
+    def grown(self, data: RatingDataset, **news: int) -> Self:
+        """After an update, with this data: encoders, scale and training log stay; `news` is noted (see `news`)."""
+        train = Ratings.of(data.user, data.item, data.rating)
+        users, items = self.users.grown(data.users, train), self.items.grown(data.items, train)
+        training = dataclasses.replace(self.training, users=users.attributes, items=items.attributes, train=train)
+        about = {**self.data, "fingerprint": data.fingerprint, "ratings": len(data), **news}
+        return dataclasses.replace(self, users=users, items=items, training=training, data=about)
+
+    def news(self, since: Literal["new_since_fit", "new_since_training"]) -> int:
+        """Training ratings that came by updates since the last full fit, or since tables of vectors were trained."""
+        found = self.data.get(since, 0)
+        return found if isinstance(found, int) else 0
 
     def training_ratings(self) -> RatingDataset | None:
         """The training ratings, users and items as a data set; None where the ratings are streamed."""

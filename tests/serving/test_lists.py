@@ -17,6 +17,7 @@ import polars as pl
 import pytest
 
 from aanmf import Attribute, Kind, RatingDataset
+from aanmf.additions import grow
 from aanmf.beside_lists import reasons
 from aanmf.ranking import RANK_BY, ListOptions, ways_to_rank
 from aanmf.recommender import Recommender, load_model, make_model
@@ -24,7 +25,7 @@ from aanmf.serving.limits import Limits
 from aanmf.serving.model_cache import ListAnswer, ListRequest, ModelCache
 from aanmf.serving.page_list import WORDS
 from aanmf.serving.store import StoredRating
-from aanmf.serving.update import with_stored
+from aanmf.serving.update import as_additions
 from tests.conftest import small_dataset
 from tests.serving.conftest import LABELS, Start, httpx, serving
 from tests.serving.test_api import told
@@ -304,8 +305,10 @@ def test_data_without_ratings(clicks: Served) -> None:
 
 
 def test_clicks_are_learned_by_an_update(clicks: Served) -> None:
-    data, added = with_stored(clicks.model, [StoredRating("u41", "i20", None), StoredRating("newcomer", "i3", None)])
-    assert (added, len(data), data.has_ratings) == (2, 602, False)
+    clicked = [StoredRating("u41", "i20", None), StoredRating("newcomer", "i3", None)]
+    grown = grow(clicks.model.fitted_, as_additions(clicked))
+    data = grown.data
+    assert (grown.ratings, len(data), data.has_ratings) == (2, 602, False)
     assert (data.rating == 1).all()
     again = make_model("ease").fit(data)
     assert again.recommend("newcomer", 21)["item"].to_list() != again.recommend({}, 21)["item"].to_list()

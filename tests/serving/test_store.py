@@ -22,13 +22,14 @@ from typing import Any
 
 import pytest
 
+from aanmf.additions import grow
 from aanmf.cli import main
 from aanmf.errors import ConfigError, ModelFolderError
 from aanmf.predictor import Predictor
 from aanmf.recommender import load_model
 from aanmf.serving.model_cache import ModelCache
 from aanmf.serving.store import RatingStore, StoredRating, StoreError, store_engine
-from aanmf.serving.update import retrain, with_stored
+from aanmf.serving.update import as_additions
 from tests.conftest import small_dataset
 from tests.postgres import postgres_url
 from tests.serving.conftest import Start
@@ -272,12 +273,15 @@ def test_training_data_with_stored_ratings(folder: Path) -> None:
         StoredRating(fitted.users.ids[u], fitted.items.ids[i], 1.0 if r > 2 else 5.0),  # changed
         StoredRating(fitted.users.ids[known_user], fitted.items.ids[known_item], known),
         StoredRating("newcomer", "i0", 4.0),
-        StoredRating("newcomer", "i1", None),  # counts as a mean rating
+        StoredRating("newcomer", "i1", None),  # counts as the rating nearest to the mean
         StoredRating(fitted.users.ids[train.user[2]], fitted.items.ids[train.item[2]], None),  # leaves the rating
     ]
-    data, added = with_stored(model, stored)
-    assert (added, len(data), len(data.users)) == (3, 602, 43)
-    assert data.rating[-1] == pytest.approx(fitted.training.mean)
+    grown = grow(fitted, as_additions(stored))
+    data = grown.data
+    assert (grown.ratings, grown.users, grown.items) == (3, 1, 0)
+    assert (len(data), len(data.users)) == (602, 43)
+    off = train.rating - fitted.training.mean
+    assert data.rating[-1] == train.rating[off.abs().argmin()]
     assert data.rating[2] == train.rating[2]
     assert data.rating[0] == (1.0 if r > 2 else 5.0)
     assert data.users.ids.ids[data.user[-1]] == "newcomer"
@@ -299,7 +303,10 @@ def test_update(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     mine, url = tmp_path / "model", f"sqlite:///{tmp_path / 'r.sqlite'}"
     shutil.copytree(folder, mine)
     assert main(["update", str(mine), "--from", url, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"updated": False, "new_ratings": 0, "out": str(mine)}
+    nothing = json.loads(capsys.readouterr().out)
+    assert nothing.pop("why") == "there is nothing that the model has not learned"
+    counts = {"new_ratings": 0, "new_users": 0, "new_items": 0}
+    assert nothing == {"updated": False, **counts, "how": "none", "out": str(mine)}
     store = RatingStore(url)
     store.add([StoredRating("newcomer", f"i{n}", 5.0) for n in range(5)])
     store.close()
@@ -311,12 +318,12 @@ def test_update(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert new.fitted_.items.labels == old.fitted_.items.labels
     assert not set(new.recommend("newcomer", n=21)["item"]) & {f"i{n}" for n in range(5)}
     assert main(["update", str(mine), "--from", url]) == 0  # all of them are learned
-    assert "stays as it is" in " ".join(capsys.readouterr().out.split())
+    assert "it stays as it is" in " ".join(capsys.readouterr().out.split())
 
 
 def test_update_keeps_numbers_as_they_were_given(folder: Path) -> None:
     """Not the groups they were cut into: those may be cut anew."""
-    data, _ = with_stored(load_model(folder), [StoredRating("u41", "i20", 4.0)])
+    data = grow(load_model(folder).fitted_, as_additions([StoredRating("u41", "i20", 4.0)])).data
     assert data.users.columns.equals(small_dataset().users.columns)
     assert data.items.columns.equals(small_dataset().items.columns)
     assert data.users.attributes == small_dataset().users.attributes
@@ -326,7 +333,7 @@ def test_update_of_a_folder_without_raw_attributes(tmp_path: Path) -> None:
     with zipfile.ZipFile(Path(__file__).parents[1] / "fixtures" / "format1" / "aanmf.zip") as pack:
         pack.extractall(tmp_path / "model")
     with pytest.raises(ModelFolderError, match="early version.* train the model again"):
-        retrain(tmp_path / "model", "sqlite://")
+        load_model(tmp_path / "model").update()
 
 
 @pytest.mark.parametrize(

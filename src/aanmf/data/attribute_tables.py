@@ -92,14 +92,19 @@ def _some(ids: pl.Series) -> str:
     return ", ".join(map(repr, ids[:SHOWN].to_list())) + (", ..." if len(ids) > SHOWN else "")
 
 
+def column_of_ids(table: Table, side: str, key: str) -> str:
+    """Where the ids of a table of users (items) stand: `key`, a column with a usual name, or the first one."""
+    columns, names = table.frame.columns, USER_NAMES if side == "users" else ITEM_NAMES
+    by_name = key if key in columns else guess_column(columns, (*names, "id"))
+    return by_name if by_name is not None and table.has_header else columns[0]
+
+
 def _keyed(
     table: Table, side: str, key: str, rated: pl.Series, options: ReadOptions
 ) -> tuple[pl.DataFrame, tuple[str, ...]]:
     """The frame with its id column, cleaned, as `id`, and the notices of its reading."""
     table.require_rows()
-    columns, names = table.frame.columns, USER_NAMES if side == "users" else ITEM_NAMES
-    by_name = key if key in columns else guess_column(columns, (*names, "id"))
-    column = by_name if by_name is not None and table.has_header else columns[0]
+    column = column_of_ids(table, side, key)
     table, read = table.read_columns({column: IDS}, options)
     found = read[column].alias("id")
     if column in rated:

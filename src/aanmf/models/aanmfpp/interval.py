@@ -16,8 +16,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import nnls
-from scipy.stats import norm
+from scipy.special import ndtri
 from torch import Tensor, nn
 
 LEVELS = np.linspace(0.01, 0.99, 99)
@@ -32,7 +31,7 @@ class Interval(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("weight", torch.tensor([1.0, 0.0, 0.0, 0.1]))
-        self.register_buffer("quantile", torch.as_tensor(np.tile(norm.ppf((1 + LEVELS) / 2), (2, 1))).float())
+        self.register_buffer("quantile", torch.as_tensor(np.tile(ndtri((1 + LEVELS) / 2), (2, 1))).float())
 
     def reach(self, coverage: float, variance: Tensor, n_user: Tensor, n_item: Tensor) -> tuple[Tensor, Tensor]:
         """How far the interval extends below and above the prediction, from what `deviation` takes."""
@@ -60,6 +59,8 @@ class Interval(nn.Module):
             truth, prediction: the ratings.
             variance, n_user, n_item: as `deviation` takes them.
         """
+        from scipy.optimize import nnls  # which takes long to import, and is needed in training alone
+
         features, error = _features(variance, n_user, n_item), truth - prediction
         weight, _ = nnls(features.double().cpu().numpy(), error.double().square().cpu().numpy())
         if weight.sum() > 0:
@@ -75,7 +76,7 @@ class Interval(nn.Module):
         Beyond the last quantile it grows as a normal distribution's: held-out ratings are too few to tell.
         """
         last, quantile = LEVELS[-1], self.quantile.cpu().numpy()
-        tail = norm.ppf((1 + max(coverage, last)) / 2) / norm.ppf((1 + last) / 2)
+        tail = ndtri((1 + max(coverage, last)) / 2) / ndtri((1 + last) / 2)
         below, above = (float(np.interp(coverage, [0, *LEVELS], [0, *side]) * tail) for side in quantile)
         return below, above
 
