@@ -14,7 +14,7 @@ from torch import Tensor
 from aanmf.contract import Bounds, RatingModule
 from aanmf.data.attributes import AttributeSet, Context
 from aanmf.data.dataset import RatingDataset
-from aanmf.errors import ConfigError
+from aanmf.errors import ConfigError, NotFiniteError
 from aanmf.fitted import Fitted
 from aanmf.models.catalog import ModelSpec, with_capability
 from aanmf.profile import Profile, Profiles, RequestContext
@@ -63,10 +63,7 @@ class Predictor:
         interval: float | None = None,
         context: Sequence[RequestContext] | None = None,
     ) -> tuple[dict[str, Floats], list[str | None]]:
-        """`rating` of n pairs of ids, with an interval `low` and `high`; and per pair what stands for an unknown id.
-
-        `context`: n of them; None: what is usual.
-        """
+        """`rating` of n pairs of ids, in n contexts, with an interval `low` and `high`; what stands for unknown ids."""
         user = self.users.table.ids.index(users, self.users.unknown)
         item = self.items.table.ids.index(items, self.items.unknown)
         own = None if context is None else self.in_context(user, self.profiles.context(context))
@@ -79,22 +76,17 @@ class Predictor:
         return found, fallbacks
 
     def predict_data(self, data: RatingDataset) -> Floats:
-        """Ratings (n,) of the pairs of a data set, in their context, if the model has learned from it.
-
-        Users who are not known by id are new, with their attributes.
-        """
+        """Ratings (n,) of the pairs of a data set in their context; users not known by id are new, with attributes."""
         user = self.users.table.ids.index(data.users.ids.ids, self.users.unknown)[data.user]
         item = self.items.table.ids.index(data.items.ids.ids, self.items.unknown)[data.item]
         predicted, new = np.empty(len(data), np.float32), user == self.users.unknown
-        encoder, known = self.fitted.context, self._tensor(np.flatnonzero(~new))
-        context = encoder.transform(data.context, data.time).to(self.device) if encoder.names else None
-        own = None if context is None else self.in_context(user[~new], context.rows(known))
+        context, rows = self.profiles.context_of(data), [self._tensor(np.flatnonzero(each)) for each in (~new, new)]
+        own = None if context is None else self.in_context(user[~new], context.rows(rows[0]))
         predicted[~new] = self.ratings(user[~new], item[~new], own)
         if new.any():
             attributes = self.users.encoder.transform(data.users).to(self.device).rows(self._tensor(data.user[new]))
-            if context is not None:
-                attributes = attributes.in_context(context.rows(self._tensor(np.flatnonzero(new))))
-            predicted[new] = self.ratings(user[new], item[new], attributes)
+            own = attributes if context is None else attributes.in_context(context.rows(rows[1]))
+            predicted[new] = self.ratings(user[new], item[new], own)
         return predicted
 
     def ratings(
@@ -106,6 +98,7 @@ class Predictor:
             return stored[user, item].clip(*self.scale)
         self.check_rates()
         predicted = predict_pairs(self.module, self._tensor(user), self._tensor(item), attributes)
+        self._check_finite(predicted)
         return predicted.clamp(*self.scale).cpu().numpy()
 
     @torch.no_grad()
@@ -204,6 +197,7 @@ class Predictor:
         return found
 
     def _in_scale(self, found: Bounds) -> dict[str, Floats]:
+        self._check_finite(*found)
         columns = (each.clamp(*self.scale).cpu().numpy() for each in found)
         return dict(zip(("rating", "low", "high"), columns, strict=True))
 
@@ -231,9 +225,11 @@ class Predictor:
             yield torch.arange(len(users)), found[kind], found.get("rating")
         elif kind == "match":
             for part, scores, rating in self.module.match(users.to(self.device), attributes):
+                self._check_finite(scores, rating)
                 yield part.cpu(), scores, rating
         else:
             for part, scores in self.module.catalogue(users.to(self.device), attributes):
+                self._check_finite(scores)
                 yield part.cpu(), scores, scores
 
     @torch.no_grad()
@@ -248,6 +244,7 @@ class Predictor:
                     scores, rating = self.module.match_folded_in(*profile.asked)
                 else:
                     scores = rating = self.module.fold_in(*profile.asked)
+                self._check_finite(scores, rating)
                 yield [row], scores[None], None if rating is None else rating[None]
             elif profile.attributes is not None:
                 ((_, scores, rating),) = self.scores(torch.tensor([profile.position]), kind, profile.attributes)
@@ -267,6 +264,14 @@ class Predictor:
     def user_similarity(self) -> Similarity:
         """Of users."""
         return Similarity(self.fitted, self.users)
+
+    def _check_finite(self, *found: Tensor | None) -> None:
+        """Raises NotFiniteError where a number is not finite, before clipping would hide it."""
+        if not all(bool(each.isfinite().all()) for each in found if each is not None):
+            raise NotFiniteError(
+                f"{self.spec.name} predicts a number that is not finite: its weights are damaged, or its training "
+                "diverged; train it again"
+            )
 
     def _tensor(self, array: NDArray[np.int64]) -> Tensor:
         return torch.as_tensor(array, device=self.device)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from aanmf.contract import Told
 from aanmf.data.attributes import AttributeSet, Context
+from aanmf.data.dataset import RatingDataset
 from aanmf.errors import ConfigError, DataError, UnknownIdError
 from aanmf.fitted import Fitted
 from aanmf.models.catalog import ModelSpec, with_capability
@@ -107,6 +108,11 @@ class Profiles:
             available = ", ".join(with_capability("context"))
             raise ConfigError(f"{self.spec.name} does not take a context. Available: {available}")
         return self.fitted.context.transform_requests(requests).to(self.device)
+
+    def context_of(self, data: RatingDataset) -> Context | None:
+        """Encodes the context of the ratings of a data set; None where the model has learned from none."""
+        encoder = self.fitted.context
+        return encoder.transform(data.context, data.time).to(self.device) if encoder.names else None
 
     def _tensor(self, values: Sequence[int]) -> Tensor:
         return torch.tensor(values, device=self.device)

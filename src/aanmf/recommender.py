@@ -15,12 +15,12 @@ from aanmf.errors import DataError, ModelFolderError
 from aanmf.estimator import Estimator
 from aanmf.explanation import Explained, Explanation, attention_map, explain_pair
 from aanmf.list_evaluation import evaluate
+from aanmf.manifest import read_manifest
 from aanmf.metrics import Scores
 from aanmf.models.catalog import CATALOG, CLASSES, spec_of
 from aanmf.predictor import Floats
 from aanmf.profile import NewRatings, RequestContext, User
 from aanmf.ranking import ListArguments, ListOptions, RankBy, Ranker, make_lists, most_similar
-from aanmf.storage import read_manifest
 
 Ids = str | int | Sequence[str | int]
 _TEXT = {"user", "item", "fallback"}
@@ -305,7 +305,16 @@ def make_model(name: str, **settings: Any) -> Recommender:
 
 def load_model(path: str | Path, device: str = "auto") -> Recommender:
     """Reads a model folder of any kind; see `Recommender.load`."""
+    return estimator_of(path).load(path, device)
+
+
+def estimator_of(path: str | Path) -> type[Recommender]:
+    """The estimator of the model in a folder.
+
+    Raises:
+        ModelFolderError: there is none, or of a kind that this version does not have.
+    """
     name = read_manifest(path).get("model")
     if not isinstance(name, str) or name not in CATALOG:
         raise ModelFolderError(f"{path} holds a model of kind {name!r}, which this version of aanmf does not have")
-    return estimator(CATALOG[name].class_name).load(path, device)
+    return estimator(CATALOG[name].class_name)

@@ -63,6 +63,33 @@ def _option(panel: str) -> Callable[..., Any]:
 
 
 _tables, _columns, _database = map(_option, ("Tables of users and items", "How to read", "From a database"))
+UserTables = Annotated[list[Path] | None, _tables("FILE", "Table of users, one row per id. Repeatable.")]
+ItemTables = Annotated[list[Path] | None, _tables("FILE", "Table of items, one row per id. Repeatable.")]
+RatingsQuery = Annotated[str | None, _database("SQL", "One row per rating. [default: SELECT * FROM ratings]")]
+UsersQuery = Annotated[str | None, _database("SQL", "One row per user.")]
+ItemsQuery = Annotated[str | None, _database("SQL", "One row per item.")]
+UserColumn = Annotated[str | None, _columns("NAME", "Guessed if not given.")]
+ItemColumn = Annotated[str | None, _columns("NAME", "Guessed if not given.")]
+RatingColumn = Annotated[
+    str | None, _columns("NAME", "Guessed if not given. none: each row is a choice without a rating, like a click.")
+]
+Separator = Annotated[str | None, _columns("TEXT", "Between cells; guessed if not given.")]
+Encoding = Annotated[str | None, _columns("NAME", "Of text files, for instance cp1251. [default: utf-8, else cp1252]")]
+BadRows = Annotated[
+    str | None, _columns("POLICY", "A row that cannot be read: error (the default), skip (and say so).")
+]
+Repeated = Annotated[
+    str | None,
+    _columns(
+        "POLICY",
+        "A user who rates an item twice: error (the default), last (by time), last-row, mean. "
+        "Streamed ratings take none.",
+    ),
+]
+MissingTexts = Annotated[
+    list[str] | None,
+    _columns("TEXT", "A cell that stands for a missing value, in addition to the usual ones. Repeatable."),
+]
 
 
 @dataclass(frozen=True)
@@ -70,39 +97,24 @@ class Source:
     """Where ratings, users and items come from: the options of every command that reads ratings."""
 
     source: Annotated[str, typer.Argument(metavar="SOURCE", help=_SOURCE)]
-    users: Annotated[list[Path] | None, _tables("FILE", "Table of users, one row per id. Repeatable.")] = None
-    items: Annotated[list[Path] | None, _tables("FILE", "Table of items, one row per id. Repeatable.")] = None
+    users: UserTables = None
+    items: ItemTables = None
     attributes: Annotated[list[str] | None, _tables("NAME=USE", _USES, "--attribute")] = None
     context: Annotated[list[str] | None, _tables("NAME,...", _CONTEXT)] = None
     title: Annotated[str | None, _tables("NAME", "Column of items that is shown in results.")] = None
     schema: Annotated[Path | None, _tables("FILE.toml", "Uses of columns from a file.")] = None
-    ratings_query: Annotated[str | None, _database("SQL", "One row per rating. [default: SELECT * FROM ratings]")] = (
-        None
-    )
-    users_query: Annotated[str | None, _database("SQL", "One row per user.")] = None
-    items_query: Annotated[str | None, _database("SQL", "One row per item.")] = None
-    user_column: Annotated[str | None, _columns("NAME", "Guessed if not given.")] = None
-    item_column: Annotated[str | None, _columns("NAME", "Guessed if not given.")] = None
-    rating_column: Annotated[
-        str | None, _columns("NAME", "Guessed if not given. none: each row is a choice without a rating, like a click.")
-    ] = None
+    ratings_query: RatingsQuery = None
+    users_query: UsersQuery = None
+    items_query: ItemsQuery = None
+    user_column: UserColumn = None
+    item_column: ItemColumn = None
+    rating_column: RatingColumn = None
     time_column: Annotated[str | None, _columns("NAME", "Guessed if not given.")] = None
     time_format: Annotated[str | None, _columns("FORMAT", "How times are written, for instance %d/%m/%Y.")] = None
-    separator: Annotated[str | None, _columns("TEXT", "Between cells; guessed if not given.")] = None
-    encoding: Annotated[
-        str | None, _columns("NAME", "Of text files, for instance cp1251. [default: utf-8, else cp1252]")
-    ] = None
-    bad_rows: Annotated[
-        str | None, _columns("POLICY", "A row that cannot be read: error (the default), skip (and say so).")
-    ] = None
-    repeated: Annotated[
-        str | None,
-        _columns(
-            "POLICY",
-            "A user who rates an item twice: error (the default), last (by time), last-row, mean. "
-            "Streamed ratings take none.",
-        ),
-    ] = None
+    separator: Separator = None
+    encoding: Encoding = None
+    bad_rows: BadRows = None
+    repeated: Repeated = None
     unlisted: Annotated[
         str | None,
         _columns(
@@ -111,10 +123,7 @@ class Source:
             "unknown, but error where no id has a row]",
         ),
     ] = None
-    missing: Annotated[
-        list[str] | None,
-        _columns("TEXT", "A cell that stands for a missing value, in addition to the usual ones. Repeatable."),
-    ] = None
+    missing: MissingTexts = None
 
     def load(self) -> RatingDataset:
         """Reads everything; notices of the reader go to stderr."""

@@ -65,6 +65,11 @@ class Drift(nn.Module):
         self.register_buffer("ages_item", torch.zeros(len(AGES) + 1))
         self.register_buffer("weight", torch.zeros(len(SPANS) + 2))
 
+    @classmethod
+    def over(cls, history: RatingHistory, context: Context | None, future: bool) -> Drift | None:
+        """Of ratings in this context; None where it has no times."""
+        return None if context is None or context.time is None else cls(history, context.time, future)
+
     def learn(self, residual: Tensor) -> None:
         """Takes the residuals (N,) of the training ratings."""
         self.residual.copy_(residual)

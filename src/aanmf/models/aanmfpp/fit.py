@@ -157,7 +157,7 @@ class Selection:
             held_out = training.train.take(part.rows).to(device)
             found.append(errors_of_newcomers(part.with_member(self.strength, self.trust), held_out, generator))
         errors = Interval().to(device)
-        errors.fit(*torch.cat(found, dim=1))
+        errors.fit(_scale(training, self.held[0].module), *torch.cat(found, dim=1))
         return errors
 
     def chosen(self, asked: AANMFppConfig) -> dict[str, float]:
@@ -201,10 +201,15 @@ def validate(
             features = torch.cat(found, dim=1)
             drift = weigh(features, error)
             error = error - drift @ features
-        errors.fit(error, variance, counts[0], counts[1])
+        errors.fit(_scale(training, held[0].module), truth, truth - error, variance, *counts)
         mse = float(error.square().mean())
         selections.append(Selection(config, strengths[strength], trust, errors, mse, held, strength, drift))
     return selections
+
+
+def _scale(training: TrainingData, module: AANMFppModule) -> tuple[float, float]:
+    """Lowest and highest rating, scaled as in the module."""
+    return training.scale[0] * float(module.scale), training.scale[1] * float(module.scale)
 
 
 def validation_cuts(n: int, config: AANMFppConfig) -> list[NDArray[np.int64]]:

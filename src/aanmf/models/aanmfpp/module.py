@@ -54,8 +54,7 @@ class AANMFppModule(Equations):
         self.errors, self.newcomer_errors = Interval(), Interval()
         self.member = nn.ModuleList(self.new_member(training) for _ in range(config.members + (config.cold > 0)))
         self.choice = ChoiceHead(config, training) if config.match else None
-        time = None if self.context is None else self.context.time
-        self.drift = None if time is None or not config.drift else Drift(self.history, time, config.future)
+        self.drift = Drift.over(self.history, self.context, config.future) if config.drift else None
         self.has_ratings = training.has_ratings
         self._state: State | None = None
 
@@ -123,9 +122,10 @@ class AANMFppModule(Equations):
         """See `RatingModule.interval`."""
         state, at = self.state(), self.pairs(users, items, sets)
         rating, *known = self.rating_and_basis(state, at)
-        widths = [errors.half_width(coverage, *known) for errors in (self.newcomer_errors, self.errors)]
-        width = torch.where(state.seen.users.count[users] == 0, *widths) / self.scale
-        return rating, rating - width, rating + width
+        new = state.seen.users.count[users] == 0
+        of_new, of_known = (errors.reach(coverage, *known) for errors in (self.newcomer_errors, self.errors))
+        below, above = (torch.where(new, *each) / self.scale for each in zip(of_new, of_known, strict=True))
+        return rating, rating - below, rating + above
 
     def damped_means(self, users: Tensor, items: Tensor) -> Tensor:
         """mu + b_u + b_i (B,): the prediction that is hard to beat where ratings are few."""
@@ -156,8 +156,8 @@ class AANMFppModule(Equations):
         state, at = self._changed(*told)
         (rating,), *known = self.rating_and_basis(state, at.take(asked))
         errors = self.newcomer_errors if self.state().seen.users.count[told[0]] == 0 else self.errors
-        (width,) = errors.half_width(coverage, *known) / self.scale
-        return rating, rating - width, rating + width
+        (below,), (above,) = errors.reach(coverage, *known)
+        return rating, rating - below / self.scale, rating + above / self.scale
 
     def _changed(
         self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor, without: Tensor | None
