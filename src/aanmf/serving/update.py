@@ -40,11 +40,13 @@ def retrain(folder: Path, url: str, on_epoch: OnEpoch | None = None) -> tuple[Re
             )
     store = RatingStore(url)
     try:
-        stored = store.all()
+        stored, forgotten = store.all(), store.forgotten
     finally:
         store.close()
     data, added = with_stored(old, stored)
-    if not added:
+    if gone := forgotten.among(data.users.ids.ids):
+        data = data.without_users(frozenset(gone))
+    if not added and not gone:
         return None, 0
     return type(old)(**old.get_params()).fit(data, on_epoch=on_epoch), added
 
