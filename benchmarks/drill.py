@@ -139,6 +139,7 @@ def main() -> None:
     store.close()
     new, failed, seconds = update_while_asked(folder, fitted.users.ids[0])
     before = traces(place, forgotten)
+    assert forgotten in load_model(folder).fitted_.users.table.ids
     aanmf("forget", str(folder), "--user", forgotten)
     aanmf("update", str(folder))
     report = {
@@ -153,6 +154,7 @@ def main() -> None:
         "requests_failed_during_swap": len(failed),
         "files_with_the_forgotten_user_before": before,
         "files_with_the_forgotten_user_after": traces(place, forgotten),
+        "forgotten_user_known_to_model_after": forgotten in load_model(folder).fitted_.users.table.ids,
         "hidden_files_left": sum(each.name.startswith(".") and each.name != ".lock" for each in place.rglob("*")),
     }
     shutil.rmtree(place)
@@ -161,7 +163,8 @@ def main() -> None:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(text)
     sys.stdout.write(text)
-    sys.exit(bool(lost or failed or report["files_with_the_forgotten_user_after"]))
+    left = report["files_with_the_forgotten_user_after"] or report["forgotten_user_known_to_model_after"]
+    sys.exit(bool(lost or failed or left))
 
 
 if __name__ == "__main__":
