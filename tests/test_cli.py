@@ -43,6 +43,7 @@ def aanmf(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
     """Runs a command in this process; returns exit code, stdout and stderr."""
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.delenv("AANMF_DEBUG", raising=False)
+    monkeypatch.setattr(sys, "argv", ["aanmf"])
 
     def run(*args: object) -> tuple[int, str, str]:
         capsys.readouterr()
