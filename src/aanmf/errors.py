@@ -34,6 +34,10 @@ class UnknownIdError(AanmfError, KeyError):
         return str(self.args[0]) if self.args else ""
 
 
+class ForgottenError(AanmfError):
+    """A user who was forgotten on request: nothing is stored under this id."""
+
+
 class NotFiniteError(AanmfError, ArithmeticError):
     """A weight or a prediction is infinite, or no number: the model is damaged, or its training diverged."""
 

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from aanmf.cli import data, demo, doctor, export, reproduce, serve, train, tune, update, use, validate
+from aanmf.cli import data, demo, doctor, export, forget, reproduce, serve, train, tune, update, use, validate
 from aanmf.cli.output import emit_error
 from aanmf.errors import AanmfError
 from aanmf.versions import package_version
@@ -30,6 +30,7 @@ _LISTED = {
     ],
     "Use": [("predict", use.predict), ("recommend", use.recommend), ("similar", use.similar), ("explain", use.explain)],
     "Serve": [("serve", serve.serve), ("update", update.update), ("export", export.export)],
+    "Users' rights": [("user-data", forget.user_data), ("forget", forget.forget)],
 }
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from aanmf.data.attribute_tables import read_entities, stated_uses
@@ -185,6 +186,24 @@ class RatingDataset:
             rating=self.rating[rows],
             time=None if self.time is None else self.time[rows],
             folds={},
+        )
+
+    def without_users(self, gone: Container[str]) -> RatingDataset:
+        """The same as if some users had never been there: without their rows, ratings, and notices of reading."""
+        users = self.users
+        kept = np.array([each not in gone for each in users.ids.ids], bool)
+        rows = kept[self.user]
+        place = np.cumsum(kept) - 1
+        return RatingDataset(
+            replace(users.filter(pl.Series(kept)), notices=()),
+            replace(self.items, notices=()),
+            place[self.user[rows]],
+            self.item[rows],
+            self.rating[rows],
+            None if self.time is None else self.time[rows],
+            self.scale,
+            name=self.name,
+            has_ratings=self.has_ratings,
         )
 
     def split(self, test: float = 0.2, seed: int = 0) -> tuple[RatingDataset, RatingDataset]:
