@@ -13,6 +13,8 @@ from torch import Tensor
 from aanmf.additions import Additions, Update, grow
 from aanmf.contract import ModelConfig, RatingModule
 from aanmf.data.dataset import RatingDataset
+from aanmf.data.frames import TableKind, kind_of, training_data
+from aanmf.data.options import ReadOptions
 from aanmf.data.stream import StreamedDataset
 from aanmf.errors import ConfigError, NotFiniteError, NotFittedError
 from aanmf.fitted import Fitted
@@ -28,10 +30,12 @@ from aanmf.updates import Way, take_in
 
 
 class Estimator:
-    """A model that learns, and is saved and loaded; `Recommender` adds what it is then used for."""
+    """A model that learns, and is saved and loaded; `Regressor` and `Recommender` add what it is then used for."""
 
     spec: ClassVar[ModelSpec]
     """The model's entry in the catalogue."""
+    output_: TableKind = "polars"
+    """Which library's tables are returned: that of the table that `fit` was given."""
 
     def __init__(self, **settings: Any) -> None:
         """Settings by name; they are the fields of the model's configuration class.
@@ -49,9 +53,23 @@ class Estimator:
     def _repr_html_(self) -> str:
         return model_html(repr(self), self.spec, self.config, self.fitted_ if self.is_fitted else None)
 
-    def get_params(self) -> dict[str, Any]:
-        """All settings by name, as they were asked for; what `fit` chose is in `chosen_`."""
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """All settings by name, as they were asked for; what `fit` chose is in `chosen_`.
+
+        Args:
+            deep: changes nothing: no setting is an estimator that has settings of its own.
+        """
         return self.config.model_dump()
+
+    def set_params(self, **settings: Any) -> Self:
+        """Changes settings; the others stay. What was learned is forgotten, as it belongs to the settings before.
+
+        Raises:
+            ConfigError: an unknown setting, or a value out of range.
+        """
+        if settings:
+            self.config, self._predictor = self.spec.config_type.of({**self.get_params(), **settings}), None
+        return self
 
     @property
     def chosen_(self) -> dict[str, Any]:
@@ -86,9 +104,13 @@ class Estimator:
 
     def fit(
         self,
-        data: RatingDataset | StreamedDataset,
-        on_epoch: OnEpoch | None = None,
+        data: RatingDataset | StreamedDataset | object,
+        y: object = None,
         *,
+        users: object = None,
+        items: object = None,
+        options: ReadOptions | None = None,
+        on_epoch: OnEpoch | None = None,
         progress: bool = False,
         checkpoints: Checkpoints | None = None,
         shard_rows: int | None = None,
@@ -96,8 +118,12 @@ class Estimator:
         """Learns from training ratings.
 
         Args:
-            data: the training part; users and items without a rating in it may be there with their attributes.
-                What `stream_dataset` gives is read from disk in every epoch.
+            data: the training part, as a data set or as a table with a row per rating (polars, pandas, Arrow, or an
+                array). Users and items without a rating in it may be there with their attributes. What `stream_dataset`
+                gives is read from disk in every epoch.
+            y: (n,) the ratings, where the table does not have them.
+            users, items: tables with a row per user (item) and a column per attribute; a data set has them already.
+            options: how to read the tables.
             on_epoch: called after every epoch.
             progress: whether to show how training goes, on stderr: a bar in a terminal or notebook, elsewhere a line a
                 minute.
@@ -106,22 +132,24 @@ class Estimator:
                 so many rows are divided among them; None: each holds them whole.
 
         Raises:
-            DataError: there is no rating.
+            DataError: there is no rating, or a table cannot be used.
             ConfigError: training diverged: the learning rate is too high; or the model does not take `checkpoints`.
             NotFiniteError: a weight is not finite after training.
             CheckpointError: a checkpoint cannot be written, or is of another training.
             BusyError: another training writes its checkpoints to the same folder.
             KeyboardInterrupt: after Ctrl-C; the model then holds what was learned so far and can be saved.
         """
-        _check_training(self.spec, data, checkpoints)
-        fitted = Fitted.of(data)
-        training = replace(fitted.training, links=self.config.read_links(data.users.ids))
+        ratings = training_data(data, y, users, items, options)
+        _check_training(self.spec, ratings, checkpoints)
+        fitted = Fitted.of(ratings)
+        training = replace(fitted.training, links=self.config.read_links(ratings.users.ids))
         train = load_object(self.spec.trainer)
         own_folder = checkpoints.locked() if checkpoints and Ranks.current().first else nullcontext()
         with own_folder, shown_progress(self.spec.name, on_epoch) if progress else nullcontext(on_epoch) as report:
             module, training_log = train(self.spec.module_type, training, self.config, report, checkpoints, shard_rows)
         _check_trained(module)
         self._predictor = Predictor(self.spec, module, replace(fitted, training_log=training_log))
+        self.output_ = kind_of(data)
         if training_log.interrupted:
             raise KeyboardInterrupt
         return self
@@ -165,7 +193,7 @@ class Estimator:
                 self._predictor = Predictor(self.spec, *taken)
                 return grown.update("training" if way.part else "histories", way.why)
             way = Way(1, "ratings have values that the model has no level for")
-        self.fit(grown.data, on_epoch)
+        self.fit(grown.data, on_epoch=on_epoch)
         return grown.update("full", way.why)
 
     def save(self, path: str | Path) -> None:

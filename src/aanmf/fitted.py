@@ -148,6 +148,8 @@ class Fitted:
     training: TrainingData
     data: Mapping[str, object]
     """Name, fingerprint and size of the training data, and how many ratings came by updates (see `news`)."""
+    columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Names of the columns of the training ratings by role (`user`, `item`, `rating`, `time`), where they are known."""
     training_log: TrainingLog = dataclasses.field(default_factory=TrainingLog)
 
     @classmethod
@@ -172,7 +174,8 @@ class Fitted:
             users.attributes, items.attributes, data.scale or found, train, has_ratings=data.has_ratings
         )
         about = {"name": data.name, "fingerprint": data.fingerprint, "ratings": len(data)}
-        return cls(users, items, training, about)
+        columns = data.columns if isinstance(data, RatingDataset) else {}
+        return cls(users, items, training, about, columns)
 
     def grown(self, data: RatingDataset, **news: int) -> Self:
         """After an update, with this data: encoders, scale and training log stay; `news` is noted (see `news`)."""
@@ -199,6 +202,7 @@ class Fitted:
             scale=training.scale if training.has_ratings else None,
             name=str(self.data.get("name", "ratings")),
             has_ratings=training.has_ratings,
+            columns=self.columns,
         )
 
     def fallback(self, user: int, item: int) -> str | None:
@@ -235,7 +239,7 @@ class Fitted:
         encoders = {f"{side.name}s": side.encoder.model_dump(mode="json") for side in (self.users, self.items)}
         return {
             "encoders": {**encoders, "scale": self.training.scale, "has_ratings": self.training.has_ratings},
-            "training": {"data": self.data, **dataclasses.asdict(self.training_log)},
+            "training": {"data": self.data, "columns": dict(self.columns), **dataclasses.asdict(self.training_log)},
         }
 
     def tensors(self) -> dict[str, Tensor]:
@@ -270,10 +274,10 @@ class Fitted:
         items = EntitySide.restored("item", documents, tensors, files, train)
         scale = _SCALE.validate_python(documents["encoders"]["scale"])
         log = dict(documents["training"])
-        about = dict(log.pop("data"))
+        about, columns = dict(log.pop("data")), dict(log.pop("columns", {}))
         has_ratings = documents["encoders"].get("has_ratings", True) is True
         training = TrainingData(users.attributes, items.attributes, scale, train, has_ratings=has_ratings)
-        return cls(users, items, training, about, TrainingLog.of(log))
+        return cls(users, items, training, about, columns, TrainingLog.of(log))
 
 
 def _count(train: Ratings, side: Literal["user", "item"], n: int) -> NDArray[np.int64]:

@@ -3,35 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from functools import cache
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args, overload
 
 import polars as pl
 
 from aanmf.additions import Update, read_additions, tables_of
 from aanmf.attention_map import AttentionMap
 from aanmf.data.dataset import RatingDataset
+from aanmf.data.frames import TableKind
 from aanmf.data.options import ReadOptions
 from aanmf.data.report import warn_of
-from aanmf.errors import DataError, ModelFolderError
-from aanmf.estimator import Estimator
+from aanmf.errors import ConfigError, ModelFolderError
 from aanmf.explanation import Explained, Explanation, attention_map, explain_pair
 from aanmf.list_evaluation import evaluate
 from aanmf.manifest import read_manifest
 from aanmf.metrics import Scores
 from aanmf.models.catalog import CATALOG, CLASSES, spec_of
-from aanmf.predictor import Floats
 from aanmf.profile import NewRatings, User
 from aanmf.ranking import ListArguments, ListOptions, RankBy, Ranker, make_lists, most_similar
+from aanmf.regressor import Regressor, Returned
 from aanmf.training.log import OnEpoch
 
-Ids = str | int | Sequence[str | int]
-_TEXT = {"user", "item", "fallback"}
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
 
 
-class Recommender(Estimator):
+class Recommender(Regressor[Returned]):
     """Base of all models: settings go to the constructor, ratings to `fit`.
+
+    Tables that are returned are those of polars, or of the library whose table `fit` was given; see `with_output`.
 
     >>> from aanmf import AANMF, make_synthetic
     >>> data = make_synthetic(n_users=200, n_items=50, n_ratings=4000, seed=0).data
@@ -78,37 +82,25 @@ class Recommender(Estimator):
         warn_of("update", new.notices)
         return self.add(new, full=full, on_epoch=on_epoch)
 
-    def predict(self, users: Ids, items: Ids, interval: float | None = None) -> pl.DataFrame:
-        """Predicts the ratings of pairs.
+    @overload
+    def with_output(self, output: Literal["polars"]) -> Recommender[pl.DataFrame]: ...
+    @overload
+    def with_output(self, output: Literal["pandas"]) -> Recommender[pd.DataFrame]: ...
+    @overload
+    def with_output(self, output: Literal["arrow"]) -> Recommender[pa.Table]: ...
+    def with_output(self, output: TableKind) -> Recommender[Any]:
+        """This model with tables of another library: `model.with_output("pandas").recommend("1")`.
 
-        Args:
-            users, items: n ids each (one id goes with all of the other side).
-            interval: for instance .9: adds `low` and `high`, between which the rating lies with this probability.
-
-        Returns:
-            A table of n rows: `user`, `item`, `rating` (clipped to the scale), and `fallback`: null where both were
-            trained, else what was replaced by an average one (`unknown user`: predicted for an average user).
+        What was learned is shared, not copied.
 
         Raises:
-            DataError: users and items differ in number.
-            ConfigError: an interval is asked of a model that has none.
+            ConfigError: no such kind of table.
         """
-        user_ids, item_ids = _pairs(users, items)
-        found, fallbacks = self.predictor_.predict(user_ids, item_ids, interval)
-        return _table({"user": user_ids, "item": item_ids, **found, "fallback": fallbacks})
-
-    def predict_for(
-        self,
-        attributes: Mapping[str, object],
-        items: Ids,
-        ratings: NewRatings | None = None,
-        interval: float | None = None,
-    ) -> pl.DataFrame:
-        """Predicts the ratings of a new user, known by attributes and a few ratings; see `recommend_for`, `predict`."""
-        _, item_ids = _pairs("", items)
-        profile = self.predictor_.profile(attributes, ratings)
-        found, fallbacks = self.predictor_.predict_for(profile, item_ids, interval)
-        return _table({"item": item_ids, **found, "fallback": fallbacks})
+        if output not in get_args(TableKind):
+            raise ConfigError(f"output={output!r}. Available: {', '.join(get_args(TableKind))}")
+        other = copy(self)
+        other.output_ = output
+        return other
 
     def evaluate(
         self,
@@ -144,10 +136,6 @@ class Recommender(Estimator):
         """
         return evaluate(self.predictor_, data, metrics, relevant, rank_by, group_by, candidates, given, diversity)
 
-    def predict_data(self, data: RatingDataset) -> Floats:
-        """Predictions (n,) for the pairs of a data set, clipped to the scale; new users by their attributes."""
-        return self.predictor_.predict_data(data)
-
     def recommend(
         self,
         user: User,
@@ -156,7 +144,7 @@ class Recommender(Estimator):
         ratings: NewRatings | None = None,
         without: Sequence[str | int] | None = None,
         **options: Unpack[ListArguments],
-    ) -> pl.DataFrame:
+    ) -> Returned:
         """The items that suit a user best.
 
         Args:
@@ -179,7 +167,7 @@ class Recommender(Estimator):
         """
         profile = self.predictor_.profile(user, ratings, without)
         (found,) = make_lists(self.predictor_, [profile], ListOptions(n, **options))
-        return found.table()
+        return self._returned(found.table())
 
     def recommend_many(
         self,
@@ -188,11 +176,12 @@ class Recommender(Estimator):
         *,
         ratings: Sequence[NewRatings | None] | None = None,
         **options: Unpack[ListArguments],
-    ) -> list[pl.DataFrame]:
+    ) -> list[Returned]:
         """Lists for many users at once, by id or new; `ratings` of each of them; see `recommend`."""
         given = [None] * len(users) if ratings is None else ratings
         profiles = [self.predictor_.profile(*each) for each in zip(users, given, strict=True)]
-        return [found.table() for found in make_lists(self.predictor_, profiles, ListOptions(n, **options))]
+        lists = make_lists(self.predictor_, profiles, ListOptions(n, **options))
+        return [self._returned(found.table()) for found in lists]
 
     def recommend_for(
         self,
@@ -201,7 +190,7 @@ class Recommender(Estimator):
         *,
         ratings: NewRatings | None = None,
         **options: Unpack[ListArguments],
-    ) -> pl.DataFrame:
+    ) -> Returned:
         """The items for a new user, known by attributes and, optionally, a few ratings; see `recommend`.
 
         >>> from aanmf import MF, make_synthetic
@@ -211,11 +200,14 @@ class Recommender(Estimator):
         """
         return self.recommend(attributes, n, ratings=ratings, **options)
 
-    def recommend_all(self, n: int = 10, **options: Unpack[ListArguments]) -> Iterator[pl.DataFrame]:
-        """The lists of all users of the training data, in blocks: `user`, `item` and scores; see `recommend`."""
-        return Ranker(self.predictor_, ListOptions(n, **options)).everyone()
+    def recommend_all(self, n: int = 10, **options: Unpack[ListArguments]) -> Iterator[Returned]:
+        """The lists of all users of the training data, in blocks: `user`, `item`, `label` and scores; see `recommend`.
 
-    def similar(self, item: str | int | Mapping[str, object], n: int = 10) -> pl.DataFrame:
+        `pandas.concat(model.recommend_all())`, or `polars.concat`, puts them into one table.
+        """
+        return map(self._returned, Ranker(self.predictor_, ListOptions(n, **options)).everyone())
+
+    def similar(self, item: str | int | Mapping[str, object], n: int = 10) -> Returned:
         """The items most similar to one, by id, or to a new one, by attributes: `item`, `label`, `similarity`.
 
         Similar are items that the same users rated, and items with the same attributes; see `aanmf.similarity`.
@@ -224,11 +216,11 @@ class Recommender(Estimator):
             UnknownIdError: no such item.
             SchemaError: an attribute or a value that the model does not know.
         """
-        return most_similar(self.predictor_.item_similarity, item, n)
+        return self._returned(most_similar(self.predictor_.item_similarity, item, n))
 
-    def similar_users(self, user: User, n: int = 10) -> pl.DataFrame:
+    def similar_users(self, user: User, n: int = 10) -> Returned:
         """The users most similar to one, by id, or to a new one, by attributes: `user`, `similarity`; see `similar`."""
-        return most_similar(self.predictor_.user_similarity, user, n)
+        return self._returned(most_similar(self.predictor_.user_similarity, user, n))
 
     def explain(
         self,
@@ -278,25 +270,6 @@ class Recommender(Estimator):
             DataError: `by` is not a categorical or multi-valued attribute of the items.
         """
         return AttentionMap(by, attention_map(self.predictor_, data, by))
-
-
-def _table(columns: Mapping[str, object]) -> pl.DataFrame:
-    """A table whose ids and words are text, also where it has no rows."""
-    return pl.DataFrame(columns, schema_overrides={name: pl.String for name in columns.keys() & _TEXT})
-
-
-def _pairs(users: Ids, items: Ids) -> tuple[list[str], list[str]]:
-    """Both sides as lists of equal length."""
-    left, right = (
-        [str(each)] if isinstance(each, str | int) else [str(one) for one in each] for each in (users, items)
-    )
-    if isinstance(users, str | int):
-        left *= len(right)
-    elif isinstance(items, str | int):
-        right *= len(left)
-    if len(left) != len(right):
-        raise DataError(f"predict: {len(left)} users and {len(right)} items; give as many of one as of the other")
-    return left, right
 
 
 @cache

@@ -13,7 +13,7 @@ import typer
 from aanmf.cli.options import AsJson, ModelFolder, RankBy
 from aanmf.cli.output import emit, notice, out, table
 from aanmf.cli.parse import read_attributes, read_ids, read_ratings, read_where
-from aanmf.errors import AanmfError, ConfigError, DataError
+from aanmf.errors import AanmfError, ConfigError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -69,8 +69,8 @@ def predict(
     """
     from aanmf.recommender import load_model
 
-    users, items = _asked_pairs(user, item, pairs)
     model = load_model(folder)
+    users, items = _asked_pairs(user, item, pairs, model.fitted_.columns)
     predicted = model.predict(users=users, items=items, interval=interval)
     if out_file:
         write_table(predicted, out_file)
@@ -88,11 +88,16 @@ def predict(
         notice(f"{count:,} of {len(predicted):,} predicted for an average one: {reason}")
 
 
-def _asked_pairs(user: str | None, item: str | None, pairs: Path | None) -> tuple[list[str], list[str]]:
+def _asked_pairs(
+    user: str | None, item: str | None, pairs: Path | None, columns: Mapping[str, str]
+) -> tuple[list[str], list[str]]:
+    from aanmf.data.frames import pairs_of
+    from aanmf.data.tables import Table
+
     if pairs is None and user is not None and item is not None:
         return [user], [item]
     if pairs is not None and user is None and item is None:
-        return read_pairs(pairs)
+        return pairs_of(Table.read(pairs), columns)
     raise ConfigError("predict needs either --user and --item, or --pairs FILE")
 
 
@@ -264,30 +269,6 @@ def recommendation_table(title: str, found: pl.DataFrame) -> RenderableType:
     if not rows:
         return f"{title}: nothing left to recommend"
     return table(title, ("", *names), rows)
-
-
-def read_pairs(path: Path) -> tuple[list[str], list[str]]:
-    """User and item ids of a file of pairs, as text.
-
-    Raises:
-        DataError: no such file, not a table, without the columns, or with an empty cell.
-    """
-    from aanmf.data.columns import guess_column
-    from aanmf.data.names import ITEM_NAMES, USER_NAMES
-    from aanmf.data.tables import Table
-
-    table = Table.read(path)
-    frame = table.frame
-    headless = frame.columns[0] == "column_1"
-    sides: list[list[str]] = []
-    for position, (side, names) in enumerate((("user", USER_NAMES), ("item", ITEM_NAMES))):
-        column = guess_column(frame.columns, names)
-        if headless and position < frame.width:
-            column = frame.columns[position]
-        if column is None:
-            raise DataError(f"--pairs {path}: no column {side!r}; it has: {', '.join(frame.columns)}")
-        sides.append(table.ids(column).to_list())
-    return sides[0], sides[1]
 
 
 def write_table(frame: pl.DataFrame, path: Path) -> None:
