@@ -6,17 +6,18 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 EXTRAS := test,arrow,tune,serve,sql,export,test-serve
 
-.PHONY: help demo test test-all test-browser check format bench docs screenshots peers clean
+.PHONY: help demo test test-all test-browser check format bench figures docs screenshots peers clean
 
 help:
 	@echo "make demo      train on ratings of restaurants: scores, lists, a reason; then the page (DEMO=ml-100k: on films)"
 	@echo "make test      the quick tests, under 5 minutes on two cores"
 	@echo "make test-all  every test, the slow ones too"
 	@echo "make test-browser  the page in a real Chromium (apt-get install chromium)"
-	@echo "make check     ruff, pyright, layers and import circles, sizes of modules and classes"
+	@echo "make check     ruff, pyright, layers and import circles, sizes of modules and classes, spelling and words"
 	@echo "make format    let ruff format and fix"
 	@echo "make bench     the benchmarks, against the peers: half an hour (BENCH=--quick: some minutes)"
 	@echo "make screenshots  pictures of the page for the documents (apt-get install chromium)"
+	@echo "make figures   write the results in docs/results/figures into README and the documents"
 	@echo "make docs      build the documents into docs/_build/html; a warning is an error"
 	@echo "make clean     remove .venv, caches and demo output"
 
@@ -67,6 +68,8 @@ check: $(VENV)/.installed-check
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	$(BIN)/codespell
+	$(BIN)/python docs/check_words.py
 	$(BIN)/pytest -q tests/test_house.py
 
 format: $(VENV)/.installed-check
@@ -80,6 +83,9 @@ bench: $(VENV)/.installed-peers
 
 screenshots: $(VENV)/.installed-test
 	$(BIN)/python docs/screenshots.py $(SCREENSHOTS)
+
+figures: $(VENV)/.installed
+	$(BIN)/python benchmarks/figures.py
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html

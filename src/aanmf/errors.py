@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class AanmfError(Exception):
     """Base of everything this library raises on purpose."""
@@ -48,3 +51,11 @@ class CheckpointError(AanmfError):
 
 class MissingExtraError(AanmfError, ImportError):
     """An optional library is needed; the message names the extra that installs it."""
+
+
+def unknown(what: str, name: str, available: Iterable[str]) -> str:
+    """The message for a name that does not exist: `Unknown model 'mff'. Did you mean 'mf'? Available: aanmf, mf`."""
+    names = list(available)
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"Unknown {what} {name!r}.{hint} Available: {', '.join(names)}"

@@ -214,7 +214,7 @@ def metric_of(name: str) -> Metric:
     near = difflib.get_close_matches(family, [*METRICS, *LIST_METRICS], n=1)
     hint = f" Did you mean {near[0] + at + length!r}?" if near else ""
     available = [*METRICS, *(f"{each}@10" for each in LIST_METRICS)]
-    raise ConfigError(f"unknown metric {name!r}.{hint} Available: {', '.join(available)}")
+    raise ConfigError(f"Unknown metric {name!r}.{hint} Available: {', '.join(available)}")
 
 
 def score(predicted: ArrayLike, actual: ArrayLike, metrics: Sequence[str] | None = None) -> Scores:

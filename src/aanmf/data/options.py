@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import shlex
 from collections.abc import Mapping
 from dataclasses import field, fields, replace
@@ -12,7 +11,7 @@ import pydantic
 from pydantic.dataclasses import dataclass
 
 from aanmf.data.schema import Schema, first_fault
-from aanmf.errors import ConfigError, DataError
+from aanmf.errors import ConfigError, DataError, unknown
 
 MISSING = ("", "?", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "none given")
 """Texts that stand for an empty cell."""
@@ -73,9 +72,7 @@ class ReadOptions:
         names = [field.name for field in fields(cls)]
         for name in keywords:
             if name not in names:
-                near = difflib.get_close_matches(name, names, n=1)
-                hint = f" Did you mean {near[0]!r}?" if near else ""
-                raise ConfigError(f"Unknown option {name!r}.{hint} Available: {', '.join(names)}")
+                raise ConfigError(unknown("option", name, names))
         given = {name: value for name, value in keywords.items() if value is not None}
         try:
             return replace(options or cls(), **given)

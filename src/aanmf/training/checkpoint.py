@@ -136,7 +136,7 @@ class Checkpoints:
             kept = f"the last good one, {found[-1]}, stays" if found else "there is none before it"
             raise CheckpointError(
                 f"checkpoint {path} cannot be written ({error.strerror or error}); {kept}. "
-                "Make room, then resume the training (resume=True, --resume)"
+                "Free some space, then resume the training (resume=True, --resume)"
             ) from error
         for old in found[: 1 - KEPT]:
             shutil.rmtree(old, ignore_errors=True)
