@@ -37,6 +37,8 @@ CODE = "`code`"
 """Stands for a piece of code or a formula: one word that no rule looks into."""
 SENTENCE_END = re.compile(r"(?<=[.!?:])\)?\s+(?=[\"(*]*[A-Z`\d])")
 FORMULA = re.compile(r"\$\$?[^$]+\$\$?")
+TITLE = re.compile(r"\*[^*]+\*")
+"""In italics: the name of a work."""
 MADE_BY_SCRIPTS = ("_build", "research", "ml-100k", "ml-1m")
 """Folders of `docs` whose pages a command wrote, and the notebook of a researcher."""
 
@@ -48,7 +50,7 @@ class Text:
     Attributes:
         place: file and line, or what is helped with.
         text: without markup; code is `CODE`.
-        kind: `heading`, `paragraph` (full sentences) or `fragment` (a table cell, a help text, a message).
+        kind: `heading`, `paragraph` (full sentences), `item` (of a list) or `fragment` (a table cell, a help text, a message).
     """
 
     place: str
@@ -76,7 +78,8 @@ def of_markdown(text: str, place: str) -> Iterator[Text]:
     for before, token in itertools.pairwise(tokens):
         if token.type == "inline" and token.map:
             kind = {"heading_open": "heading", "paragraph_open": "paragraph"}.get(before.type, "fragment")
-            words = FORMULA.sub(CODE, "".join(_plain(child) for child in token.children or ())).strip()
+            kind = "item" if before.hidden else kind
+            words = FORMULA.sub(CODE, TITLE.sub(CODE, "".join(map(_plain, token.children or ())))).strip()
             if words and not words.startswith(("```", ":::")):
                 yield Text(f"{place}:{token.map[0] + 1}", words, kind)
 
@@ -86,6 +89,8 @@ def _plain(token: Token) -> str:
         return CODE
     if token.type in ("softbreak", "hardbreak"):
         return " "
+    if token.type in ("em_open", "em_close"):
+        return "*"
     return token.content if token.type in ("text", "image") else ""
 
 
@@ -185,7 +190,7 @@ def capitals(text: Text) -> Iterator[str]:
     """Headings are in sentence case; a paragraph begins with a capital."""
     names = {*_word_list()["names"], *_word_list()["proper"]}
     first = text.text.split()[0].strip(",.:")
-    if text.kind != "fragment" and first[0].islower() and first not in names:
+    if text.kind in ("heading", "paragraph") and first[0].islower() and first not in names:
         yield f"begins with a small letter: {text.text[:40]}"
     if text.kind == "heading":
         for sentence in SENTENCE_END.split(text.text):

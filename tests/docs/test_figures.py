@@ -42,6 +42,8 @@ def test_documents_show_the_figures_of_the_files(figures: ModuleType) -> None:
         text = page.read_text(encoding="utf-8")
         shown |= {name for name, _ in figures.TABLE.findall(text)}
         assert figures.filled(text) == text, f"{page.name}: run make figures"
+        in_front = [match[0] for match in figures.FIGURE.finditer(text) if text[match.start() - 1] == "\n"]
+        assert not in_front, f"{page.name}: a comment that begins a line ends the paragraph before it"
         assert text.count("<!-- figures:") == text.count("<!-- end of figures -->"), f"{page.name}: a table has no end"
     assert shown == set(figures.tables()), "a table of docs/results/tables.toml stands in no document"
 
@@ -68,6 +70,7 @@ def test_a_table_is_that_of_its_description(figures: ModuleType, results: Path) 
 
 
 def test_a_row_without_any_figure_is_an_error(figures: ModuleType, results: Path) -> None:
-    table = figures.Table([{"title": "FM", "model": "fm"}], [{"title": "RMSE", "metric": "rmse"}], "a {model} {metric}")
+    rows = [{"title": "MF", "model": "mf"}, {"title": "FM", "model": "fm"}]
+    table = figures.Table(rows, [{"title": "RMSE", "metric": "rmse"}], "a {model} {metric}")
     with pytest.raises(ValueError, match="no result for 'FM'"):
         table.markdown()
