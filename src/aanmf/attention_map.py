@@ -19,7 +19,13 @@ class AttentionMap:
 
     Attributes:
         by: name of the item attribute.
-        table: a row per value: `by`, a column per user attribute, `n` (pairs averaged; absent from planted attention).
+        table: a row per value: `by`, a column per user attribute, `n` (pairs averaged; absent from known attention).
+
+    >>> from aanmf import AANMF, load_restaurants
+    >>> data = load_restaurants()
+    >>> learned = AANMF(epochs=1).fit(data).attention_map(data, by="price")
+    >>> sorted(learned.table["price"])
+    ['high', 'low', 'medium']
     """
 
     by: str

@@ -163,6 +163,9 @@ class Scores(dict[str, Any]):
 
     Attributes:
         groups: the scores of groups of users, where they were asked for, by value of an attribute.
+
+    >>> score([3.5, 4.0], [4, 4])
+    Scores(rmse=0.3535533905932738, mae=0.25, n=2)
     """
 
     groups: dict[str, Scores]

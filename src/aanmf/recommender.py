@@ -262,12 +262,23 @@ def _pairs(users: Ids, items: Ids) -> tuple[list[str], list[str]]:
 def estimator(class_name: str) -> type[Recommender]:
     """The estimator of a catalogue's class name: `aanmf.AANMF` is `estimator("AANMF")`."""
     spec = CLASSES[class_name]
-    described = f"{spec.label}: {spec.summary}. Settings: `{spec.config.rpartition(':')[2]}`."
+    described = f"""{spec.label}: {spec.summary}.
+
+    The settings are the fields of `{spec.config.rpartition(":")[2]}`; the methods are those of `Recommender`.
+
+    >>> from aanmf import {class_name}, load_restaurants
+    >>> model = {class_name}().fit(load_restaurants())
+    >>> model.recommend("U1001", n=3).columns[:2]
+    ['item', 'label']
+    """
     return type(class_name, (Recommender,), {"spec": spec, "__doc__": described, "__module__": "aanmf"})
 
 
 def make_model(name: str, **settings: Any) -> Recommender:
-    """A model by name: `make_model("aanmf+p", factors=16)`.
+    """A model by its name on the command line.
+
+    >>> make_model("aanmf+p", factors=16)
+    AANMF(factors=16, pooling='pairwise')
 
     Raises:
         ConfigError: no such model.
@@ -277,7 +288,15 @@ def make_model(name: str, **settings: Any) -> Recommender:
 
 
 def load_model(path: str | Path, device: str = "auto") -> Recommender:
-    """Reads a model folder of any kind; see `Recommender.load`."""
+    """Reads a model folder of any kind; see `Recommender.load`.
+
+    >>> from tempfile import mkdtemp
+    >>> from aanmf import EASE, load_restaurants
+    >>> folder = mkdtemp()
+    >>> EASE().fit(load_restaurants()).save(folder)
+    >>> load_model(folder)
+    EASE()
+    """
     name = read_manifest(path).get("model")
     if not isinstance(name, str) or name not in CATALOG:
         raise ModelFolderError(f"{path} holds a model of kind {name!r}, which this version of aanmf does not have")

@@ -38,6 +38,15 @@ class RatingDataset:
         has_ratings: False where a row is a choice (a click, a purchase) without a rating; `rating` then holds ones.
         columns: names of the columns of ratings by role (`user`, `item`, `rating`, `time`), as they were read.
         notices: columns and rows of the ratings that were treated specially on reading: one sentence each.
+
+    >>> import polars as pl
+    >>> ratings = pl.DataFrame({"user": ["a", "a", "b"], "item": ["x", "y", "x"], "rating": [5, 3, 4]})
+    >>> items = pl.DataFrame({"item": ["x", "y"], "genre": ["crime", "travel"]})
+    >>> data = RatingDataset.from_frames(ratings, items=items)
+    >>> data
+    RatingDataset(ratings: 3 ratings, 2 users, 2 items)
+    >>> [attribute.name for attribute in data.items.attributes]
+    ['genre']
     """
 
     users: EntityTable

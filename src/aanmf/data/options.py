@@ -19,7 +19,11 @@ MISSING = ("", "?", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "none giv
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-    """How tables of ratings, users and items are read. Every reader accepts these names as keywords too."""
+    """How tables of ratings, users and items are read. Every reader accepts these names as keywords too.
+
+    >>> ReadOptions(title="Book-Title", repeated="last").changed
+    ['title', 'repeated']
+    """
 
     schema: Schema = Schema()
     """Declared attributes; the kinds of the other columns are inferred."""

@@ -15,7 +15,11 @@ from aanmf.errors import SchemaError
 
 
 class Kind(StrEnum):
-    """What an attribute column holds. `aanmf.data.kinds` has a class for each kind."""
+    """What an attribute column holds. `aanmf.data.kinds` has a class for each kind.
+
+    >>> Kind("multi-valued")
+    <Kind.MULTIVALUED: 'multi-valued'>
+    """
 
     CATEGORICAL = "categorical"
     """One label per cell."""
@@ -46,7 +50,11 @@ class Unseen(StrEnum):
 
 
 class Attribute(BaseModel):
-    """The declaration of one attribute column."""
+    """The declaration of one attribute column.
+
+    >>> Attribute(name="age", kind=Kind.NUMERIC, groups=7) == Attribute.of_use("age", "numeric:7")
+    True
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -137,6 +145,10 @@ class Schema(BaseModel):
 
         [items]
         title = "Book-Title"
+
+    >>> schema = Schema(users=(Attribute(name="age", kind=Kind.NUMERIC, groups=7),), ignore_items=("url",))
+    >>> schema.users[0].kind
+    <Kind.NUMERIC: 'numeric'>
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

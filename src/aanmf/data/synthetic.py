@@ -93,6 +93,10 @@ def make_synthetic(
 ) -> SyntheticDataset:
     """Draws a data set.
 
+    >>> made = make_synthetic(n_users=100, n_items=40, n_ratings=1000, seed=0)
+    >>> made.data
+    RatingDataset(synthetic: 1000 ratings, 100 users, 40 items)
+
     Args:
         n_users, n_items, n_ratings: its size; no pair is rated twice, and popular items are rated more often.
         seed: of everything.

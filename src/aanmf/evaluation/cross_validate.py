@@ -72,7 +72,13 @@ class Comparison:
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """The runs of `cross_validate`, in the order in which they were made, and what follows from them."""
+    """The runs of `cross_validate`, in the order in which they were made, with their means and comparisons.
+
+    >>> from aanmf import load_restaurants
+    >>> found = cross_validate(load_restaurants(), ["damped-means"], "kfold:5")
+    >>> [name for name in found.summary[0].scores if name.startswith("rmse")]
+    ['rmse_mean', 'rmse_std']
+    """
 
     runs: tuple[Run, ...]
 
@@ -195,6 +201,11 @@ def cross_validate(
         group_by: an attribute of the users; the result's `groups` then have the scores of each of its values.
         on_start: called with the number of runs before the first one.
         folder: where runs are kept; those that it has already are not repeated. None: nowhere.
+
+    >>> from aanmf import load_restaurants
+    >>> found = cross_validate(load_restaurants(), ["popularity", "ease"], "holdout:0.2", [0, 1], metrics=["ndcg@10"])
+    >>> found.models, len(found.runs)
+    (['popularity', 'ease'], 4)
 
     Raises:
         ConfigError: an unknown model or setting (before anything is trained), or a duplicate model.

@@ -66,11 +66,15 @@ class Checkpoints:
     """The checkpoints of one training, in a folder of their own.
 
     Args:
-        folder: where they lie; it is made when the first one is written.
+        folder: where they are kept; it is made when the first one is written.
         every: when they are written.
-        resume: go on from the last one there, if there is one.
+        resume: continue from the last one there, if there is one.
 
-    >>> model.fit(train, checkpoints=Checkpoints("model.training", resume=True))  # doctest: +SKIP
+    >>> from tempfile import mkdtemp
+    >>> from aanmf import MF, load_restaurants
+    >>> checkpoints = Checkpoints(mkdtemp() + "/model.training", every="epoch", resume=True)
+    >>> MF(epochs=2).fit(load_restaurants(), checkpoints=checkpoints)
+    MF(epochs=2)
     """
 
     def __init__(self, folder: str | Path, every: Every | str = "epoch", *, resume: bool = False) -> None:
