@@ -50,7 +50,7 @@ class Text:
     Attributes:
         place: file and line, or what is helped with.
         text: without markup; code is `CODE`.
-        kind: `heading`, `paragraph` (full sentences), `item` (of a list) or `fragment` (a table cell, a help text, a message).
+        kind: `heading`, `paragraph` (full sentences), `item` (of a list) or `fragment` (a cell, a help text, an error).
     """
 
     place: str

@@ -33,7 +33,7 @@ class ModelConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     device: str = "auto"
-    """`auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`, ..."""
+    """`auto` (a GPU if there is one), `cpu`, or another device of torch, such as `cuda`."""
     seed: int = Field(default=0, ge=0)
     """Fixes initial weights, validation split, order of ratings and dropout."""
 

@@ -28,9 +28,10 @@ class ReadOptions:
     schema: Schema = Schema()
     """Declared attributes; the kinds of the other columns are inferred."""
     attributes: Mapping[str, str] = field(default_factory=dict)
-    """What columns are, by name: `categorical`, `multi-valued` (`multi-valued:,` separated by commas), `numeric`
-    (`numeric:7` in seven groups), `vector`, `label` (shown in results, not used for training) or `ignore`. The name is
-    `users.NAME` or `items.NAME` where several tables have the column. On top of `schema`."""
+    """What columns are, by name. The uses are `categorical`, `multi-valued`, `numeric`, `vector`, `label` (shown in
+    results, not used for training) and `ignore`. A separator or a number of groups follows a colon, as in
+    `{"places": "multi-valued:,", "age": "numeric:7"}`. The name is `users.NAME` or `items.NAME` if several tables have
+    the column. These uses replace those of `schema`."""
     title: str | None = None
     """Column with the titles of items, shown in results; None: found by its name. The same as `label`."""
     user: str | None = None

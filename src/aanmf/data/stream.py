@@ -179,7 +179,7 @@ def stream_dataset(
         source: a pattern such as `ratings/*.parquet`, or a folder.
         folder: where the prepared ratings and the ids go; they are used again as long as the files are the same.
         users, items: as in `RatingDataset.read`.
-        options, **keywords: as in `RatingDataset.read`; column names are found in each file.
+        options, keywords: as in `RatingDataset.read`; column names are found in each file.
 
     Raises:
         DataError: naming file, row and column, and what to do; or `repeated` is given.
