@@ -101,9 +101,7 @@ class Table:
     def _column(self, column: dict[str, str]) -> list[str]:
         """The cells of a column; a figure that its file does not have is `ABSENT`."""
         places = [self.cell.format(**{**row, **column}).split() for row in self.rows]
-        means = [
-            summary(file).get(model, {}).get(f"{metric.removesuffix('±')}_mean") for file, model, metric in places
-        ]
+        means = [summary(file).get(model, {}).get(f"{metric.removesuffix('±')}_mean") for file, model, metric in places]
         there = [round(value, 4) for value in means if value is not None]
         best = {"high": max, "low": min}[column["best"]](there) if "best" in column and there else None
         texts = [ABSENT if value is None else shown(*place) for place, value in zip(places, means, strict=True)]

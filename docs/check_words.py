@@ -1,7 +1,9 @@
 """Checks the texts that readers see, for plain words, short sentences and capitals: part of `make check`.
 
-    python docs/check_words.py                  README, documents, notebooks, help texts, messages, the page
-    python docs/check_words.py help messages    some of them; --dump prints the texts instead of what is wrong with them
+    python docs/check_words.py [documents] [docstrings] [help] [messages] [page] [--dump]
+
+Without names it reads all of them: README, other documents and notebooks; docstrings of the API; help texts; error
+messages; the page of the service. `--dump` prints the texts instead of what is wrong with them.
 
 A finding names the file, the line, the rule and what to write instead. The words are those of `docs/words.toml`.
 """
@@ -14,6 +16,7 @@ import html
 import inspect
 import itertools
 import json
+import pkgutil
 import re
 import sys
 import tomllib
@@ -127,6 +130,27 @@ def _spelled(node: ast.expr) -> str:
     return ""
 
 
+def docstrings() -> Iterator[Text]:
+    """The docstrings that `docs/reference` shows, but those of internals: paragraphs without examples."""
+    listings = (each for each in (ROOT / "docs" / "reference").glob("*.md") if each.stem != "internals")
+    for listing in sorted(listings):
+        for name in re.findall(r"^\.\. auto\w+:: ([\w.]+)", listing.read_text(encoding="utf-8"), re.MULTILINE):
+            shown = pkgutil.resolve_name(name if name.startswith("aanmf.") else f"aanmf.{name}")
+            for member, doc in _docstrings_of(shown):
+                for part in re.split(r"\n\s*\n|\n(?=\s*\w[\w, ]*: )", doc):
+                    if ">>>" not in part:
+                        yield Text(f"{name} {member}".strip(), _without_code(" ".join(part.split())), "fragment")
+
+
+def _docstrings_of(shown: object) -> Iterator[tuple[str, str]]:
+    """The docstring of a module, a class or a function, and those of its public members."""
+    home = getattr(shown, "__module__", getattr(shown, "__name__", ""))
+    yield "", inspect.getdoc(shown) or ""
+    for name, member in vars(shown).items():
+        if getattr(getattr(member, "fget", member), "__module__", None) == home and not name.startswith("_"):
+            yield name, inspect.getdoc(member) or ""
+
+
 def page() -> Iterator[Text]:
     """What the templates of the service say."""
     for path in sorted((SOURCES / "serving" / "templates").glob("*.html")):
@@ -147,6 +171,7 @@ TEXTS: dict[str, Callable[[], Iterator[Text]]] = {
     "documents": documents,
     "help": helps,
     "messages": messages,
+    "docstrings": docstrings,
     "page": page,
 }
 

@@ -42,7 +42,7 @@ class AttentionMap:
         return f"Attention on user attributes, by {self.by}"
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draws a heat map on `ax`; None: on a new figure, which notebooks show."""
+        """Draws a heat map on `ax`; None: on new axes, which notebooks show."""
         from aanmf.plots import heatmap
 
         return heatmap(self.table, self.title, ax)

@@ -90,7 +90,7 @@ class Explanation:
         return "\n".join([self.title, f"{self.base:6.2f}  base", *rows])
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draws the account as a waterfall on `ax`; None: on a new figure, which notebooks show."""
+        """Draws the account as a waterfall on `ax`; None: on new axes, which notebooks show."""
         from aanmf.plots import waterfall
 
         return waterfall(self, ax)

@@ -87,14 +87,14 @@ class RatingDataset:
     ) -> RatingDataset:
         """Reads ratings, and attributes of users and items, from files.
 
-        What was guessed, left out or looks wrong is told in one `DataWarning`; `report` tells all.
+        What was guessed, left out or looks wrong is in one `DataWarning`; `report` shows everything.
 
         Args:
             ratings: a file with a row per rating: CSV, TSV (any separator, also `::`), JSON lines, Parquet, Arrow or
                 Excel, also compressed. A table of users and items alone is one of choices (`has_ratings`), and so is
                 one in which all ratings are equal; repeated rows in it count once.
-            users, items: a file with a row per user (item), or several files: further ones may have several rows per
-                user (one cuisine each, say), and their columns become multi-valued attributes.
+            users, items: a file with a row per user (item), or several files. Further ones may have several rows per
+                user, such as one for each cuisine. Their columns become multi-valued attributes.
             options: how to read the tables.
             **keywords: options by name, such as `user="uid"` or `repeated="last"`; see `ReadOptions`.
 

@@ -86,10 +86,10 @@ class Checkpoints:
         self._written = time.monotonic()
 
     def open(self, training: Mapping[str, object]) -> Checkpoint | None:
-        """The checkpoint to go on from; None: start at the beginning.
+        """The checkpoint to resume from; None: start at the beginning.
 
         Args:
-            training: settings and fingerprints by name: what must be the same for a training to go on. Plain values.
+            training: settings and fingerprints by name: what must be the same for a training to resume. Plain values.
 
         Raises:
             CheckpointError: a checkpoint is there and `resume` was not asked for; or it is of another training; or
