@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import aanmf
+from aanmf import DampedMeans, Popularity
 from tests.docs.pages import Page, blocks
 
 ROOT = Path(__file__).parents[2]
@@ -62,14 +64,19 @@ def test_page_of_the_restaurants(real_data: Path, tmp_path: Path, monkeypatch: p
 
 @pytest.mark.slow
 def test_the_example_of_the_readme_prints_what_it_shows(capsys: pytest.CaptureFixture[str]) -> None:
-    """Up to digits that differ from machine to machine."""
-    found = blocks(PAGES["README.md"].read_text(encoding="utf-8"))
+    """Up to digits that differ from machine to machine; the simple models score what it says below."""
+    page = PAGES["README.md"].read_text(encoding="utf-8")
+    found = blocks(page)
     (shown,) = [block.text for block in found if block.kind == "text"]
-    exec(next(block.text for block in found if block.kind == "python"), {})
+    names: dict[str, Any] = {}
+    exec(next(block.text for block in found if block.kind == "python"), names)
     printed, numbers = capsys.readouterr().out, re.compile(r"-?\d+\.\d+")
     assert numbers.sub("x", printed) == numbers.sub("x", shown)
     there, here = (np.array([float(each) for each in numbers.findall(text)]) for text in (shown, printed))
     assert np.abs(there - here).max() < 0.02
+    for model, metric, said in ((DampedMeans, "rmse", "an RMSE of"), (Popularity, "ndcg@10", "an NDCG@10 of")):
+        score = model().fit(names["train"]).evaluate(names["test"], [metric])[metric]
+        assert f"{said} {score:.3f}." in page
 
 
 @pytest.mark.slow

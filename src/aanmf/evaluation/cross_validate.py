@@ -265,13 +265,13 @@ def _named(models: Sequence[str | Factory]) -> dict[str, Factory]:
 
 
 def _scored(models: Mapping[str, Factory], metrics: Sequence[str] | None, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What `Recommender.evaluate` is told; nothing where RMSE and MAE of all users are asked for, as by default."""
-    rate = any(CATALOG[name].rates for name in models if name in CATALOG) or not set(models) & set(CATALOG)
-    names = list(metrics or (METRICS if rate else OF_LISTS))
+    """What `Recommender.evaluate` is told: nothing if all models are scored by their default, RMSE and MAE."""
+    rates = [name not in CATALOG or CATALOG[name].rates for name in models]
+    names = list(metrics or (METRICS if any(rates) else OF_LISTS))
     for name in names:
         metric_of(name)
     given = {name: value for name, value in options.items() if value is not None}
-    return {} if names == list(METRICS) and "group_by" not in given else {"metrics": names, **given}
+    return {} if names == list(METRICS) and all(rates) and "group_by" not in given else {"metrics": names, **given}
 
 
 def _deviating(summary: Summary, metric: str) -> str | None:
