@@ -78,7 +78,10 @@ def _loads(folder: Path) -> dict[str, Callable[[random.Random], bytes]]:
     """Bodies of the three loads, made anew for every request."""
     import polars as pl
 
-    users, items = (pl.read_parquet(folder / f"{side}.parquet")["id"].to_list() for side in ("users", "items"))
+    from aanmf.storage import read_folder
+
+    files = read_folder(folder).files
+    users, items = (pl.read_parquet(files[f"{side}.parquet"])["id"].to_list() for side in ("users", "items"))
 
     def pairs(n: int, rng: random.Random) -> bytes:
         chosen = zip(rng.choices(users, k=n), rng.choices(items, k=n), strict=True)

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from safetensors.torch import load_file
+from aanmf.storage import read_folder
 
 Run = tuple[list[float], dict[str, list[float]], float]
 
@@ -28,9 +28,10 @@ def train(folder: Path, args: argparse.Namespace, ranks: int, *more: str) -> Run
     command = [*start, "-m", "aanmf", "train", args.source, "--model", args.model, "--out", str(folder), *more]
     command += [f"--set={each}" for each in args.set]
     subprocess.run(command, check=True, capture_output=True, env={"OMP_NUM_THREADS": "1", **os.environ})
-    epochs = json.loads((folder / "training.json").read_text())["epochs"]
+    saved = read_folder(folder)
+    epochs = saved.documents["training"]["epochs"]
     curve = [each["train_mse"] for each in epochs] + [each["valid_mse"] for each in epochs if each["valid_mse"]]
-    weights = {name: each.flatten().tolist() for name, each in load_file(folder / "weights.safetensors").items()}
+    weights = {name: each.flatten().tolist() for name, each in saved.tensors["weights"].items()}
     return curve, weights, sum(each["seconds"] for each in epochs) / len(epochs)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from aanmf.data.dataset import EntityTable, RatingDataset, Vocabulary
 from aanmf.data.schema import Attribute, Kind
+from aanmf.manifest import files_of, read_manifest
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +27,11 @@ def real_data() -> Path:
 def small() -> RatingDataset:
     """600 ratings of 20 items by 40 users with attributes of every kind, some missing, some users and items unrated."""
     return small_dataset()
+
+
+def stored(folder: Path, name: str) -> Path:
+    """Where a saved folder keeps one of its files."""
+    return files_of(folder, read_manifest(folder))[name]
 
 
 def small_dataset(seed: int = 0) -> RatingDataset:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from aanmf.data.sources import load
 from aanmf.data.synthetic import ATTENTION
 from aanmf.data.tables import Table
 from aanmf.errors import ConfigError, SchemaError
+from aanmf.locks import locked
 from aanmf.metrics import METRICS, Metric
 from aanmf.models.catalog import CATALOG
 from aanmf.recommender import load_model, make_model
@@ -41,6 +43,7 @@ def aanmf(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
     """Runs a command in this process; returns exit code, stdout and stderr."""
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.delenv("AANMF_DEBUG", raising=False)
+    monkeypatch.setattr(sys, "argv", ["aanmf"])
 
     def run(*args: object) -> tuple[int, str, str]:
         capsys.readouterr()
@@ -731,3 +734,14 @@ def test_python_m_and_version() -> None:
     done = subprocess.run([sys.executable, "-m", "aanmf", "--version"], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert done.stdout.startswith("aanmf ")
+
+
+def test_two_trainings_with_one_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The second is told who is at work there, before it has read anything."""
+    with ThreadPoolExecutor(1) as pool, locked(tmp_path / "m"):
+        command = ["train", "synthetic", "--model", "mf", "--set", "epochs=1", "--out", str(tmp_path / "m"), "--json"]
+        assert pool.submit(main, command).result() == 1
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["kind"] == "BusyError"
+    assert f"is being written by process {os.getpid()} on" in error["message"]
+    assert not (tmp_path / "m").exists()

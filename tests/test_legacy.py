@@ -34,7 +34,7 @@ def test_predictions_are_those_of_then(name: str, tmp_path: Path) -> None:
         new_user = model.predict_for({}, expected["items"], ratings=expected["told"])["rating"]
         np.testing.assert_allclose(new_user, expected["new_user"], atol=1e-6)
         model.save(tmp_path / "new")
-        assert json.loads((tmp_path / "new" / "manifest.json").read_text())["format"] == 2
+        assert json.loads((tmp_path / "new" / "manifest.json").read_text())["format"] == 3
         model = load_model(tmp_path / "new")
     assert np.std(expected["ratings"]) > 0.01
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 
-from aanmf import AANMF, MF, load_model
-from aanmf.errors import ModelFolderError, NotFittedError
+from aanmf import AANMF, MF, load_model, storage
+from aanmf.errors import BusyError, ModelFolderError, NotFittedError
+from aanmf.locks import locked
+from aanmf.manifest import files_of, read_manifest
 from aanmf.storage import replace_file
-from tests.conftest import small_dataset
+from tests.conftest import small_dataset, stored
 
 
 @pytest.fixture
@@ -24,16 +29,16 @@ def saved(tmp_path):
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "users.parquet", "data.safetensors"])
 def test_a_missing_file_is_named(saved, name: str) -> None:
-    (saved / name).unlink()
+    stored(saved, name).unlink()
     with pytest.raises(ModelFolderError, match=f"{name} is missing"):
         load_model(saved)
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "config.json"])
 def test_a_changed_file_is_named(saved, name: str) -> None:
-    content = bytearray((saved / name).read_bytes())
+    content = bytearray(stored(saved, name).read_bytes())
     content[-2] ^= 1
-    (saved / name).write_bytes(bytes(content))
+    stored(saved, name).write_bytes(bytes(content))
     with pytest.raises(ModelFolderError, match=f"{name} was changed"):
         load_model(saved)
 
@@ -53,7 +58,9 @@ def test_weights_of_another_shape_say_so(tmp_path) -> None:
     model = MF(epochs=1, factors=2).fit(small_dataset())
     model.module_.register_parameter("new_in_another_version", torch.nn.Parameter(torch.zeros(1)))
     model.save(tmp_path / "m")
-    with pytest.raises(ModelFolderError, match="do not fit 'mf' of aanmf .* written by .* train again"):
+    with pytest.raises(
+        ModelFolderError, match=r"as 'mf' of aanmf \S+: .*new_in_another_version.* written by .* train again"
+    ):
         load_model(tmp_path / "m")
 
 
@@ -66,7 +73,7 @@ def test_other_kinds_of_model(saved) -> None:
 
 
 def test_a_manifest_cannot_point_outside(saved) -> None:
-    edit_manifest(saved, sha256={"../secret.json": "0"})
+    edit_manifest(saved, sha256={"../secret.json": "0" * 64})
     with pytest.raises(ModelFolderError, match="outside of the folder"):
         load_model(saved)
 
@@ -98,46 +105,101 @@ def test_an_older_model_is_replaced(saved) -> None:
     assert [each.name for each in saved.parent.iterdir()] == ["model"]
 
 
-@pytest.mark.parametrize("broken", ["fsync", "rename"])
-def test_a_failed_write_leaves_the_older_model(saved, monkeypatch, broken: str) -> None:
-    def full(*args: object, **kwargs: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    if broken == "fsync":
-        monkeypatch.setattr(os, "fsync", full)
-    else:
-        monkeypatch.setattr("aanmf.storage._swap", full)
-    with pytest.raises(OSError, match="No space left"):
-        MF(epochs=1, factors=3).fit(small_dataset()).save(saved)
-    monkeypatch.undo()
-    assert load_model(saved).get_params()["factors"] == 2
-    assert [each.name for each in saved.parent.iterdir()] == ["model"]
-
-
 def test_nothing_to_save_before_fit(tmp_path) -> None:
     with pytest.raises(NotFittedError, match="call fit"):
         MF().save(tmp_path / "model")
 
 
-def test_a_failed_swap_puts_the_older_model_back(saved, monkeypatch) -> None:
-    rename = Path.rename
+def test_only_files_of_the_new_model_are_left_and_those_of_others(saved) -> None:
+    for stray in ("weights-0123456789abcdef.safetensors", ".weights.safetensors-x1y2z3w4", ".manifest.json-x1y2z3w4"):
+        (saved / stray).write_bytes(b"left by a killed process")
+    (saved / "README.md").write_text("dear diary")
+    MF(epochs=1, factors=3).fit(small_dataset()).save(saved)
+    named = {path.name for path in files_of(saved, read_manifest(saved)).values()}
+    assert {path.name for path in saved.iterdir()} == named | {"manifest.json", ".lock", "README.md"}
 
-    def second_fails(self: Path, target) -> Path:
-        if Path(target) == saved and self.name != "model":
-            raise OSError(5, "Input/output error")
-        return rename(self, target)
 
-    monkeypatch.setattr(Path, "rename", second_fails)
-    with pytest.raises(OSError, match="Input/output"):
-        MF(epochs=1, factors=3).fit(small_dataset()).save(saved)
-    monkeypatch.undo()
-    assert load_model(saved).get_params()["factors"] == 2
-    assert [each.name for each in saved.parent.iterdir()] == ["model"]
+def test_a_reader_meets_the_old_model_or_the_new_one(saved, monkeypatch) -> None:
+    """One that began before a save finds that its files have gone, and begins again."""
+    other = MF(epochs=1, factors=3).fit(small_dataset())
+    read, turns = storage._read_files, []
+
+    def saved_meanwhile(*args):
+        turns.append(1)
+        if len(turns) == 1:
+            other.save(saved)
+        return read(*args)
+
+    monkeypatch.setattr(storage, "_read_files", saved_meanwhile)
+    assert load_model(saved).get_params()["factors"] == 3
+    assert len(turns) == 2
+
+
+def test_a_folder_of_an_earlier_format_is_replaced(saved) -> None:
+    manifest = read_manifest(saved)
+    for name, path in files_of(saved, manifest).items():
+        path.rename(saved / name)
+    edit_manifest(saved, format=2)
+    model = load_model(saved)
+    model.save(saved)
+    assert read_manifest(saved) == manifest
+    assert len(list(saved.iterdir())) == len(files_of(saved, manifest)) + 2
+
+
+def test_a_pipe_is_no_file(saved) -> None:
+    """Reading it would wait for ever."""
+    path = stored(saved, "weights.safetensors")
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ModelFolderError, match=r"weights.safetensors is not a plain file"):
+        load_model(saved)
+
+
+@pytest.mark.parametrize(
+    "content", ['{"format": 3, "sha256": ' + "[" * 100_000, '{"format": NaN}', '{"format": ' + "9" * 9999]
+)
+def test_a_manifest_that_strains_the_parser(saved, content: str) -> None:
+    (saved / "manifest.json").write_text(content)
+    with pytest.raises(ModelFolderError, match="damaged"):
+        load_model(saved)
+
+
+def test_two_saves_at_once(saved) -> None:
+    model = MF(epochs=1, factors=3).fit(small_dataset())
+    with ThreadPoolExecutor(1) as pool, locked(saved):
+        with pytest.raises(BusyError, match=rf"is being written by process {os.getpid()} on .* since .* UTC: wait"):
+            pool.submit(model.save, saved).result()
+        model.save(saved)  # the same thread may
+    pool = ThreadPoolExecutor(1)
+    pool.submit(model.save, saved).result()
+    pool.shutdown()
+
+
+def test_a_lock_goes_with_its_process(tmp_path) -> None:
+    code = (
+        "import time; from aanmf.locks import locked\n"
+        f"with locked({str(tmp_path)!r}):\n print('in', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert holder.stdout and holder.stdout.readline() == b"in\n"
+    with pytest.raises(BusyError, match=f"written by process {holder.pid} on"), locked(tmp_path):
+        pass
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    with locked(tmp_path):
+        pass
+
+
+def test_a_lock_leaves_no_folder_behind(tmp_path) -> None:
+    with locked(tmp_path / "a"):
+        assert (tmp_path / "a").is_dir()
+    assert not (tmp_path / "a").exists()
 
 
 @pytest.mark.parametrize("name", ["..", "", "/etc/hostname", "sub/users.json"])
 def test_a_manifest_names_plain_files_only(saved, name: str) -> None:
-    edit_manifest(saved, sha256={name: "0"})
+    edit_manifest(saved, sha256={name: "0" * 64})
     with pytest.raises(ModelFolderError, match="outside of the folder"):
         load_model(saved)
 
@@ -152,8 +214,10 @@ def test_a_manifest_that_lacks_a_file(saved, name: str) -> None:
 
 
 def test_files_are_json_and_safetensors_only_and_readable_by_others(saved) -> None:
-    assert {file.suffix for file in saved.iterdir()} == {".json", ".parquet", ".safetensors"}
+    assert {file.suffix for file in saved.glob("[!.]*")} == {".json", ".parquet", ".safetensors"}
     assert saved.stat().st_mode & 0o777 == 0o755
+    for file in saved.glob("[!.]*"):
+        assert file.stat().st_mode & 0o777 == 0o644
     for file in saved.glob("*.json"):
         json.loads(file.read_text(encoding="utf-8"))
 

@@ -52,10 +52,9 @@ class ModelConfig(BaseModel):
             raise ConfigError(f"setting {first_fault(error)}") from None
 
     def with_chosen(self, chosen: Mapping[str, Any]) -> Self:
-        """These settings with those that `fit` chose (`TrainingLog.chosen`) in their place."""
-        return self.model_copy(
-            update={name: value for name, value in chosen.items() if name in type(self).model_fields}
-        )
+        """These settings with those that `fit` chose (`TrainingLog.chosen`) in their place, checked too."""
+        fields = type(self).model_fields
+        return self.of({**self.model_dump(), **{name: value for name, value in chosen.items() if name in fields}})
 
     def read_links(self, users: Vocabulary) -> NDArray[np.int64] | None:
         """Links between users, for models that have a setting for a file of them; None: without."""

@@ -63,12 +63,20 @@ class UnknownIdError(AanmfError, KeyError):
         return str(self.args[0]) if self.args else ""
 
 
+class NotFiniteError(AanmfError, ArithmeticError):
+    """A weight or a prediction is infinite, or no number: the model is damaged, or its training diverged."""
+
+
 class NotFittedError(AanmfError):
     """The model was asked for something before `fit` or `load`."""
 
 
 class ModelFolderError(AanmfError):
     """A saved model is incomplete, was changed, or comes from a newer version."""
+
+
+class BusyError(AanmfError):
+    """A folder is being written by another process, or another thread."""
 
 
 class CheckpointError(AanmfError):

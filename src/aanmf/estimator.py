@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from aanmf.contract import RatingModule
+from torch import Tensor
+
+from aanmf.additions import Additions, Update, grow
+from aanmf.contract import ModelConfig, RatingModule
 from aanmf.data.dataset import RatingDataset
 from aanmf.data.stream import StreamedDataset
-from aanmf.errors import ConfigError, NotFittedError
+from aanmf.errors import ConfigError, NotFiniteError, NotFittedError
 from aanmf.fitted import Fitted
-from aanmf.model_folder import read_model, write_model
+from aanmf.model_folder import read_model, read_saved, write_model
 from aanmf.model_html import model_html
 from aanmf.models.catalog import ModelSpec, load_object, with_capability
 from aanmf.predictor import Predictor
@@ -20,6 +24,7 @@ from aanmf.training.checkpoint import Checkpoints
 from aanmf.training.distributed import Ranks
 from aanmf.training.log import OnEpoch
 from aanmf.training.progress import shown_progress
+from aanmf.updates import Way, take_in
 
 
 class Estimator:
@@ -103,25 +108,72 @@ class Estimator:
         Raises:
             DataError: there is no rating.
             ConfigError: training diverged: the learning rate is too high; or the model does not take `checkpoints`.
+            NotFiniteError: a weight is not finite after training.
             CheckpointError: a checkpoint cannot be written, or is of another training.
+            BusyError: another training writes its checkpoints to the same folder.
             KeyboardInterrupt: after Ctrl-C; the model then holds what was learned so far and can be saved.
         """
         _check_training(self.spec, data, checkpoints)
         fitted = Fitted.of(data)
         training = replace(fitted.training, links=self.config.read_links(data.users.ids))
         train = load_object(self.spec.trainer)
-        with shown_progress(self.spec.name, on_epoch) if progress else nullcontext(on_epoch) as report:
+        own_folder = checkpoints.locked() if checkpoints and Ranks.current().first else nullcontext()
+        with own_folder, shown_progress(self.spec.name, on_epoch) if progress else nullcontext(on_epoch) as report:
             module, training_log = train(self.spec.module_type, training, self.config, report, checkpoints, shard_rows)
+        _check_trained(module)
         self._predictor = Predictor(self.spec, module, replace(fitted, training_log=training_log))
         if training_log.interrupted:
             raise KeyboardInterrupt
         return self
+
+    def add(self, new: Additions, *, full: bool = False, on_epoch: OnEpoch | None = None) -> Update:
+        """Learns from what came since training; `Recommender.update` reads it from tables.
+
+        Args:
+            new: ratings, users and items.
+            full: fit again in full, whatever the number of new ratings.
+            on_epoch: called after every epoch, if there are any.
+
+        Raises:
+            DataError: a rating off the model's scale.
+            ConfigError: training diverged.
+            NotFiniteError: a weight is not finite after training.
+            KeyboardInterrupt: after Ctrl-C; the model is then as it was, unless a full fit was interrupted (see `fit`).
+        """
+        fitted = self.fitted_
+        config = self.config.with_chosen(fitted.training_log.chosen)
+        return self._add(new, fitted, config, self.module_.state_dict(), full, on_epoch)
+
+    def _add(
+        self,
+        new: Additions,
+        fitted: Fitted,
+        config: ModelConfig,
+        weights: Mapping[str, Tensor],
+        full: bool,
+        on_epoch: OnEpoch | None,
+    ) -> Update:
+        """The same to what is given of a fitted model."""
+        grown = grow(fitted, new)
+        if not grown.changed and not full:
+            return Update(0, 0, 0, "none", "there is nothing that the model has not learned")
+        way = Way.of(self.spec, fitted, grown, full)
+        if way.part < 1:
+            taken = take_in(self.spec, config, weights, fitted, grown, way.part, on_epoch)
+            if taken is not None:
+                _check_trained(taken[0])
+                self._predictor = Predictor(self.spec, *taken)
+                return grown.update("training" if way.part else "histories", way.why)
+            way = Way(1, "ratings have values that the model has no level for")
+        self.fit(grown.data, on_epoch)
+        return grown.update("full", way.why)
 
     def save(self, path: str | Path) -> None:
         """Writes the model to a folder (replacing an older model there).
 
         Raises:
             ModelFolderError: something that is not a model stands there.
+            BusyError: another process saves there; the message says which.
         """
         write_model(path, self.spec, self.get_params(), self.module_, self.fitted_)
 
@@ -136,6 +188,28 @@ class Estimator:
         model = cls(**settings)
         model._predictor = Predictor(cls.spec, module, fitted)
         return model
+
+    @classmethod
+    def load_with(
+        cls,
+        path: str | Path,
+        read: Callable[[Fitted], Additions],
+        *,
+        full: bool = False,
+        on_epoch: OnEpoch | None = None,
+    ) -> tuple[Self, Update]:
+        """Reads a model folder and learns from what came since: `load` and `add`, but faster.
+
+        The module is built once, with the new data. If there are none, it is not built at all, and nothing was learned.
+
+        Args:
+            path: the folder, which stays as it is.
+            read: gives what is new to a model that learned this.
+            full, on_epoch: as for `add`.
+        """
+        saved = read_saved(path, cls.spec)
+        model = cls(**saved.settings)
+        return model, model._add(read(saved.fitted), saved.fitted, saved.config, saved.weights, full, on_epoch)
 
 
 def _check_training(spec: ModelSpec, data: RatingDataset | StreamedDataset, checkpoints: Checkpoints | None) -> None:
@@ -159,3 +233,13 @@ def _check_training(spec: ModelSpec, data: RatingDataset | StreamedDataset, chec
 def _instead(capability: str) -> str:
     """The end of a message: which models can do what another one cannot."""
     return f"Models that do: {', '.join(f'--model {name}' for name in with_capability(capability))}"
+
+
+def _check_trained(module: RatingModule) -> None:
+    """Raises NotFiniteError where a trained weight is not finite."""
+    for name, each in module.state_dict().items():
+        if each.dtype.is_floating_point and not bool(each.isfinite().all()):
+            raise NotFiniteError(
+                f"training ended with a weight that is not finite ({name}): give a lower learning_rate, "
+                "or look for ratings or attributes of enormous size"
+            )

@@ -9,16 +9,21 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from pydantic import FiniteFloat, TypeAdapter
 from torch import Tensor
 
+from aanmf.checks import check_finite, check_positions, tensor_of
 from aanmf.contract import Ratings, TrainingData
 from aanmf.data.attributes import AttributeEncoder, AttributeSet
 from aanmf.data.dataset import EntityTable, RatingDataset, Vocabulary
 from aanmf.data.stream import RATINGS, RatingFile, StreamedDataset
-from aanmf.errors import DataError, UnknownIdError
+from aanmf.errors import DataError, ModelFolderError, UnknownIdError
 from aanmf.training.log import TrainingLog
 from aanmf.training.streamed import StreamedRatings
+
+_SCALE, _TEXTS = TypeAdapter(tuple[FiniteFloat, FiniteFloat]), TypeAdapter(tuple[str, ...])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +50,12 @@ class EntitySide:
         n_ratings = _count(train, name, len(table))
         encoder = AttributeEncoder.fit(table, np.flatnonzero(n_ratings))
         return cls(name, table, encoder, encoder.transform(table).with_unknown(), n_ratings)
+
+    def grown(self, table: EntityTable, train: Ratings) -> Self:
+        """The same with another table and other ratings: its encoder stays, and values new to it count as missing."""
+        attributes = self.encoder.transform(table).with_unknown()
+        n_ratings = _count(train, self.name, len(table))
+        return dataclasses.replace(self, table=table, attributes=attributes, n_ratings=n_ratings)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -92,18 +103,38 @@ class EntitySide:
         name: Literal["user", "item"],
         documents: Mapping[str, Any],
         tensors: Mapping[str, Tensor],
-        folder: Path,
+        files: Mapping[str, Path],
         train: Ratings,
     ) -> Self:
-        """From a model folder; one of an early version has ids and labels, but no raw attributes."""
+        """From a model folder; one of an early version has ids and labels, but no raw attributes.
+
+        Raises:
+            ModelFolderError: its parts do not fit together.
+        """
         of = f"{name}s"
         encoder = AttributeEncoder.model_validate(documents["encoders"][of])
         if early := documents.get(of):
-            table = EntityTable(Vocabulary(early["ids"]), labels=tuple(early.get("labels") or ()) or None)
+            labels = _TEXTS.validate_python(early.get("labels") or ())
+            table = EntityTable(Vocabulary(_TEXTS.validate_python(early["ids"])), labels=labels or None)
+            if labels and len(labels) != len(table):
+                raise ModelFolderError(f"{len(labels)} labels of {len(table)} {of}")
         else:
-            table = EntityTable.from_parquet((folder / f"{of}.parquet").read_bytes())
-        value, weight, mask = (tensors[f"{of}.{part}"] for part in ("value", "weight", "mask"))
-        vectors = tuple(tensors[f"{of}.vectors.{m}"] for m in range(len(encoder.vector_sizes)))
+            table = EntityTable.from_parquet(files[f"{of}.parquet"].read_bytes())
+        if not len(table):
+            raise ModelFolderError(f"there are no {of}")
+        if table.attributes and table.attributes != tuple(each.attribute for each in encoder.fitted):
+            raise ModelFolderError(f"the table of {of} has other attributes than their encoder")
+        if any(table.columns[each.name].dtype != each.dtype for each in encoder.fitted if table.attributes):
+            raise ModelFolderError(f"a column of the table of {of} is of another type than its attribute")
+        value = tensor_of(tensors, f"{of}.value", torch.int64, (len(table) + 1, None))
+        weight = tensor_of(tensors, f"{of}.weight", torch.float32, value.shape)
+        mask = tensor_of(tensors, f"{of}.mask", torch.bool, value.shape)
+        vectors = tuple(
+            tensor_of(tensors, f"{of}.vectors.{m}", torch.float32, (None, size))
+            for m, size in enumerate(encoder.vector_sizes)
+        )
+        check_positions(f"{of}.value", value[mask], encoder.n_values + sum(map(len, vectors)))
+        check_positions(f"{of}.value", value[~mask], 1)
         sets = AttributeSet(value, weight, mask, vectors, encoder.n_values)
         return cls(name, table, encoder, sets, _count(train, name, len(table)))
 
@@ -116,7 +147,7 @@ class Fitted:
     items: EntitySide
     training: TrainingData
     data: Mapping[str, object]
-    """Name, fingerprint and size of the training data."""
+    """Name, fingerprint and size of the training data, and how many ratings came by updates (see `news`)."""
     training_log: TrainingLog = dataclasses.field(default_factory=TrainingLog)
 
     @classmethod
@@ -133,12 +164,28 @@ class Fitted:
         else:
             train = Ratings.of(data.user, data.item, data.rating)
             found = float(data.rating.min()), float(data.rating.max())
+            if not np.isfinite(found).all():
+                row = int(np.flatnonzero(~np.isfinite(data.rating))[0])
+                raise DataError(f"{data.name}: rating {row + 1} is {data.rating[row]}: ratings must be finite numbers")
         users, items = EntitySide.fit("user", data.users, train), EntitySide.fit("item", data.items, train)
         training = TrainingData(
             users.attributes, items.attributes, data.scale or found, train, has_ratings=data.has_ratings
         )
         about = {"name": data.name, "fingerprint": data.fingerprint, "ratings": len(data)}
         return cls(users, items, training, about)
+
+    def grown(self, data: RatingDataset, **news: int) -> Self:
+        """After an update, with this data: encoders, scale and training log stay; `news` is noted (see `news`)."""
+        train = Ratings.of(data.user, data.item, data.rating)
+        users, items = self.users.grown(data.users, train), self.items.grown(data.items, train)
+        training = dataclasses.replace(self.training, users=users.attributes, items=items.attributes, train=train)
+        about = {**self.data, "fingerprint": data.fingerprint, "ratings": len(data), **news}
+        return dataclasses.replace(self, users=users, items=items, training=training, data=about)
+
+    def news(self, since: Literal["new_since_fit", "new_since_training"]) -> int:
+        """Training ratings that came by updates since the last full fit, or since tables of vectors were trained."""
+        found = self.data.get(since, 0)
+        return found if isinstance(found, int) else 0
 
     def training_ratings(self) -> RatingDataset | None:
         """The training ratings, users and items as a data set; None where the ratings are streamed."""
@@ -207,27 +254,40 @@ class Fitted:
         return files | ({RATINGS: train.file.path} if isinstance(train, StreamedRatings) else {})
 
     @classmethod
-    def restored(cls, documents: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: Path) -> Self:
-        """From what `documents`, `tensors` and `files` gave, the latter in `folder`."""
-        if "train.user" in tensors:
-            train = Ratings(tensors["train.user"].long(), tensors["train.item"].long(), tensors["train.rating"])
+    def restored(cls, documents: Mapping[str, Any], tensors: Mapping[str, Tensor], files: Mapping[str, Path]) -> Self:
+        """From what `documents`, `tensors` and `files` gave, the latter by name.
+
+        Raises:
+            ModelFolderError: they do not fit together.
+        """
+        if RATINGS not in files:
+            rating = tensor_of(tensors, "train.rating", torch.float32, (None,))
+            user, item = (tensor_of(tensors, f"train.{of}", torch.int32, rating.shape) for of in ("user", "item"))
+            train = Ratings(user.long(), item.long(), rating)
         else:
-            train = StreamedRatings.over(RatingFile(folder / RATINGS))
-        users = EntitySide.restored("user", documents, tensors, folder, train)
-        items = EntitySide.restored("item", documents, tensors, folder, train)
-        low, high = documents["encoders"]["scale"]
+            train = StreamedRatings.over(RatingFile(files[RATINGS]))
+        users = EntitySide.restored("user", documents, tensors, files, train)
+        items = EntitySide.restored("item", documents, tensors, files, train)
+        scale = _SCALE.validate_python(documents["encoders"]["scale"])
         log = dict(documents["training"])
-        about = log.pop("data")
-        has_ratings = documents["encoders"].get("has_ratings", True)
-        training = TrainingData(users.attributes, items.attributes, (low, high), train, has_ratings=has_ratings)
+        about = dict(log.pop("data"))
+        has_ratings = documents["encoders"].get("has_ratings", True) is True
+        training = TrainingData(users.attributes, items.attributes, scale, train, has_ratings=has_ratings)
         return cls(users, items, training, about, TrainingLog.of(log))
 
 
 def _count(train: Ratings, side: Literal["user", "item"], n: int) -> NDArray[np.int64]:
-    """(n + 1,) training ratings of every user (item); 0 in the last place, which stands for an unknown one."""
+    """(n + 1,) training ratings of every user (item); 0 in the last place, which stands for an unknown one.
+
+    Raises:
+        ModelFolderError: a rating is of a user (item) that there is not.
+    """
     if not isinstance(train, StreamedRatings):
+        check_positions(f"train.{side}", getattr(train, side), n)
         return np.bincount(getattr(train, side).numpy(), minlength=n + 1)
     counts = np.zeros(n + 1, np.int64)
     for _, rows in train.file.blocks():
+        check_positions(f"{RATINGS}, {side}", torch.from_numpy(rows[side].astype(np.int64)), n)
+        check_finite(f"{RATINGS}, rating", torch.from_numpy(rows["rating"].copy()))
         counts += np.bincount(rows[side], minlength=n + 1)
     return counts

@@ -14,7 +14,7 @@ from torch import Tensor
 from aanmf.contract import Bounds, RatingModule
 from aanmf.data.attributes import AttributeSet
 from aanmf.data.dataset import RatingDataset
-from aanmf.errors import ConfigError
+from aanmf.errors import ConfigError, NotFiniteError
 from aanmf.fitted import Fitted
 from aanmf.models.catalog import ModelSpec, with_capability
 from aanmf.profile import NewRatings, Profile, Profiles, User
@@ -87,6 +87,7 @@ class Predictor:
             return stored[user, item].clip(*self.scale)
         self.check_rates()
         predicted = predict_pairs(self.module, self._tensor(user), self._tensor(item), attributes)
+        self._check_finite(predicted)
         return predicted.clamp(*self.scale).cpu().numpy()
 
     @torch.no_grad()
@@ -187,6 +188,7 @@ class Predictor:
         return found
 
     def _in_scale(self, found: Bounds) -> dict[str, Floats]:
+        self._check_finite(*found)
         columns = (each.clamp(*self.scale).cpu().numpy() for each in found)
         return dict(zip(("rating", "low", "high"), columns, strict=True))
 
@@ -214,9 +216,11 @@ class Predictor:
             yield torch.arange(len(users)), found[kind], found.get("rating")
         elif kind == "match":
             for part, scores, rating in self.module.match(users.to(self.device), attributes):
+                self._check_finite(scores, rating)
                 yield part.cpu(), scores, rating
         else:
             for part, scores in self.module.catalogue(users.to(self.device), attributes):
+                self._check_finite(scores)
                 yield part.cpu(), scores, scores
 
     @torch.no_grad()
@@ -231,6 +235,7 @@ class Predictor:
                     scores, rating = self.module.match_folded_in(*profile.asked)
                 else:
                     scores = rating = self.module.fold_in(*profile.asked)
+                self._check_finite(scores, rating)
                 yield [row], scores[None], None if rating is None else rating[None]
             elif profile.attributes is not None:
                 ((_, scores, rating),) = self.scores(torch.tensor([profile.position]), kind, profile.attributes)
@@ -250,6 +255,14 @@ class Predictor:
     def user_similarity(self) -> Similarity:
         """Of users."""
         return Similarity(self.fitted, self.users)
+
+    def _check_finite(self, *found: Tensor | None) -> None:
+        """Raises NotFiniteError where a number is not finite, before clipping would hide it."""
+        if not all(bool(each.isfinite().all()) for each in found if each is not None):
+            raise NotFiniteError(
+                f"{self.spec.name} predicts a number that is not finite: its weights are damaged, or its training "
+                "diverged; train it again"
+            )
 
     def _tensor(self, array: NDArray[np.int64]) -> Tensor:
         return torch.as_tensor(array, device=self.device)

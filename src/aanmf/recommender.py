@@ -9,18 +9,22 @@ from typing import Any, Unpack
 
 import polars as pl
 
+from aanmf.additions import Update, read_additions, tables_of
 from aanmf.attention_map import AttentionMap
 from aanmf.data.dataset import RatingDataset
+from aanmf.data.options import ReadOptions
+from aanmf.data.report import warn_of
 from aanmf.errors import DataError, ModelFolderError
 from aanmf.estimator import Estimator
 from aanmf.explanation import Explained, Explanation, attention_map, explain_pair
 from aanmf.list_evaluation import evaluate
+from aanmf.manifest import read_manifest
 from aanmf.metrics import Scores
 from aanmf.models.catalog import CATALOG, CLASSES, spec_of
 from aanmf.predictor import Floats
 from aanmf.profile import NewRatings, User
 from aanmf.ranking import ListArguments, ListOptions, RankBy, Ranker, make_lists, most_similar
-from aanmf.storage import read_manifest
+from aanmf.training.log import OnEpoch
 
 Ids = str | int | Sequence[str | int]
 _TEXT = {"user", "item", "fallback"}
@@ -30,12 +34,48 @@ class Recommender(Estimator):
     """Base of all models: settings go to the constructor, ratings to `fit`.
 
     >>> from aanmf import AANMF, make_synthetic
-    >>> data = make_synthetic(n_users=200, n_items=50, n_ratings=4000, seed=0).data
-    >>> train, test = data.split(test=0.2, seed=0)
+    >>> train, test = make_synthetic(n_users=200, n_items=50, n_ratings=4000).data.split(test=0.2, seed=0)
     >>> model = AANMF(factors=8, epochs=5).fit(train)
     >>> model.evaluate(test).n
     800
     """
+
+    def update(
+        self,
+        ratings: object = None,
+        users: object = None,
+        items: object = None,
+        *,
+        full: bool = False,
+        on_epoch: OnEpoch | None = None,
+        **keywords: object,
+    ) -> Update:
+        """Learns from what came since training, mostly without a full fit (`docs/howto/update.md`).
+
+        A new rating replaces that of the same user and item. Users and items who are new may come with attributes, also
+        without ratings; known ones may have other attributes than before. Columns mean what they meant in training.
+
+        >>> from aanmf import EASE, make_synthetic
+        >>> model = EASE().fit(make_synthetic(n_users=200, n_items=50, n_ratings=4000, seed=0).data)
+        >>> model.update(pl.DataFrame({"user": ["newcomer"] * 2, "item": ["1", "2"], "rating": [5, 4]})).users
+        1
+
+        Args:
+            ratings: a file with new ratings, or a polars, pandas or Arrow table; None: none.
+            users, items: files or tables with attributes of users and items, new or known; None: none.
+            full: fit again in full, whatever the number of new ratings: also attributes that the model has not known
+                and values that it has not seen count from then on.
+            on_epoch: called after every epoch, if there are any.
+            **keywords: how to read the tables; see `ReadOptions`.
+
+        Raises:
+            DataError: naming table, row and column, and what to do; or a rating off the scale.
+            ConfigError: an unknown option.
+        """
+        options = ReadOptions.of(None, keywords)
+        new = read_additions(self.fitted_, tables_of(options, ratings, users, items), options, "the new ratings")
+        warn_of("update", new.notices)
+        return self.add(new, full=full, on_epoch=on_epoch)
 
     def predict(self, users: Ids, items: Ids, interval: float | None = None) -> pl.DataFrame:
         """Predicts the ratings of pairs.
@@ -267,8 +307,7 @@ def estimator(class_name: str) -> type[Recommender]:
     The settings are the fields of `{spec.config.rpartition(":")[2]}`; the methods are those of `Recommender`.
 
     >>> from aanmf import {class_name}, load_restaurants
-    >>> model = {class_name}().fit(load_restaurants())
-    >>> model.recommend("U1001", n=3).columns[:2]
+    >>> {class_name}().fit(load_restaurants()).recommend("U1001", n=3).columns[:2]
     ['item', 'label']
     """
     return type(class_name, (Recommender,), {"spec": spec, "__doc__": described, "__module__": "aanmf"})
@@ -292,12 +331,20 @@ def load_model(path: str | Path, device: str = "auto") -> Recommender:
 
     >>> from tempfile import mkdtemp
     >>> from aanmf import EASE, load_restaurants
-    >>> folder = mkdtemp()
-    >>> EASE().fit(load_restaurants()).save(folder)
+    >>> EASE().fit(load_restaurants()).save(folder := mkdtemp())
     >>> load_model(folder)
     EASE()
+    """
+    return estimator_of(path).load(path, device)
+
+
+def estimator_of(path: str | Path) -> type[Recommender]:
+    """The estimator of the model in a folder.
+
+    Raises:
+        ModelFolderError: there is none, or of a kind that this version does not have.
     """
     name = read_manifest(path).get("model")
     if not isinstance(name, str) or name not in CATALOG:
         raise ModelFolderError(f"{path} holds a model of kind {name!r}, which this version of aanmf does not have")
-    return estimator(CATALOG[name].class_name).load(path, device)
+    return estimator(CATALOG[name].class_name)

@@ -1,28 +1,41 @@
-"""What is written to disk replaces what was there whole or not at all; a model is a folder of tensors and JSON.
+"""Files and folders that are replaced whole or not at all; a model is a folder of tensors and JSON.
 
-Tensors are safetensors files; every file has its checksum in the manifest. Nothing in a model folder can run.
+A folder is what its `manifest.json` says: it names each file with its checksum. Files are stored under names that hold
+the checksum (`weights-3f2a90c1d4e5b678.safetensors`), so that those of a new state never touch those of the old one,
+and the manifest is replaced last, in one step: at any moment the folder holds the old state, or the new one. What the
+manifest does not name is removed by the next save. Nothing in a model folder can run.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
+import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
+from aanmf import disk
 from aanmf.errors import ModelFolderError
+from aanmf.locks import LOCK
+from aanmf.manifest import FORMAT, MANIFEST, content_of, files_of, opened, parsed, read_manifest, stored_name
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORMAT = 2
-MANIFEST = "manifest.json"
 Json = Mapping[str, object]
+_SUFFIXES = ("json", "safetensors", "parquet", "bin")
+_STRAY = re.compile(rf"[^.].*-[0-9a-f]{{16}}\.({'|'.join(_SUFFIXES)})|\..+\.({'|'.join(_SUFFIXES)})-[a-z0-9_]{{8}}")
+
+
+class StoredFolder(NamedTuple):
+    """What a folder holds: its manifest, JSON documents and tensors by name, and where its other files are."""
+
+    manifest: dict[str, object]
+    documents: dict[str, dict[str, Any]]
+    tensors: dict[str, dict[str, Tensor]]
+    files: dict[str, Path]
 
 
 @contextmanager
@@ -39,50 +52,116 @@ def replace_file(path: Path, mode: str = "wb", **options: Any) -> Iterator[IO[An
     Raises:
         OSError: the disk is full or the place not writable.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    os.close(handle)
-    new = Path(name)
+    disk.make_folder(path.parent)
+    new = disk.new_file(path)
     try:
-        with new.open(mode, **options) as file:
+        with disk.open_to_write(new, mode, **options) as file:
             yield file
-            _sync_file(file)
+            disk.sync(file)
         new.chmod(0o644)
-        new.replace(path)
-        _sync_folder(path.parent)
+        disk.rename(new, path)
+        disk.sync_folder(path.parent)
     finally:
-        new.unlink(missing_ok=True)
+        disk.remove(new)
+
+
+class NewFiles:
+    """Files of a folder's next state; none of them counts before `commit`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.sums: dict[str, str] = {}
+        """Checksum of each file, by name."""
+
+    def write(self, name: str, content: bytes) -> None:
+        """Adds a file."""
+        with self.open(name) as file:
+            file.write(content)
+
+    @contextmanager
+    def open(self, name: str) -> Iterator[HashedFile]:
+        """Adds a file that is written piece by piece."""
+        new = disk.new_file(self.folder / name)
+        try:
+            with disk.open_to_write(new) as file:
+                yield (hashed := HashedFile(file))
+                disk.sync(file)
+            new.chmod(0o644)
+            checksum = hashed.digest.hexdigest()
+            disk.rename(new, self.folder / stored_name(name, checksum))
+            self.sums[name] = checksum
+        finally:
+            disk.remove(new)
+
+    def commit(self, about: Json) -> None:
+        """Makes the files the state of the folder, and removes those of the state before.
+
+        Args:
+            about: what goes into the manifest beside format and checksums.
+        """
+        before = _stored_files(self.folder)
+        disk.sync_folder(self.folder)  # the names of the files come before the manifest
+        with replace_file(self.folder / MANIFEST) as file:
+            file.write(_json({"format": FORMAT, **about, "sha256": self.sums}))
+        self._remove_all_but(_stored_files(self.folder), before)
+
+    def give_up(self) -> None:
+        """Removes what was written; the folder stays as it is."""
+        written = {stored_name(name, checksum) for name, checksum in self.sums.items()}
+        for name in written - _stored_files(self.folder):
+            with suppress(OSError):
+                disk.remove(self.folder / name)
+
+    def _remove_all_but(self, kept: set[str], before: set[str]) -> None:
+        """Removes files of an earlier state, and what killed processes left; other people's files stay."""
+        for path in self.folder.iterdir():
+            if path.name not in kept and (path.name in before or _STRAY.fullmatch(path.name)):
+                with suppress(OSError):  # somebody reads it on Windows: the next save removes it
+                    disk.remove(path)
+
+
+class HashedFile:
+    """An open file that computes the checksum of what is written to it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.digest = file, hashlib.sha256()
+
+    def write(self, content: bytes | memoryview) -> None:
+        """Writes, and adds to the checksum."""
+        self.digest.update(content)
+        self.file.write(content)
 
 
 @contextmanager
-def replace_folder(path: Path) -> Iterator[Path]:
-    """Gives a new empty folder beside `path` and renames it to `path` at the end.
+def new_files(folder: Path) -> Iterator[NewFiles]:
+    """Gives a place for the files of a folder's next state, which is made if it is not there.
 
-    If the block raises, the new folder is removed, and an older one at `path` stays as it was.
+    The block adds files and commits them. If it raises, the folder stays as it was. The caller holds its lock.
 
     Raises:
         OSError: the disk is full or the place not writable.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    disk.make_folder(folder)
+    files = NewFiles(folder)
     try:
-        yield new
-        new.chmod(0o755)
-        _sync_folder(new)
-        _swap(new, path)
-        _sync_folder(path.parent)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
+        yield files
+    except BaseException:
+        files.give_up()
+        raise
 
 
 def check_target(path: Path) -> None:
-    """Checks that a model can be saved at `path`: nothing is there, an empty folder, or an older model.
+    """Checks that a model can be saved at `path`: nothing is there, or what a save has left, whole or not.
 
     Raises:
         ModelFolderError: something else is there.
     """
-    if path.exists() and not (path / MANIFEST).is_file() and (path.is_file() or any(path.iterdir())):
-        raise ModelFolderError(f"{path} exists and is not a model folder: choose another one, or remove it")
+    if path.is_dir():
+        if (path / MANIFEST).is_file() or all(_STRAY.fullmatch(x.name) or x.name == LOCK for x in path.iterdir()):
+            return
+    elif not path.exists():
+        return
+    raise ModelFolderError(f"{path} exists and is not a model folder: choose another one, or remove it")
 
 
 def write_folder(
@@ -93,7 +172,7 @@ def write_folder(
     tensors: Mapping[str, Mapping[str, Tensor]],
     files: Mapping[str, Path | bytes] | None = None,
 ) -> None:
-    """Writes a model folder beside its target and renames it into place, replacing an older model there.
+    """Writes a model folder; an older model there is replaced in one step. The caller holds the folder's lock.
 
     Args:
         path: the folder.
@@ -103,142 +182,79 @@ def write_folder(
         files: other files by name: their content, or where to copy it from. `read_folder` only checks them.
 
     Raises:
-        ModelFolderError: something that is not a model stands at `path`.
         OSError: the disk is full or the place not writable; an older model is left as it was.
     """
     from safetensors.torch import save
 
-    path, files = Path(path), files or {}
-    check_target(path)
-    with replace_folder(path) as new:
-        contents = {f"{name}.json": _json(document) for name, document in documents.items()}
+    with new_files(Path(path)) as new:
+        for name, document in documents.items():
+            new.write(f"{name}.json", _json(document))
         for name, group in tensors.items():
-            contents[f"{name}.safetensors"] = save({key: t.detach().cpu().contiguous() for key, t in group.items()})
-        contents |= {name: source for name, source in files.items() if isinstance(source, bytes)}
-        sums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-        sums |= {name: _copy_through(source, new / name) for name, source in files.items() if isinstance(source, Path)}
-        contents[MANIFEST] = _json({"format": FORMAT, **about, "sha256": sums})
-        for name, content in contents.items():
-            _write_through(new / name, content)
+            new.write(f"{name}.safetensors", save({key: t.detach().cpu().contiguous() for key, t in group.items()}))
+        for name, source in (files or {}).items():
+            if isinstance(source, bytes):
+                new.write(name, source)
+                continue
+            with new.open(name) as to, source.open("rb") as from_:
+                while block := from_.read(1 << 24):
+                    to.write(block)
+        new.commit(about)
 
 
-def read_manifest(path: str | Path) -> dict[str, object]:
-    """The manifest of a model folder, its format checked.
+def read_folder(path: str | Path) -> StoredFolder:
+    """Reads a model folder: every file is checked, JSON documents and tensors are read.
 
-    Raises:
-        ModelFolderError: it is not there, not readable, or of a newer version.
-    """
-    path = Path(path)
-    if not path.is_dir():
-        raise ModelFolderError(f"{path}: no such folder; give one that `save` or `aanmf train --out` has written")
-    try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        version, sums = manifest["format"], manifest["sha256"]
-    except FileNotFoundError:
-        raise ModelFolderError(f"{path} has no {MANIFEST}: it is not a model folder, or an incomplete copy") from None
-    except (ValueError, KeyError, TypeError):
-        raise ModelFolderError(f"{path / MANIFEST} is damaged; save the model again") from None
-    if not isinstance(version, int) or not isinstance(sums, dict):
-        raise ModelFolderError(f"{path / MANIFEST} is damaged; save the model again")
-    if version > FORMAT:
-        raise ModelFolderError(
-            f"{path} was written by a newer version of aanmf (format {version}, this one reads up to {FORMAT}): "
-            "install a newer aanmf"
-        )
-    return manifest
-
-
-def read_folder(
-    path: str | Path,
-) -> tuple[dict[str, object], dict[str, dict[str, object]], dict[str, dict[str, Tensor]]]:
-    """Reads a model folder: manifest, JSON documents and tensors, by name.
+    A folder that is saved anew meanwhile is read in its new state.
 
     Raises:
         ModelFolderError: a file is missing or was changed, or the folder comes from a newer version.
     """
+    path = Path(path)
+    while True:
+        manifest = read_manifest(path)
+        try:
+            return _read_files(path, manifest)
+        except ModelFolderError:
+            if read_manifest(path) == manifest:
+                raise
+
+
+def _read_files(path: Path, manifest: dict[str, Any]) -> StoredFolder:
+    from safetensors import SafetensorError
     from safetensors.torch import load
 
-    path, manifest = Path(path), read_manifest(path)
-    documents: dict[str, dict[str, object]] = {}
-    tensors: dict[str, dict[str, Tensor]] = {}
-    sums = manifest["sha256"]
-    assert isinstance(sums, dict)  # `read_manifest` has checked it
-    for name, expected in sums.items():
-        if Path(name).name != name or name in ("", ".."):
-            raise ModelFolderError(f"{path / MANIFEST} names a file outside of the folder: {name!r}")
+    read, files = StoredFolder(manifest, {}, {}, {}), files_of(path, manifest)
+    for name, expected in manifest["sha256"].items():
         stem, _, suffix = name.rpartition(".")
-        content = b""
-        try:
-            if suffix in ("json", "safetensors"):
-                content = (path / name).read_bytes()
-                found = hashlib.sha256(content).hexdigest()
-            else:
-                found = _copy_through(path / name, None)
-        except FileNotFoundError:
-            raise ModelFolderError(
-                f"{path}: {name} is missing; copy the whole folder, or save the model again"
-            ) from None
-        if found != expected:
+        kept, content, digest = suffix in ("json", "safetensors"), b"", hashlib.sha256()
+        if kept:
+            content = content_of(files[name], name=name)
+            digest.update(content)
+        else:
+            with opened(files[name], name) as file:
+                while block := file.read(1 << 24):
+                    digest.update(block)
+        if digest.hexdigest() != expected:
             raise ModelFolderError(f"{path}: {name} was changed since it was saved (checksum); save the model again")
         if suffix == "json":
-            documents[stem] = json.loads(content)
+            read.documents[stem] = parsed(content, path / name)
         elif suffix == "safetensors":
-            tensors[stem] = load(content)
-    return manifest, documents, tensors
+            try:
+                read.tensors[stem] = load(content)
+            except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+                raise ModelFolderError(f"{path}: {name} is damaged ({error}); save the model again") from None
+        else:
+            read.files[name] = files[name]
+    return read
+
+
+def _stored_files(folder: Path) -> set[str]:
+    """The manifest and the files that it names, as they are stored; empty where there is no manifest to be read."""
+    try:
+        return {MANIFEST, *(path.name for path in files_of(folder, read_manifest(folder)).values())}
+    except ModelFolderError:
+        return set()
 
 
 def _json(document: Json) -> bytes:
-    return json.dumps(document, ensure_ascii=False, indent=1).encode()
-
-
-def _write_through(path: Path, content: bytes) -> None:
-    """Writes a file and waits until the disk has it."""
-    with path.open("wb") as file:
-        file.write(content)
-        _sync_file(file)
-
-
-def _copy_through(source: Path, target: Path | None) -> str:
-    """Copies a file of any size (to nowhere, if there is no target) and returns its checksum."""
-    digest = hashlib.sha256()
-    with source.open("rb") as from_, target.open("wb") if target else nullcontext() as to:
-        while block := from_.read(1 << 24):
-            digest.update(block)
-            if to:
-                to.write(block)
-        if to:
-            _sync_file(to)
-    return digest.hexdigest()
-
-
-def _sync_file(file: IO[Any]) -> None:
-    """Waits until the disk has what was written to an open file."""
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Waits until the disk has the names in a folder."""
-    if os.name == "nt":  # which cannot open a folder
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _swap(new: Path, path: Path) -> None:
-    """Puts `new` at `path`; what was there is gone only after the new one stands."""
-    if not path.exists():
-        new.rename(path)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{path.name}-old-", dir=path.parent))
-    path.rename(old / "model")
-    try:
-        new.rename(path)
-    except OSError:
-        (old / "model").rename(path)
-        raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
+    return json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False).encode()

@@ -156,7 +156,7 @@ def test_save_and_load_keep_every_bit(name: str, tmp_path) -> None:
     assert again.recommend("u1").equals(model.recommend("u1"))
     assert again.explain("u1", "i1").parts.equals(model.explain("u1", "i1").parts)
     assert again.fitted_.training_log == model.fitted_.training_log
-    assert {file.suffix for file in (tmp_path / "model").iterdir()} == {".json", ".parquet", ".safetensors"}
+    assert {file.suffix for file in (tmp_path / "model").glob("[!.]*")} == {".json", ".parquet", ".safetensors"}
 
 
 def test_same_seed_same_bits(name: str) -> None:
@@ -259,6 +259,33 @@ def test_new_ratings_count_without_retraining(name: str) -> None:
         model.recommend("u1", ratings={"nothing": 3.0})
     with pytest.raises(DataError, match="99"):
         model.recommend("u1", ratings={"i1": 99.0})
+
+
+def test_an_update_learns_new_ratings_users_and_items(name: str, tmp_path) -> None:
+    model = make_model(name, **quick(name)).fit(DATA)
+    told = [("u1", "i19", 5.0), ("ann", "i1", 5.0), ("ann", "i2", 5.0), ("ann", "i3", 4.0), ("u3", "fresh", 5.0)]
+    done = model.update(
+        pl.DataFrame(told, schema=["user", "item", "rating"], orient="row"),
+        users=pl.DataFrame({"user": ["ann", "u41"], "gender": ["F", "M"], "hobbies": ["chess", None]}),
+        items=pl.DataFrame({"item": ["fresh", "unrated"], "genres": ["war", "drama|war"]}),
+    )
+    assert (done.ratings, done.users, done.items) == (5, 1 + int(DATA.users.columns["gender"][41] != "M"), 2)
+    assert done.how == ("histories" if model.spec.updater else "full")
+    assert len(model.fitted_.training.train) == len(DATA) + 4  # u1 had rated i19
+    assert model.predict("ann", "fresh")["fallback"].to_list() == [None]
+    assert model.predict(["ann", "nobody"], ["unrated", "i1"])["fallback"].to_list() == [
+        "item without ratings",
+        "unknown user",
+    ]
+    assert "chess" in model.explain("ann", "i4", top=1000).parts["value"].to_list() or not model.spec.attention
+    assert not {"i1", "i2", "i3"} & set(model.recommend("ann", n=30)["item"])
+    assert "i19" not in set(model.recommend("u1", n=30)["item"])
+    listed = model.recommend("u3", n=30, unrated=True)
+    assert "unrated" in set(listed["item"]) and "fresh" not in set(listed["item"])
+    model.save(tmp_path / "m")
+    again = load_model(tmp_path / "m")
+    assert again.recommend("u3", n=30, unrated=True).equals(listed)
+    assert again.predict_data(DATA) == pytest.approx(model.predict_data(DATA), abs=1e-6)
 
 
 def test_intervals_or_a_clear_refusal(name: str) -> None:

@@ -12,6 +12,7 @@ from aanmf.data.attributes import AttributeEncoder
 from aanmf.data.entities import EntityTable, Vocabulary
 from aanmf.data.kinds import KINDS
 from aanmf.data.schema import Attribute, Kind, Missing
+from aanmf.errors import SchemaError
 
 COLUMNS = pl.DataFrame(
     {
@@ -83,6 +84,12 @@ def test_the_type_of_a_cell_in_a_request(encoder: AttributeEncoder, name: str, g
     assert checked.validate_python(good) == good
     with pytest.raises(pydantic.ValidationError):
         checked.validate_python(bad)
+
+
+@pytest.mark.parametrize("values", [{"height": 1e300}, {"face": [4e138, 1.9]}])
+def test_a_number_that_nothing_can_be_computed_with(encoder: AttributeEncoder, values: dict[str, object]) -> None:
+    with pytest.raises(SchemaError, match=r"more than 1e\+09 standard deviations from the mean of the training data"):
+        encoder.transform_one(values)
 
 
 def test_a_column_in_short() -> None:

@@ -12,6 +12,7 @@ from aanmf.data import stream
 from aanmf.data.dataset import RatingDataset
 from aanmf.data.stream import RatingFile, StreamedDataset, is_sharded, shards, stream_dataset
 from aanmf.errors import DataError
+from tests.conftest import stored
 
 USERS = "userid,gender,age\nu3,F,20\nu1,M,30\nu9,F,40\n"
 ITEMS = "itemid,genres\ni2,drama|war\ni1,war\n"
@@ -81,9 +82,9 @@ def test_what_was_prepared_is_used_again_until_a_file_changes(ratings, tmp_path)
         return stream_dataset(tmp_path / "shards", tmp_path / "work", **given)
 
     one = prepare()
-    inode = (tmp_path / "work" / "ratings.bin").stat().st_ino
+    inode = stored(tmp_path / "work", "ratings.bin").stat().st_ino
     again = prepare()
-    assert (tmp_path / "work" / "ratings.bin").stat().st_ino == inode
+    assert stored(tmp_path / "work", "ratings.bin").stat().st_ino == inode
     assert again.fingerprint == one.fingerprint
     ratings[:10].write_parquet(tmp_path / "shards" / "a.parquet")
     changed = prepare()
@@ -93,7 +94,7 @@ def test_what_was_prepared_is_used_again_until_a_file_changes(ratings, tmp_path)
     assert listed.users.ids.ids[:3] == ("u3", "u1", "u9")
     assert rows(listed) == rows(changed)
     assert [path.name for path in tmp_path.glob("work*")] == ["work"]
-    assert not list(tmp_path.glob(".work*"))
+    assert len(list((tmp_path / "work").iterdir())) == 5  # three files, the manifest and the lock
 
 
 @pytest.mark.parametrize(
@@ -112,7 +113,7 @@ def test_a_fault_is_named_with_shard_and_row(ratings, tmp_path, monkeypatch, col
     with pytest.raises(DataError, match=message):
         stream_dataset(tmp_path / "shards", tmp_path / "work")
     assert not (tmp_path / "work").exists()
-    assert not list(tmp_path.glob(".work*"))
+    assert not (tmp_path / "work").exists()
 
 
 def test_a_shard_without_the_column_is_named(ratings, tmp_path) -> None:

@@ -34,11 +34,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def serving(app: Any) -> Iterator[str]:
+def serving(app: Any, connections: int = 100) -> Iterator[str]:
     """Runs an application on a free port and yields its address."""
     import uvicorn
 
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=5))
+    from aanmf.serving.connections import GuardedProtocol
+
+    given: Any = {"log_config": None, "access_log": False, "timeout_graceful_shutdown": 5}
+    given |= {"http": GuardedProtocol, "limit_concurrency": connections}
+    server = uvicorn.Server(uvicorn.Config(app, port=0, **given))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     deadline = time.monotonic() + 30

@@ -6,13 +6,19 @@ import json
 import logging
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from aanmf.serving import connections
+from aanmf.serving.app import create_app
+from aanmf.serving.hosts import hosts_of, is_allowed
 from aanmf.serving.limits import Limits, RateLimit
 from aanmf.serving.logs import JsonLines
-from tests.serving.conftest import Start
+from tests.serving.conftest import Start, httpx, serving
 from tests.serving.test_api import told
 
 PREDICT, RECOMMEND, RATINGS = "/v1/predict", "/v1/recommend", "/v1/ratings"
@@ -74,7 +80,7 @@ def test_other_content_is_refused(client: Any) -> None:
 def test_paths_that_lead_nowhere(client: Any, path: str) -> None:
     """Sent as written: a client library would tidy them up."""
     with socket.create_connection((client.base_url.host, client.base_url.port)) as connection:
-        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
         answer = b""
         while part := connection.recv(65536):
             answer += part
@@ -99,6 +105,9 @@ def test_too_much_at_once(client: Any) -> None:
 def test_token(start: Start) -> None:
     client = start(token="correct-horse-battery")
     assert client.get("/healthz").status_code == 200
+    assert client.get("/readyz").json() == {"status": "ready"}
+    trusted = client.get("/readyz", auth=("anyone", "correct-horse-battery")).json()
+    assert set(trusted) == {"status", "version", "age_seconds"}
     for header in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic ???"}, {"authorization": "Bearer"}):
         response = client.get("/v1/model", headers=header)
         assert "token" in told(response, 401)
@@ -130,7 +139,7 @@ def test_rate_of_a_client(start: Start) -> None:
 def test_a_slow_body_is_not_waited_for(start: Start) -> None:
     client = start(limits=Limits(body_seconds=0.2))
     with socket.create_connection((client.base_url.host, client.base_url.port), timeout=10) as connection:
-        connection.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{")
+        connection.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{")
         assert connection.recv(1000).startswith(b"HTTP/1.1 408")
 
 
@@ -199,3 +208,196 @@ def test_every_answer_has_the_headers_of_safety(client: Any) -> None:
         headers = client.get(path).headers
         assert "default-src 'self'" in headers["content-security-policy"]
         assert headers["x-content-type-options"] == "nosniff"
+
+
+# -------------------- connections
+
+
+@contextmanager
+def connected(client: Any) -> Iterator[socket.socket]:
+    with socket.create_connection((client.base_url.host, client.base_url.port), timeout=20) as connection:
+        yield connection
+
+
+def answered(connection: socket.socket) -> bytes:
+    """All that comes until the other side closes."""
+    answer = b""
+    with suppress(ConnectionResetError, TimeoutError):
+        while part := connection.recv(65536):
+            answer += part
+    return answer
+
+
+BEGUN = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+WHOLE = BEGUN + b"Connection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        BEGUN + b"X: " + b"a" * 40_000,
+        BEGUN + b"X: " + b"a" * 40_000 + b"\r\n\r\n",
+        BEGUN + b"X: a\r\n" * 10_000,
+        b"GET /" + b"a" * 40_000,
+        b"GET /" + b"a" * 40_000 + b" HTTP/1.1\r\n\r\n",
+    ],
+)
+def test_a_head_that_is_too_large(start: Start, head: bytes) -> None:
+    client = start(token="correct-horse-battery")
+    with connected(client) as connection:
+        connection.sendall(head)
+        assert answered(connection).startswith((b"HTTP/1.1 431", b"HTTP/1.1 414"))
+    assert client.get("/healthz").status_code == 200
+
+
+def test_endless_headers_take_no_memory(start: Start) -> None:
+    client = start()
+    with connected(client) as connection:
+        connection.sendall(BEGUN)
+        sent = 0
+        with suppress(OSError):
+            while sent < 100_000_000:
+                connection.sendall(b"X: " + b"a" * 65_000)
+                sent += 65_000
+        assert sent < 100_000_000
+
+
+def test_trailers_without_end(start: Start) -> None:
+    client = start()
+    with connected(client) as connection:
+        connection.sendall(
+            b"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\n"
+        )
+        with suppress(OSError):
+            for _ in range(1000):
+                connection.sendall(b"X: " + b"a" * 1000 + b"\r\n")
+        assert b" 431 " in answered(connection)
+
+
+@pytest.mark.parametrize("begun", [b"", BEGUN, WHOLE.replace(b"close", b"keep-alive") + BEGUN])
+def test_a_head_that_does_not_come(start: Start, monkeypatch: pytest.MonkeyPatch, begun: bytes) -> None:
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.3)
+    client = start()
+    with connected(client) as connection:
+        connection.sendall(begun)
+        begin = time.monotonic()
+        assert answered(connection).rpartition(b"HTTP/1.1 ")[2].startswith(b"408")
+        assert time.monotonic() - begin < 5
+
+
+def test_a_slow_head_in_time_is_answered(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 5)
+    with connected(start()) as connection:
+        for at in range(0, len(WHOLE), 10):
+            connection.sendall(WHOLE[at : at + 10])
+            time.sleep(0.01)
+        assert answered(connection).startswith(b"HTTP/1.1 200")
+
+
+def test_more_connections_than_there_may_be(folder: Path) -> None:
+    with serving(create_app(folder), connections=5) as url, ExitStack() as stack:
+        client = httpx.Client(base_url=url)
+        held = [stack.enter_context(connected(client)) for _ in range(5)]
+        time.sleep(0.2)
+        with connected(client) as one_more:
+            assert answered(one_more).startswith(b"HTTP/1.1 503")
+        held[0].sendall(WHOLE)
+        assert answered(held[0]).startswith(b"HTTP/1.1 200")
+        assert client.get("/healthz").status_code == 200  # in its place
+        client.close()
+
+
+def test_half_a_body_does_not_hold_up_the_end(folder: Path) -> None:
+    with ExitStack() as stack:
+        with serving(create_app(folder)) as url:
+            client = stack.enter_context(httpx.Client(base_url=url))
+            connection = stack.enter_context(connected(client))
+            connection.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\n{")
+            time.sleep(0.3)
+            begin = time.monotonic()
+        assert time.monotonic() - begin < 4
+
+
+def test_bodies_together_are_bounded(start: Start) -> None:
+    client = start(limits=Limits(bodies=300_000))
+    head = b"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 200000\r\n\r\n"
+    with connected(client) as one, connected(client) as other:
+        one.sendall(head + b"{" * 190_000)
+        time.sleep(0.2)
+        other.sendall(head + b"{" * 190_000)
+        assert answered(other).startswith(b"HTTP/1.1 503")
+    body = {"pairs": [["u1", "i1"]]}
+    assert client.post(PREDICT, json=body).status_code == 200
+
+
+# -------------------- hosts and origins
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1", 200),
+        ("127.0.0.1:1234", 200),
+        ("localhost:8000", 200),
+        ("[::1]:8000", 200),
+        ("LOCALHOST", 200),
+        ("attacker.example", 403),
+        ("localhost.attacker.example", 403),
+        ("127.0.0.1.attacker.example:80", 403),
+        ("", 403),
+        ("[::1", 403),
+    ],
+)
+def test_the_service_answers_to_its_own_names(client: Any, host: str, status: int) -> None:
+    """A page of another site may give its own name the address of this machine (DNS rebinding)."""
+    response = client.get("/v1/model", headers={"host": host})
+    assert response.status_code == status
+    if status == 403:
+        assert "--allow-host" in told(response, 403)
+
+
+def test_names_can_be_added(start: Start) -> None:
+    client = start(hosts=("ratings.example", "localhost"))
+    assert client.get("/v1/model", headers={"host": "ratings.example:443"}).status_code == 200
+    assert client.get("/v1/model", headers={"host": "127.0.0.1"}).status_code == 403
+    client = start(hosts=("*",))
+    assert client.get("/v1/model", headers={"host": "anything.example"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        (None, 200),
+        ("http://127.0.0.1:PORT", 200),
+        ("http://127.0.0.1:1", 403),
+        ("http://localhost:PORT", 403),
+        ("https://attacker.example", 403),
+        ("null", 403),
+    ],
+)
+def test_other_sites_cannot_write(start: Start, origin: str | None, status: int) -> None:
+    client = start(store="sqlite://")
+    headers = {} if origin is None else {"origin": origin.replace("PORT", str(client.base_url.port))}
+    body = {"ratings": [{"user": "u1", "item": "i1", "rating": 3}]}
+    response = client.post(RATINGS, json=body, headers=headers)
+    assert response.status_code == status
+    if status == 403:
+        assert "Origin" in told(response, 403)
+    assert client.get("/v1/model", headers=headers).status_code == 200  # which a browser does not show to the site
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("127.0.0.1", {"127.0.0.1", "::1", "localhost"}), ("localhost", {"127.0.0.1", "::1", "localhost"})],
+)
+def test_names_of_a_loopback_service(host: str, expected: set[str]) -> None:
+    assert hosts_of(host) == expected
+
+
+def test_names_of_a_service_on_all_addresses() -> None:
+    names = hosts_of("0.0.0.0")
+    assert {"localhost", socket.gethostname().lower()} <= names
+    assert is_allowed("192.0.2.7", names) and is_allowed("2001:db8::1", names)  # no name that could lie
+    assert not is_allowed("attacker.example", names)
+    assert hosts_of("192.0.2.7", ["Ratings.Example"]) >= {"192.0.2.7", "ratings.example"}
+    assert not is_allowed("192.0.2.8", hosts_of("127.0.0.1"))

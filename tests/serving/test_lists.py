@@ -6,6 +6,7 @@ What a model can do is asked of the model, so that one that learns to rank in a 
 from __future__ import annotations
 
 import re
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,12 +17,15 @@ import polars as pl
 import pytest
 
 from aanmf import Attribute, Kind, RatingDataset
+from aanmf.additions import grow
 from aanmf.beside_lists import reasons
-from aanmf.ranking import RANK_BY, ways_to_rank
-from aanmf.recommender import Recommender, make_model
+from aanmf.ranking import RANK_BY, ListOptions, ways_to_rank
+from aanmf.recommender import Recommender, load_model, make_model
+from aanmf.serving.limits import Limits
+from aanmf.serving.model_cache import ListAnswer, ListRequest, ModelCache
 from aanmf.serving.page_list import WORDS
 from aanmf.serving.store import StoredRating
-from aanmf.serving.update import with_stored
+from aanmf.serving.update import as_additions
 from tests.conftest import small_dataset
 from tests.serving.conftest import LABELS, Start, httpx, serving
 from tests.serving.test_api import told
@@ -139,9 +143,6 @@ def test_a_list_is_no_longer_than_the_catalogue(served: Served) -> None:
 
 def test_one_bad_list_leaves_others_alone(served: Served) -> None:
     """Requests that wait together are answered together; an option that cannot be met fails its own request."""
-    from aanmf.ranking import ListOptions
-    from aanmf.serving.model_cache import ListRequest, ModelCache
-
     cache = ModelCache(served.model)
     good, bad = ListOptions(3), ListOptions(3, where={"genres": "opera"})
     answers = cache.make_lists([ListRequest("u1", None, {}, each) for each in (good, bad, good)])
@@ -304,8 +305,10 @@ def test_data_without_ratings(clicks: Served) -> None:
 
 
 def test_clicks_are_learned_by_an_update(clicks: Served) -> None:
-    data, added = with_stored(clicks.model, [StoredRating("u41", "i20", None), StoredRating("newcomer", "i3", None)])
-    assert (added, len(data), data.has_ratings) == (2, 602, False)
+    clicked = [StoredRating("u41", "i20", None), StoredRating("newcomer", "i3", None)]
+    grown = grow(clicks.model.fitted_, as_additions(clicked))
+    data = grown.data
+    assert (grown.ratings, len(data), data.has_ratings) == (2, 602, False)
     assert (data.rating == 1).all()
     again = make_model("ease").fit(data)
     assert again.recommend("newcomer", 21)["item"].to_list() != again.recommend({}, 21)["item"].to_list()
@@ -319,3 +322,34 @@ def test_openapi_describes_every_option(start: Start) -> None:
             assert schemas[name]["properties"]["where"]["examples"] == [{"genres": "drama"}]
             assert schemas[name]["properties"]["exclude"]["examples"] == [["i0", "i1"]]
     assert schemas["Rating"]["required"] == ["user", "item"]
+
+
+def test_cached_lists_take_no_more_memory_than_they_may(folder: Path) -> None:
+    """Many users and lengths; what the cache says it takes is what it takes."""
+    most = 300_000
+    cache = ModelCache(load_model(folder), list_bytes=most)
+    asked = [ListRequest(f"u{u}", None, {}, ListOptions(n)) for n in range(1, 21) for u in range(40)]
+    cache.make_lists(asked[:1])
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for request in asked:
+        cache.make_lists([request])
+        assert cache.lists.bytes <= most
+    taken = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert 100 < len(cache.lists) < len(asked)
+    assert 0.8 * cache.lists.bytes < taken < 1.2 * cache.lists.bytes + 20_000
+    (again,) = cache.make_lists(asked[-1:])
+    assert isinstance(again, ListAnswer)
+    assert again.items == ModelCache(load_model(folder)).make_lists(asked[-1:])[0].items  # type: ignore[union-attr]
+    cache.lists.clear()
+    assert (len(cache.lists), cache.lists.bytes) == (0, 0)
+
+
+def test_cached_lists_are_measured(start: Start) -> None:
+    client = start(limits=Limits(list_bytes=100_000))
+    for n in range(1, 21):
+        for u in range(20):
+            assert client.post("/v1/recommend", json={"user": f"u{u}", "n": n}).status_code == 200
+    taken = re.search(r"^aanmf_cached_lists_bytes (\S+)$", client.get("/metrics").text, re.MULTILINE)
+    assert taken and 50_000 < float(taken[1]) <= 100_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -12,7 +13,7 @@ import sys
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -21,12 +22,14 @@ from typing import Any
 
 import pytest
 
+from aanmf.additions import grow
 from aanmf.cli import main
 from aanmf.errors import ConfigError, ModelFolderError
 from aanmf.predictor import Predictor
 from aanmf.recommender import load_model
+from aanmf.serving.model_cache import ModelCache
 from aanmf.serving.store import RatingStore, StoredRating, StoreError, store_engine
-from aanmf.serving.update import retrain, with_stored
+from aanmf.serving.update import as_additions
 from tests.conftest import small_dataset
 from tests.postgres import postgres_url
 from tests.serving.conftest import Start
@@ -161,7 +164,7 @@ def test_a_new_model_is_taken_up_without_a_failed_request(start: Start, folder: 
     mine = tmp_path / "model"
     shutil.copytree(folder, mine)
     client = start(mine)
-    model, statuses, versions, done = load_model(mine), [], set(), threading.Event()
+    statuses, versions, done = [], set(), threading.Event()
 
     def ask() -> None:
         while not done.is_set():
@@ -172,18 +175,21 @@ def test_a_new_model_is_taken_up_without_a_failed_request(start: Start, folder: 
     with ThreadPoolExecutor(2) as pool:
         running = [pool.submit(ask) for _ in range(2)]
         for turn in range(2):
-            fitted = replace(model.fitted_, data={**model.fitted_.data, "turn": turn})
-            model._predictor = Predictor(model.spec, model.module_, fitted)
-            model.save(mine)
-            deadline = time.monotonic() + 20
-            while len(versions) < turn + 2 and time.monotonic() < deadline:
-                time.sleep(0.02)
+            _save_with(mine, turn)
+            _eventually(lambda turn=turn: len(versions) >= turn + 2)
         done.set()
         for each in running:
             each.result()
     assert len(versions) == 3 - (len(versions) == 2)  # the first one may be gone before the first look
     assert set(statuses) == {200}
     assert client.get("/v1/model").json()["data"]["turn"] == 1
+
+
+def _eventually(true: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_a_broken_folder_leaves_the_old_model_at_work(start: Start, folder: Path, tmp_path: Path) -> None:
@@ -194,12 +200,63 @@ def test_a_broken_folder_leaves_the_old_model_at_work(start: Start, folder: Path
     manifest = json.loads((mine / "manifest.json").read_text())
     manifest["sha256"]["weights.safetensors"] = "0" * 64
     (mine / "manifest.json").write_text(json.dumps(manifest))
-    deadline = time.monotonic() + 20
-    while 'outcome="failed"' not in client.get("/metrics").text and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert 'aanmf_model_loads_total{outcome="failed"} 1.0' in client.get("/metrics").text
+    _eventually(lambda: 'aanmf_model_loads_total{outcome="failed"} 1.0' in client.get("/metrics").text)
     assert client.get("/readyz").json()["version"] == version
     assert client.post("/v1/predict", json={"pairs": [["u1", "i1"]]}).status_code == 200
+
+
+class Panic(BaseException):
+    """What a compiled library raises: no Exception."""
+
+
+@pytest.mark.parametrize("fault", [RuntimeError, MemoryError, RecursionError, Panic])
+def test_whatever_a_bad_folder_raises_a_good_one_is_loaded_afterwards(
+    start: Start, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: type[BaseException]
+) -> None:
+    mine = tmp_path / "model"
+    shutil.copytree(folder, mine)
+    client = start(mine)
+    version, load = client.get("/readyz").json()["version"], ModelCache.load
+
+    def fail(*_: object) -> None:
+        raise fault("bad folder")
+
+    monkeypatch.setattr(ModelCache, "load", fail)
+    _save_with(mine, turn=1)
+    _eventually(lambda: 'outcome="failed"} 1.0' in client.get("/metrics").text)
+    monkeypatch.setattr(ModelCache, "load", load)
+    _save_with(mine, turn=2)
+    _eventually(lambda: client.get("/readyz").json()["version"] != version)
+    assert client.get("/v1/model").json()["data"]["turn"] == 2
+
+
+def _save_with(folder: Path, turn: int) -> None:
+    """The model of a folder saved there again, with a number that makes another model of it."""
+    model = load_model(folder)
+    fitted = replace(model.fitted_, data={**model.fitted_.data, "turn": turn})
+    model._predictor = Predictor(model.spec, model.module_, fitted)
+    model.save(folder)
+
+
+def test_the_age_of_the_model_is_shown(start: Start, folder: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "model"
+    shutil.copytree(folder, mine)
+    hour_ago = time.time() - 3600
+    os.utime(mine / "manifest.json", (hour_ago, hour_ago))
+    client = start(mine)
+    assert client.get("/readyz").json()["age_seconds"] == pytest.approx(3600, abs=60)
+    saved = re.search(r"^aanmf_model_saved_seconds (\S+)$", client.get("/metrics").text, re.MULTILINE)
+    assert saved and float(saved[1]) == pytest.approx(hour_ago, abs=1)
+
+
+def test_a_full_disk_makes_the_service_not_ready(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = start(store=f"sqlite:///{tmp_path / 'r.sqlite'}")
+    assert client.get("/readyz").status_code == 200
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1 << 20))
+    answer = client.get("/readyz")
+    assert answer.status_code == 503
+    assert "is full (1,024 KB are left)" in answer.json()["error"]["message"]
 
 
 # -------------------- update
@@ -216,12 +273,15 @@ def test_training_data_with_stored_ratings(folder: Path) -> None:
         StoredRating(fitted.users.ids[u], fitted.items.ids[i], 1.0 if r > 2 else 5.0),  # changed
         StoredRating(fitted.users.ids[known_user], fitted.items.ids[known_item], known),
         StoredRating("newcomer", "i0", 4.0),
-        StoredRating("newcomer", "i1", None),  # counts as a mean rating
+        StoredRating("newcomer", "i1", None),  # counts as the rating nearest to the mean
         StoredRating(fitted.users.ids[train.user[2]], fitted.items.ids[train.item[2]], None),  # leaves the rating
     ]
-    data, added = with_stored(model, stored)
-    assert (added, len(data), len(data.users)) == (3, 602, 43)
-    assert data.rating[-1] == pytest.approx(fitted.training.mean)
+    grown = grow(fitted, as_additions(stored))
+    data = grown.data
+    assert (grown.ratings, grown.users, grown.items) == (3, 1, 0)
+    assert (len(data), len(data.users)) == (602, 43)
+    off = train.rating - fitted.training.mean
+    assert data.rating[-1] == train.rating[off.abs().argmin()]
     assert data.rating[2] == train.rating[2]
     assert data.rating[0] == (1.0 if r > 2 else 5.0)
     assert data.users.ids.ids[data.user[-1]] == "newcomer"
@@ -243,7 +303,10 @@ def test_update(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     mine, url = tmp_path / "model", f"sqlite:///{tmp_path / 'r.sqlite'}"
     shutil.copytree(folder, mine)
     assert main(["update", str(mine), "--from", url, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"updated": False, "new_ratings": 0, "out": str(mine)}
+    nothing = json.loads(capsys.readouterr().out)
+    assert nothing.pop("why") == "there is nothing that the model has not learned"
+    counts = {"new_ratings": 0, "new_users": 0, "new_items": 0}
+    assert nothing == {"updated": False, **counts, "how": "none", "out": str(mine)}
     store = RatingStore(url)
     store.add([StoredRating("newcomer", f"i{n}", 5.0) for n in range(5)])
     store.close()
@@ -255,12 +318,12 @@ def test_update(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert new.fitted_.items.labels == old.fitted_.items.labels
     assert not set(new.recommend("newcomer", n=21)["item"]) & {f"i{n}" for n in range(5)}
     assert main(["update", str(mine), "--from", url]) == 0  # all of them are learned
-    assert "stays as it is" in " ".join(capsys.readouterr().out.split())
+    assert "it stays as it is" in " ".join(capsys.readouterr().out.split())
 
 
 def test_update_keeps_numbers_as_they_were_given(folder: Path) -> None:
     """Not the groups they were cut into: those may be cut anew."""
-    data, _ = with_stored(load_model(folder), [StoredRating("u41", "i20", 4.0)])
+    data = grow(load_model(folder).fitted_, as_additions([StoredRating("u41", "i20", 4.0)])).data
     assert data.users.columns.equals(small_dataset().users.columns)
     assert data.items.columns.equals(small_dataset().items.columns)
     assert data.users.attributes == small_dataset().users.attributes
@@ -270,7 +333,7 @@ def test_update_of_a_folder_without_raw_attributes(tmp_path: Path) -> None:
     with zipfile.ZipFile(Path(__file__).parents[1] / "fixtures" / "format1" / "aanmf.zip") as pack:
         pack.extractall(tmp_path / "model")
     with pytest.raises(ModelFolderError, match="early version.* train the model again"):
-        retrain(tmp_path / "model", "sqlite://")
+        load_model(tmp_path / "model").update()
 
 
 @pytest.mark.parametrize(

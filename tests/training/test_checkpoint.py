@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import random
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 import polars as pl
 import pytest
 import torch
 
-from aanmf import AANMF, MF, AANMFpp, storage
+from aanmf import AANMF, MF, AANMFpp, disk, storage
 from aanmf.cli import main
-from aanmf.errors import CheckpointError, ConfigError
+from aanmf.errors import BusyError, CheckpointError, ConfigError
+from aanmf.locks import locked
 from aanmf.training import checkpoint
 from aanmf.training.checkpoint import Checkpoint, Checkpoints, Every
-from tests.conftest import small_dataset
+from tests.conftest import small_dataset, stored
 
 SETTINGS = {"factors": 4, "epochs": 4, "batch_size": 60, "learning_rate": 0.02}  # 9 steps an epoch in the search
 ROOT = Path(__file__).parents[2]
@@ -86,7 +90,7 @@ def test_a_checkpoint_after_each_epoch_is_the_default(small, tmp_path) -> None:
     counted = Dying(tmp_path, "epoch", lives=-1)
     MF(**SETTINGS, validation=0).fit(small, checkpoints=counted)
     assert -1 - counted.lives == 4
-    _, documents, _ = storage.read_folder(tmp_path / "00000003")
+    documents = storage.read_folder(tmp_path / "00000003").documents
     assert (documents["progress"]["epoch"], documents["progress"]["step"]) == (4, 0)  # where to go on
 
 
@@ -133,21 +137,20 @@ def test_killed_at_50_random_moments(tmp_path, monkeypatch) -> None:
 
 
 def test_a_full_disk_is_an_error_and_the_last_good_checkpoint_stays(small, tmp_path, monkeypatch) -> None:
-    write, count = storage._write_through, 0
+    sync, count = disk.sync, 0
 
-    def full(path: Path, content: bytes) -> None:
+    def full(file: IO[bytes]) -> None:
         nonlocal count
         count += 1
         if count > 20:  # in the fourth checkpoint, of six or seven files each
-            path.write_bytes(content[: len(content) // 2])
             raise OSError(errno.ENOSPC, "No space left on device")
-        write(path, content)
+        sync(file)
 
-    monkeypatch.setattr(storage, "_write_through", full)
+    monkeypatch.setattr(disk, "sync", full)
     with pytest.raises(CheckpointError, match=r"No space left on device.*last good one, .*, stays.*resume"):
         MF(**SETTINGS).fit(small, checkpoints=Checkpoints(tmp_path, "5"))
     monkeypatch.undo()
-    names = sorted(path.name for path in tmp_path.iterdir())
+    names = sorted(path.name for path in tmp_path.glob("[!.]*"))
     assert len(names) == 2  # and nothing that was begun
     storage.read_folder(tmp_path / names[-1])
     resumed = MF(**SETTINGS).fit(small, checkpoints=Checkpoints(tmp_path, resume=True))
@@ -155,16 +158,16 @@ def test_a_full_disk_is_an_error_and_the_last_good_checkpoint_stays(small, tmp_p
 
 
 def test_what_a_killed_process_had_begun_to_write_is_removed(small, tmp_path) -> None:
-    (tmp_path / ".00000007-x1y2z3").mkdir()
-    (tmp_path / ".00000007-x1y2z3" / "weights.safetensors").write_bytes(b"half")
+    (tmp_path / "00000099").mkdir()
+    (tmp_path / "00000099" / ".weights.safetensors-x1y2z3w4").write_bytes(b"half")
     MF(**SETTINGS).fit(small, checkpoints=Checkpoints(tmp_path))
-    assert {path.name[0] for path in tmp_path.iterdir()} == {"0"}
+    assert not (tmp_path / "00000099").exists()
 
 
 def test_two_are_kept_and_cleared_when_done(small, tmp_path) -> None:
     checkpoints = Checkpoints(tmp_path / "c", "5")
     MF(**SETTINGS).fit(small, checkpoints=checkpoints)
-    names = sorted(path.name for path in (tmp_path / "c").iterdir())
+    names = sorted(path.name for path in (tmp_path / "c").glob("[!.]*"))
     assert len(names) == 2
     assert int(names[1]) == int(names[0]) + 1
     checkpoints.clear()
@@ -173,10 +176,10 @@ def test_two_are_kept_and_cleared_when_done(small, tmp_path) -> None:
 
 def test_a_damaged_checkpoint_is_passed_over(small, tmp_path, caplog) -> None:
     die(MF(**SETTINGS), small, tmp_path, "5", lives=4)
-    older, newer = sorted(tmp_path.iterdir())
-    content = bytearray((newer / "adam.safetensors").read_bytes())
+    older, newer = sorted(tmp_path.glob("[!.]*"))
+    content = bytearray(stored(newer, "adam.safetensors").read_bytes())
     content[-1] ^= 1
-    (newer / "adam.safetensors").write_bytes(content)
+    stored(newer, "adam.safetensors").write_bytes(content)
     resuming = Checkpoints(tmp_path, "epoch", resume=True)
     resumed = MF(**SETTINGS).fit(small, checkpoints=resuming)
     assert resuming.started_from == older
@@ -186,7 +189,7 @@ def test_a_damaged_checkpoint_is_passed_over(small, tmp_path, caplog) -> None:
 
 def test_no_whole_checkpoint_is_an_error(small, tmp_path) -> None:
     die(MF(**SETTINGS), small, tmp_path, "5", lives=1)
-    (tmp_path / "00000001" / "manifest.json").unlink()
+    stored(tmp_path / "00000001", "adam.safetensors").unlink()
     with pytest.raises(CheckpointError, match="no checkpoint there is whole"):
         MF(**SETTINGS).fit(small, checkpoints=Checkpoints(tmp_path, resume=True))
 
@@ -214,6 +217,13 @@ def test_checkpoints_are_not_overwritten_by_oversight(small, tmp_path) -> None:
         MF(**SETTINGS).fit(small, checkpoints=Checkpoints(tmp_path))
 
 
+def test_another_training_with_the_same_folder_is_told_who_is_there(small, tmp_path) -> None:
+    with ThreadPoolExecutor(1) as pool, locked(tmp_path):
+        training = pool.submit(MF(**SETTINGS).fit, small, checkpoints=Checkpoints(tmp_path))
+        with pytest.raises(BusyError, match=rf"is being written by process {os.getpid()} on"):
+            training.result()
+
+
 def test_resume_without_a_checkpoint_starts_at_the_beginning(small, tmp_path) -> None:
     model = MF(**SETTINGS).fit(small, checkpoints=Checkpoints(tmp_path / "none", resume=True))
     assert bits(model) == bits(MF(**SETTINGS).fit(small))
@@ -224,7 +234,7 @@ def test_interrupted_after_a_resume_the_refit_gives_way_to_the_search(small, tmp
     counted = Dying(tmp_path / "count", "5", lives=-1)
     MF(**SETTINGS).fit(small, checkpoints=counted)
     die(MF(**SETTINGS), small, tmp_path / "c", "5", lives=-1 - counted.lives)
-    _, documents, _ = storage.read_folder(max((tmp_path / "c").iterdir()))
+    documents = storage.read_folder(max((tmp_path / "c").iterdir())).documents
     assert documents["progress"]["phase"] == "final"
 
     def stop(epoch) -> None:
@@ -290,7 +300,7 @@ def test_command_line(tmp_path, capsys, monkeypatch) -> None:
     assert json.loads(capsys.readouterr().out)["resumed_from"] == str(
         tmp_path / "m.training" / "checkpoints" / "00000005"
     )
-    weights = [(tmp_path / name / "weights.safetensors").read_bytes() for name in ("whole", "m")]
+    weights = [stored(tmp_path / name, "weights.safetensors").read_bytes() for name in ("whole", "m")]
     assert weights[0] == weights[1]
     assert not (tmp_path / "m.training").exists()
     assert main(["train", "synthetic", "--resume", "--json"]) == 1

@@ -16,6 +16,7 @@ from aanmf.errors import ConfigError, ModelFolderError
 from aanmf.training import streamed
 from aanmf.training.checkpoint import Checkpoints
 from aanmf.training.streamed import StreamedRatings
+from tests.conftest import stored
 from tests.training.test_checkpoint import SETTINGS, bits, die
 
 
@@ -135,8 +136,8 @@ def test_a_saved_model_brings_its_ratings(disk, tmp_path) -> None:
         "unknown item",
     ]
     loaded.save(tmp_path / "again")
-    assert (tmp_path / "again" / "ratings.bin").read_bytes() == (tmp_path / "m" / "ratings.bin").read_bytes()
-    (tmp_path / "m" / "ratings.bin").write_bytes(bytes(7200))
+    assert stored(tmp_path / "again", "ratings.bin").read_bytes() == stored(tmp_path / "m", "ratings.bin").read_bytes()
+    stored(tmp_path / "m", "ratings.bin").write_bytes(bytes(7200))
     with pytest.raises(ModelFolderError, match=r"ratings\.bin was changed"):
         load_model(tmp_path / "m")
 

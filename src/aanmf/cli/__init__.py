@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from aanmf.cli import data, demo, doctor, export, reproduce, serve, train, tune, use, validate
+from aanmf.cli import data, demo, doctor, export, reproduce, serve, train, tune, update, use, validate
 from aanmf.cli.output import emit_error
 from aanmf.errors import AanmfError
 from aanmf.versions import package_version
@@ -29,7 +29,7 @@ _LISTED = {
         ("reproduce", reproduce.reproduce),
     ],
     "Use": [("predict", use.predict), ("recommend", use.recommend), ("similar", use.similar), ("explain", use.explain)],
-    "Serve": [("serve", serve.serve), ("update", serve.update), ("export", export.export)],
+    "Serve": [("serve", serve.serve), ("update", update.update), ("export", export.export)],
 }
 
 

@@ -62,6 +62,44 @@ def _option(panel: str) -> Callable[..., Any]:
 
 
 _tables, _columns, _database = map(_option, ("Tables of users and items", "How to read", "From a database"))
+UserTables = Annotated[
+    list[Path] | None, _tables("FILE", "Read attributes of users from this table, one row per id. Repeatable.")
+]
+ItemTables = Annotated[
+    list[Path] | None, _tables("FILE", "Read attributes of items from this table, one row per id. Repeatable.")
+]
+RatingsQuery = Annotated[str | None, _database("SQL", "Select one row per rating. [default: SELECT * FROM ratings]")]
+UsersQuery = Annotated[str | None, _database("SQL", "Select one row per user.")]
+ItemsQuery = Annotated[str | None, _database("SQL", "Select one row per item.")]
+UserColumn = Annotated[str | None, _columns("NAME", "Read user ids from this column. [default: guessed]")]
+ItemColumn = Annotated[str | None, _columns("NAME", "Read item ids from this column. [default: guessed]")]
+RatingColumn = Annotated[
+    str | None,
+    _columns(
+        "NAME",
+        "Read ratings from this column; none: each row is a choice without a rating, such as a click. "
+        "[default: guessed]",
+    ),
+]
+Separator = Annotated[str | None, _columns("TEXT", "Split rows into cells at this text. [default: guessed]")]
+Encoding = Annotated[
+    str | None, _columns("NAME", "Read text files in this encoding, such as cp1251. [default: utf-8, else cp1252]")
+]
+BadRows = Annotated[
+    str | None,
+    _columns("POLICY", "Treat a row that cannot be read as an error, or skip it with a notice. [default: error]"),
+]
+Repeated = Annotated[
+    str | None,
+    _columns(
+        "POLICY",
+        "Treat repeated ratings of an item by the same user as an error, or keep the last one by time (last), the "
+        "last row (last-row), or the mean. Not for a folder of files. [default: error]",
+    ),
+]
+MissingTexts = Annotated[
+    list[str] | None, _columns("TEXT", "Treat this text as a missing value, in addition to the usual ones. Repeatable.")
+]
 
 
 @dataclass(frozen=True)
@@ -69,49 +107,23 @@ class Source:
     """Where ratings, users and items come from: the options of every command that reads ratings."""
 
     source: Annotated[str, typer.Argument(metavar="SOURCE", help=_SOURCE)]
-    users: Annotated[
-        list[Path] | None, _tables("FILE", "Read attributes of users from this table, one row per id. Repeatable.")
-    ] = None
-    items: Annotated[
-        list[Path] | None, _tables("FILE", "Read attributes of items from this table, one row per id. Repeatable.")
-    ] = None
+    users: UserTables = None
+    items: ItemTables = None
     attributes: Annotated[list[str] | None, _tables("NAME=USE", _USES, "--attribute")] = None
     title: Annotated[str | None, _tables("NAME", "Show this column of items in results.")] = None
     schema: Annotated[Path | None, _tables("FILE.toml", "Read what the columns are from a TOML file.")] = None
-    ratings_query: Annotated[
-        str | None, _database("SQL", "Select one row per rating. [default: SELECT * FROM ratings]")
-    ] = None
-    users_query: Annotated[str | None, _database("SQL", "Select one row per user.")] = None
-    items_query: Annotated[str | None, _database("SQL", "Select one row per item.")] = None
-    user_column: Annotated[str | None, _columns("NAME", "Read user ids from this column. [default: guessed]")] = None
-    item_column: Annotated[str | None, _columns("NAME", "Read item ids from this column. [default: guessed]")] = None
-    rating_column: Annotated[
-        str | None,
-        _columns(
-            "NAME",
-            "Read ratings from this column; none: each row is a choice without a rating, such as a click. "
-            "[default: guessed]",
-        ),
-    ] = None
+    ratings_query: RatingsQuery = None
+    users_query: UsersQuery = None
+    items_query: ItemsQuery = None
+    user_column: UserColumn = None
+    item_column: ItemColumn = None
+    rating_column: RatingColumn = None
     time_column: Annotated[str | None, _columns("NAME", "Read times from this column. [default: guessed]")] = None
     time_format: Annotated[str | None, _columns("FORMAT", "Read times in this format, for instance %d/%m/%Y.")] = None
-    separator: Annotated[str | None, _columns("TEXT", "Split rows into cells at this text. [default: guessed]")] = None
-    encoding: Annotated[
-        str | None,
-        _columns("NAME", "Read text files in this encoding, for instance cp1251. [default: utf-8, else cp1252]"),
-    ] = None
-    bad_rows: Annotated[
-        str | None,
-        _columns("POLICY", "Treat a row that cannot be read as an error, or skip it with a notice. [default: error]"),
-    ] = None
-    repeated: Annotated[
-        str | None,
-        _columns(
-            "POLICY",
-            "Treat repeated ratings of an item by the same user as an error, or keep the last one by time (last), the "
-            "last row (last-row), or the mean. Not for a folder of files. [default: error]",
-        ),
-    ] = None
+    separator: Separator = None
+    encoding: Encoding = None
+    bad_rows: BadRows = None
+    repeated: Repeated = None
     unlisted: Annotated[
         str | None,
         _columns(
@@ -120,10 +132,7 @@ class Source:
             "[default: unknown, but error if no id has a row]",
         ),
     ] = None
-    missing: Annotated[
-        list[str] | None,
-        _columns("TEXT", "Treat this text as a missing value, in addition to the usual ones. Repeatable."),
-    ] = None
+    missing: MissingTexts = None
 
     def load(self) -> RatingDataset:
         """Reads everything; notices of the reader go to stderr."""

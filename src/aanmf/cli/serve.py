@@ -1,15 +1,14 @@
-"""`aanmf serve` and `aanmf update`: a model over HTTP, and training again with the ratings it received."""
+"""`aanmf serve`: a model over HTTP."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from aanmf.cli.options import AsJson, ModelFolder
-from aanmf.cli.output import emit, facts, notice, out
+from aanmf.cli.output import emit, notice, out
 
 StoreUrl = Annotated[
     str | None,
@@ -32,6 +31,14 @@ def serve(
     token_file: Annotated[
         Path | None,
         typer.Option("--token-file", metavar="FILE", help="Require the token in this file with every request."),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-host",
+            metavar="NAME",
+            help="Answer requests for this host name, besides those of this machine; *: any. Repeatable.",
+        ),
     ] = None,
     workers: Annotated[int, typer.Option("--workers", min=1, max=64, help="Run this many processes.")] = 1,
     store: StoreUrl = None,
@@ -76,6 +83,7 @@ def serve(
         host=host,
         port=port,
         token_file=token_file,
+        hosts=tuple(allow_host or ()),
         workers=workers,
         store=None if store == "none" else store or default_store(folder),
         limits=Limits(body=body, pairs=pairs, rate=rate or None, seconds=seconds),
@@ -88,50 +96,6 @@ def serve(
     else:
         out().print(f"Serving {folder} at [bold]{where}/[/] (routes: {where}/docs). Press Ctrl-C to stop.")
     run(options)
-
-
-def update(
-    folder: ModelFolder,
-    source: Annotated[
-        str | None,
-        typer.Option(
-            "--from", metavar="URL", help="Read new ratings from this database. [default: that of `aanmf serve`]"
-        ),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Train again with the ratings given since, and replace the old model with the new one.
-
-    Same model, same settings, same attributes; a running service loads the new model at once.
-    """
-    from aanmf.cli.train import summary
-    from aanmf.data.sql import without_password
-    from aanmf.serving.run import default_store
-    from aanmf.serving.update import retrain
-    from aanmf.training.progress import shown_progress
-
-    url = source or default_store(folder)
-    start = time.perf_counter()
-    with shown_progress(folder.name) as on_epoch:
-        model, added = retrain(folder, url, on_epoch)
-    found: dict[str, Any] = {"updated": model is not None, "new_ratings": added, "out": str(folder)}
-    if model is not None:
-        model.save(folder)
-        found |= summary(model, time.perf_counter() - start)
-    if as_json:
-        emit(found)
-    elif model is None:
-        out().print(f"No ratings in {without_password(url)} that {folder} has not learned from; it stays as it is.")
-    else:
-        lines = [
-            ("model", found["model"]),
-            ("learned from", f"{found['ratings']:,} ratings, {added:,} of them new or changed"),
-            ("epochs", found["epochs"]),
-            ("RMSE, validation", found["validation_rmse"]),
-            ("time", f"{found['fit_seconds']:.1f} s"),
-            ("saved in", found["out"]),
-        ]
-        out().print(facts(None, lines))
 
 
 def check_log_level(level: str) -> None:

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +18,7 @@ from aanmf.cli.output import cell, emit, facts, notice, out, program
 from aanmf.cli.parse import one_model, read_settings
 from aanmf.cli.validate import scores_table
 from aanmf.errors import ConfigError
+from aanmf.locks import locked
 from aanmf.storage import check_target
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def train(
     wanted = resume or checkpoint_every is not None
     if wanted and out_folder is None:
         raise ConfigError("--checkpoint-every and --resume need --out DIR: checkpoints go into DIR.training")
-    with joined() as ranks, _training_folder(out_folder) as place:
+    with joined() as ranks, _training_folder(out_folder, ranks) as place:
         every = checkpoint_every or "epoch"
         checkpoints = Checkpoints(place / "checkpoints", every, resume=resume) if wanted else None
         data = _load(source, untrained, place, ranks)
@@ -140,10 +141,14 @@ def train(
 
 
 @contextmanager
-def _training_folder(folder: Path | None) -> Iterator[Path]:
-    """For checkpoints and prepared ratings: DIR.training next to the model; without --out, a temporary folder."""
+def _training_folder(folder: Path | None, ranks: Ranks) -> Iterator[Path]:
+    """For checkpoints and prepared ratings: DIR.training next to the model; without --out, a temporary folder.
+
+    Meanwhile no other process can write the model.
+    """
     if folder is not None:
-        yield folder.with_name(f"{folder.name}.training")
+        with locked(folder) if ranks.first else nullcontext():
+            yield folder.with_name(f"{folder.name}.training")
         return
     with tempfile.TemporaryDirectory(prefix="aanmf-") as place:
         yield Path(place)

@@ -283,7 +283,8 @@ def read_pairs(path: Path) -> tuple[list[str], list[str]]:
     Raises:
         DataError: no such file, not a table, without the columns, or with an empty cell.
     """
-    from aanmf.data.columns import ITEM_NAMES, USER_NAMES, guess_column
+    from aanmf.data.columns import guess_column
+    from aanmf.data.names import ITEM_NAMES, USER_NAMES
     from aanmf.data.tables import Table
 
     table = Table.read(path)

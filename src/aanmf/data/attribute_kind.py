@@ -9,11 +9,14 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
-from aanmf.data.schema import Attribute, Missing
+from aanmf.data.schema import Attribute, Kind, Missing
+from aanmf.errors import SchemaError
 
 MISSING_LABEL = "(missing)"
+FARTHEST = 1e9
+"""Standard deviations from the mean."""
 SHOWN = 40
 """Longer lists of allowed values are cut in messages and left out of the OpenAPI document."""
 TITLES = ("title", "name", "label")
@@ -44,12 +47,26 @@ class FittedAttribute(BaseModel, ABC):
     attribute: Attribute
     labels: tuple[str, ...] = ()
     """The values that have an embedding, in order; for a numeric attribute, its groups."""
-    cuts: tuple[float, ...] | None = None
+    cuts: tuple[FiniteFloat, ...] | None = None
     """Numeric in groups: group g holds cuts[g-1] <= x < cuts[g]."""
-    center: tuple[float, ...] = ()
+    center: tuple[FiniteFloat, ...] = ()
     """Standardised numeric: the mean. Vector: the mean vector."""
-    deviation: float = Field(default=1.0, validation_alias=AliasChoices("deviation", "spread"))
+    deviation: FiniteFloat = Field(default=1.0, gt=0, validation_alias=AliasChoices("deviation", "spread"))
     """Standardised numeric: the standard deviation. Vector: root mean square distance from the mean."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        """What was read from a file can be encoded with."""
+        numbers = {Kind.NUMERIC: self.cuts is None, Kind.VECTOR: True}.get(self.attribute.kind, False)
+        expected = {Kind.NUMERIC: 1 + len(self.cuts or ()), Kind.VECTOR: 0}.get(self.attribute.kind)
+        if bool(self.center) != numbers or (self.attribute.kind is Kind.NUMERIC and len(self.center) > 1):
+            raise ValueError("the centre does not fit the kind")
+        more = 1 if self.attribute.missing is Missing.VALUE else 0  # the label of an empty cell
+        if expected is not None and not expected <= len(self.labels) <= expected + more:
+            raise ValueError("labels do not fit the cuts")
+        if len(set(self.labels)) != len(self.labels) or list(self.cuts or ()) != sorted(set(self.cuts or ())):
+            raise ValueError("labels must differ, and cuts must rise")
+        return self
 
     dtype: ClassVar[pl.DataType]
     """Type of a column of this kind in a data set."""
@@ -108,6 +125,21 @@ class FittedAttribute(BaseModel, ABC):
             SchemaError: the value does not fit the kind, or no training user (item) has it.
         """
         return pl.Series(self.name, [None if value is None else self._parse(value)], self.dtype)
+
+    def _standardised(self, numbers: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Numbers as deviations from the centre.
+
+        Raises:
+            SchemaError: one is so far away that nothing can be computed with it.
+        """
+        found = (numbers - np.array(self.center)) / self.deviation
+        far = np.abs(found) > FARTHEST
+        if far.any():
+            raise SchemaError(
+                f"attribute {self.name!r}: {numbers[far].flat[0]:g} is more than {FARTHEST:g} standard deviations from "
+                "the mean of the training data: correct it, or leave it out"
+            )
+        return found.astype(np.float32)
 
     @classmethod
     @abstractmethod

@@ -8,10 +8,11 @@ import polars as pl
 
 from aanmf.data.attribute_kind import TITLES
 from aanmf.data.codes import words_of
-from aanmf.data.columns import ITEM_NAMES, USER_NAMES, guess_column
+from aanmf.data.columns import guess_column
 from aanmf.data.entities import EntityTable, Vocabulary
 from aanmf.data.files import SHOWN
 from aanmf.data.infer import Column, infer, joined_columns
+from aanmf.data.names import ITEM_NAMES, USER_NAMES
 from aanmf.data.options import ReadOptions, ask_for, ask_to_read
 from aanmf.data.schema import IGNORE, LABEL, Attribute, Schema
 from aanmf.data.tables import IDS, Table
@@ -91,14 +92,19 @@ def _some(ids: pl.Series) -> str:
     return ", ".join(map(repr, ids[:SHOWN].to_list())) + (", ..." if len(ids) > SHOWN else "")
 
 
+def column_of_ids(table: Table, side: str, key: str) -> str:
+    """Where the ids of a table of users (items) stand: `key`, a column with a usual name, or the first one."""
+    columns, names = table.frame.columns, USER_NAMES if side == "users" else ITEM_NAMES
+    by_name = key if key in columns else guess_column(columns, (*names, "id"))
+    return by_name if by_name is not None and table.has_header else columns[0]
+
+
 def _keyed(
     table: Table, side: str, key: str, rated: pl.Series, options: ReadOptions
 ) -> tuple[pl.DataFrame, tuple[str, ...]]:
     """The frame with its id column, cleaned, as `id`, and the notices of its reading."""
     table.require_rows()
-    columns, names = table.frame.columns, USER_NAMES if side == "users" else ITEM_NAMES
-    by_name = key if key in columns else guess_column(columns, (*names, "id"))
-    column = by_name if by_name is not None and table.has_header else columns[0]
+    column = column_of_ids(table, side, key)
     table, read = table.read_columns({column: IDS}, options)
     found = read[column].alias("id")
     if column in rated:

@@ -16,6 +16,8 @@ OPINIONS = {
     **{"false": 0.0, "no": 0.0, "down": 0.0, "dislike": 0.0, "thumbs down": 0.0},
 }
 """Ratings in words."""
+LARGEST = 3.4e38
+"""Larger numbers are infinite as float32."""
 DECIMAL_COMMA = r"^[+-]?(?:\d+,\d{1,2}|0,\d+)$"
 
 
@@ -54,11 +56,13 @@ def numbers(column: pl.Series) -> pl.Series:
 
 
 def ratings(column: pl.Series) -> pl.Series:
-    """Numbers, and opinions in words (`true`, `up`, `no`) as 1 or 0."""
+    """Numbers that float32 can hold, and opinions in words (`true`, `up`, `no`) as 1 or 0."""
+    found = numbers(column)
+    found = found.set((found.abs() > LARGEST).fill_null(False), None)
     if column.dtype != pl.String:
-        return numbers(column)
+        return found
     words = column.str.strip_chars().str.to_lowercase().replace_strict(OPINIONS, default=None, return_dtype=pl.Float64)
-    return numbers(column).zip_with(words.is_null(), words)
+    return found.zip_with(words.is_null(), words)
 
 
 def are_numbers(known: pl.Series) -> bool:

@@ -8,23 +8,11 @@ from typing import NamedTuple
 import polars as pl
 
 from aanmf.data.cells import share_of_times
+from aanmf.data.names import ROLES, simple_name
 from aanmf.data.options import ReadOptions, ask_for, ask_to_read
-from aanmf.data.tables import Table
+from aanmf.data.tables import Table, check_type
 from aanmf.errors import DataError
 
-USER_NAMES = ("user", "userid", "uid", "customer", "customerid", "reviewer", "reviewerid", "member", "memberid")
-ITEM_NAMES = (
-    *("item", "itemid", "iid", "movie", "movieid", "film", "filmid", "product", "productid", "book", "bookid"),
-    *("isbn", "asin", "place", "placeid", "artist", "artistid", "song", "songid", "anime", "animeid", "business"),
-    *("businessid", "restaurant", "restaurantid", "joke", "jokeid", "track", "trackid", "game", "gameid"),
-)
-RATING_NAMES = ("rating", "ratings", "score", "stars", "value", "bookrating", "overall", "label")
-TIME_NAMES = (
-    *("timestamp", "time", "date", "datetime", "ts", "tstamp", "createdat", "ratedat", "unixreviewtime", "reviewtime"),
-    *("reviewdate", "ratingtime", "ratingdate", "ratingtimestamp", "unixtime", "updatedat", "playedat", "boughtat"),
-)
-ROLES = {"user": USER_NAMES, "item": ITEM_NAMES, "rating": RATING_NAMES, "time": TIME_NAMES}
-"""Usual names of the columns of ratings by role, in lower case and without blanks and underscores."""
 NONE = "none"
 """Stands for the column of ratings where there is none."""
 
@@ -67,6 +55,8 @@ def find_columns(table: Table, options: ReadOptions, used: Set[str] = frozenset(
     for role, name in guessed.items():
         if role not in names and not (role == "rating" and without_ratings) and name in free:
             names[role] = name
+    for name in names.values():
+        check_type(table.frame[name], where)
     notices = _check_time(table, names, stated, options)
     _check_rating(table, names, stated, without_ratings)
     others = [name for name in columns if name not in names.values() and name not in used]
@@ -81,11 +71,6 @@ def guess_column(columns: Sequence[str], names: Sequence[str]) -> str | None:
     """The column whose name, without case, blanks and underscores, is the earliest of `names`."""
     simple = {simple_name(column): column for column in reversed(columns)}
     return next((simple[name] for name in names if name in simple), None)
-
-
-def simple_name(column: str) -> str:
-    """A name in lower case, without blanks and underscores."""
-    return "".join(c for c in column.lower() if c.isalnum())
 
 
 def _by_name(columns: Sequence[str]) -> dict[str, str]:

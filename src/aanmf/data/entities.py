@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from aanmf.data.schema import Attribute
 from aanmf.errors import DataError
@@ -50,6 +50,14 @@ class Vocabulary:
         """Positions of `ids`; `unknown` where one is not in the vocabulary."""
         get = self._position.get
         return np.fromiter((get(str(each), unknown) for each in ids), dtype=np.int64)
+
+
+class _About(BaseModel):
+    """What the Parquet file of a table says about its columns."""
+
+    attributes: tuple[Attribute, ...] = ()
+    notices: tuple[str, ...] = ()
+    label_column: str | None = None
 
 
 @dataclass(frozen=True)
@@ -113,10 +121,9 @@ class EntityTable:
             frame = frame.with_columns(label=pl.Series(self.labels, dtype=pl.String))
         if self.attributes:
             frame = frame.with_columns(attributes=self.columns.to_struct())
-        declared = [each.model_dump(mode="json") for each in self.attributes]
-        about = {"attributes": declared, "notices": self.notices, "label_column": self.label_column}
+        about = _About(attributes=self.attributes, notices=self.notices, label_column=self.label_column)
         buffer = io.BytesIO()
-        frame.write_parquet(buffer, metadata={"aanmf": json.dumps(about)})
+        frame.write_parquet(buffer, metadata={"aanmf": about.model_dump_json()})
         return buffer.getvalue()
 
     @classmethod
@@ -128,11 +135,14 @@ class EntityTable:
         """
         try:
             frame = pl.read_parquet(io.BytesIO(content))
-            about = json.loads(pl.read_parquet_metadata(io.BytesIO(content))["aanmf"])
-            declared = tuple(Attribute.model_validate(each) for each in about["attributes"])
-        except (pl.exceptions.PolarsError, KeyError, ValueError) as error:
+            about = _About.model_validate_json(pl.read_parquet_metadata(io.BytesIO(content))["aanmf"])
+            columns = frame["attributes"].struct.unnest() if about.attributes else pl.DataFrame()
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, KeyError, ValueError) as error:
             raise DataError(f"not a table of users or items written by this library ({error})") from None
-        columns = frame["attributes"].struct.unnest() if declared else pl.DataFrame()
+        texts = frame.select(pl.col("id", "label") if "label" in frame.columns else "id")
+        if set(texts.dtypes) != {pl.String} or sum(texts.null_count().row(0)):
+            raise DataError("an id or label of the table is missing, or no text")
+        if columns.columns != [each.name for each in about.attributes]:
+            raise DataError("the table has other columns than its declaration")
         labels = tuple(frame["label"]) if "label" in frame.columns else None
-        notices, label_column = tuple(about["notices"]), about.get("label_column")
-        return cls(Vocabulary(frame["id"]), columns, declared, labels, notices, label_column)
+        return cls(Vocabulary(frame["id"]), columns, about.attributes, labels, about.notices, about.label_column)

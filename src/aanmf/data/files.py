@@ -17,6 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from aanmf.data.cells import numbers
+from aanmf.data.names import ROLES, simple_name
 from aanmf.data.options import ReadOptions, ask_for
 from aanmf.errors import DataError, MissingExtraError
 
@@ -30,6 +31,11 @@ JSON = (".json", ".jsonl", ".ndjson")
 EXCEL = (".xlsx", ".xls", ".xlsb", ".ods")
 TEXT = (".csv", ".tsv", ".txt", ".dat", ".data")
 BOMS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+WIDE = {"utf-16-le": 1, "utf-16-be": 0}
+"""Encodings of two bytes per letter, and which of them is zero in most texts."""
+MOST_COLUMNS = 2_000
+BROKEN = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
+"""What Polars raises for a file that cannot be read; a panic is no Exception."""
 SHOWN = 5
 """Longer lists of rows are cut in messages."""
 
@@ -76,6 +82,7 @@ def read_file(path: Source, options: ReadOptions, header: bool | None = None) ->
         raise DataError(f"{path}: no such file")
     try:
         if path.suffix in PARQUET:
+            _check_width(len(pl.read_parquet_schema(next(path.parent.glob(path.name), path))), path)
             return FileContent(pl.read_parquet(path))
         if path.suffix in EXCEL:
             return FileContent(_read_excel(path))
@@ -87,7 +94,7 @@ def read_file(path: Source, options: ReadOptions, header: bool | None = None) ->
         if name.suffix in (".arrow", ".feather", ".ipc"):
             return FileContent(pl.read_ipc(io.BytesIO(content)))
         return _read_text(content, path, options, header)
-    except (pl.exceptions.PolarsError, OSError, EOFError, lzma.LZMAError) as error:
+    except (*BROKEN, OSError, EOFError, lzma.LZMAError) as error:
         reason = str(error).strip().splitlines()[0]
         raise DataError(f"{path}: cannot be read as a table ({reason})") from None
 
@@ -156,9 +163,11 @@ def _read_text(content: bytes, path: Path, options: ReadOptions, header: bool | 
     if len(separator) > 1:
         single = "\t" if "\t" not in text else "\x1f"
         text, lines, separator = text.replace(separator, single), [e.replace(separator, single) for e in lines], single
-    quote = '"' if separator in ",;" else None
+    quote = '"' if separator in ",;" or _is_quoted(text, separator) else None
+    first = [cell.strip().strip('"') for cell in _cells(lines[:1], separator)[0]]
+    _check_width(len(first), path)
     if header is None:
-        header = not numbers(pl.Series(_cells(lines[:1], separator)[0], dtype=pl.String)).is_not_null().any()
+        header = _is_header(first)
     try:
         frame, left_out = _parse(text, separator, quote, header), ()
     except pl.exceptions.ComputeError:  # a line has more cells than the first one
@@ -189,6 +198,8 @@ def _decoded(content: bytes, path: Path, encoding: str | None) -> tuple[str, tup
     """The text of a file, and a notice where its encoding is a guess."""
     given = encoding or next((name for bom, name in BOMS.items() if content.startswith(bom)), None)
     if given is None and b"\0" in content[:1000]:
+        if wide := next((name for name, at in WIDE.items() if not any(content[:1000][at::2].strip(b"\0"))), None):
+            raise DataError(f"{path}: looks like {wide} without its mark: state encoding={wide!r} (--encoding)")
         raise DataError(f"{path}: not a text file; convert it to CSV, JSON lines or Parquet")
     try:
         return content.decode(given or "utf-8"), ()
@@ -202,6 +213,32 @@ def _decoded(content: bytes, path: Path, encoding: str | None) -> tuple[str, tup
         return content.decode("cp1252"), (notice,)
     except UnicodeDecodeError:
         return content.decode("latin-1"), (notice,)
+
+
+def _is_header(first: Sequence[str]) -> bool:
+    """Whether the cells of the first line are names: none of them is a number, or two are usual names of columns.
+
+    Two, since `user,item,2019` is a header of an unusual kind, and `user 7` is not one.
+    """
+    usual = sum(any(simple_name(cell) in names for names in ROLES.values()) for cell in first)
+    return usual >= 2 or not numbers(pl.Series(first, dtype=pl.String)).is_not_null().any()
+
+
+def _is_quoted(text: str, separator: str) -> bool:
+    """Whether cells are in quotation marks: each cell that begins with one ends with one, and there are some."""
+    if '"' not in text:
+        return False
+    cells = (cell.strip() for line in text.splitlines() for cell in line.split(separator))
+    begun = [cell for cell in cells if cell.startswith('"')]
+    return bool(begun) and all(len(cell) > 1 and cell.endswith('"') for cell in begun)
+
+
+def _check_width(columns: int, path: Path) -> None:
+    if columns > MOST_COLUMNS:
+        raise DataError(
+            f"{path}: {columns:,} columns, at most {MOST_COLUMNS:,} are read: leave out those that are not needed "
+            "(features by the thousand belong into one vector column)"
+        )
 
 
 def _separator(lines: Sequence[str]) -> str:

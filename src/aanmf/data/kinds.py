@@ -203,8 +203,8 @@ class Numeric(FittedAttribute):
         if self.cuts is not None:
             group = np.searchsorted(np.array(self.cuts), number, side="right")
             return Cells(group, np.ones(number.shape, np.float32), mask)
-        standardised = (np.where(mask, number, 0.0) - self.center[0]) / self.deviation
-        return Cells(np.zeros(number.shape, np.int64), standardised.astype(np.float32), mask)
+        standardised = self._standardised(np.where(mask, number, self.center[0]))
+        return Cells(np.zeros(number.shape, np.int64), standardised, mask)
 
     def _parse(self, value: object) -> object:
         return _finite(self.name, value)
@@ -275,7 +275,7 @@ class Vector(FittedAttribute):
             raise SchemaError(f"attribute {self.name!r}: a vector of length {min(wrong)}, the model has {size}")
         array, mask = np.zeros((n, size), np.float32), column.is_not_null().to_numpy()
         if mask.any():
-            array[mask] = (np.array(known.to_list()) - np.array(self.center)) / self.deviation
+            array[mask] = self._standardised(np.array(known.to_list()))
         return Cells(np.arange(n)[:, None], np.ones((n, 1), np.float32), mask[:, None], array)
 
     def _parse(self, value: object) -> object:

@@ -28,7 +28,7 @@ class RatingRows:
         user, item: (n,) ids.
         rating: (n,) ones where `has_ratings` is False.
         time: (n,) seconds since 1970, or None.
-        has_ratings: False where there is no column of ratings, or all are equal.
+        has_ratings: False where there is no column of ratings, or all are equal and no scale is stated.
     """
 
     table: Table
@@ -60,7 +60,7 @@ def read_ratings(table: Table, options: ReadOptions, used: Set[str] = frozenset(
     rating, has_ratings = np.ones(len(user), np.float32), "rating" in names
     if has_ratings:
         name = names["rating"]
-        rating, has_ratings = columns[name].to_numpy().astype(np.float32), columns[name].n_unique() > 1 or len(user) < 2
+        rating, has_ratings = columns[name].to_numpy().astype(np.float32), _are_ratings(columns[name], options)
         if opinions := opinions_of(table.frame[name]):
             table = replace(table, notices=(*table.notices, f"{table.where}: column {name!r}: {opinions}"))
         if not has_ratings:
@@ -68,6 +68,11 @@ def read_ratings(table: Table, options: ReadOptions, used: Set[str] = frozenset(
             table = replace(table, notices=(*table.notices, f"{table.where}: column {name!r}: {equal}"))
             rating = np.ones_like(rating)
     return RatingRows(table, names, user, item, rating, time, has_ratings)
+
+
+def _are_ratings(column: pl.Series, options: ReadOptions) -> bool:
+    """Whether the numbers differ, as ratings do; where a scale is stated, they are ratings anyway."""
+    return column.n_unique() > 1 or len(column) < 2 or options.scale is not None
 
 
 def readers(names: Mapping[str, str], options: ReadOptions) -> dict[str, Reader]:

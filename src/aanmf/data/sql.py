@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,16 +48,21 @@ def read_sql(
         DataError: the database cannot be reached, a query fails, or its rows cannot be used.
     """
     asked = ReadOptions.of(options, keywords)
+    tables = sql_tables(url, {"ratings": ratings, "users": users, "items": items})
+    return warned(RatingDataset.of_tables(tables, asked, sql_name(url)))
+
+
+def sql_tables(url: str, queries: Mapping[str, str | None]) -> dict[str, list[Table]]:
+    """The results of queries by name; no table for a query that is None. Raises the errors of `read_sql`."""
     engine = open_engine(url)
     from sqlalchemy.exc import SQLAlchemyError
 
     if engine.dialect.name == "sqlite" and not Path(str(engine.url.database)).is_file():
         raise DataError(f"{engine.url.database}: no such file")
     place = engine.url.render_as_string(hide_password=True)
-    queries = {"ratings": ratings, "users": users, "items": items}
     try:
         with engine.connect() as connection:
-            tables = {
+            return {
                 side: [] if query is None else [Table.of(_frame(connection, side, query), f"--{side}-query")]
                 for side, query in queries.items()
             }
@@ -64,7 +70,11 @@ def read_sql(
         raise DataError(f"{place} cannot be reached: {_reason(error)}") from None
     finally:
         engine.dispose()
-    return warned(RatingDataset.of_tables(tables, asked, Path(str(engine.url.database)).stem))
+
+
+def sql_name(url: str) -> str:
+    """The name of a database."""
+    return Path(str(open_engine(url).url.database)).stem
 
 
 def open_engine(url: str, **options: Any) -> Engine:

@@ -1,21 +1,22 @@
 """Ratings that do not fit in memory: read file by file into one file of 12 bytes per rating.
 
 A prepared folder holds `ratings.bin` (records of int32 user, int32 item, float32 rating), the ids of users and items in
-the order of their positions, and a manifest. It is used again as long as the files and the way to read them stay the
-same. In memory are the ids, the tables of users and items, and one piece of a file (a text file whole, Parquet in
-pieces).
+the order of their positions, and a manifest (`aanmf.storage`). It is used again as long as the files and the way to
+read them stay the same. In memory are the ids, the tables of users and items, and one piece of a file (a text file
+whole, Parquet in pieces).
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
 import polars as pl
@@ -24,13 +25,15 @@ from numpy.typing import NDArray
 from aanmf.data.attribute_tables import read_entities, stated_uses
 from aanmf.data.columns import Roles, find_columns
 from aanmf.data.entities import EntityTable
-from aanmf.data.files import PARQUET, SHOWN, Source, Sources, is_table
+from aanmf.data.files import BROKEN, PARQUET, SHOWN, Source, Sources, is_table
 from aanmf.data.options import ReadOptions
 from aanmf.data.rating_rows import opinions_of, readers
 from aanmf.data.report import notices_of, warn_of
 from aanmf.data.tables import Table, paths_of
-from aanmf.errors import DataError
-from aanmf.storage import replace_folder
+from aanmf.errors import DataError, ModelFolderError
+from aanmf.locks import locked
+from aanmf.manifest import files_of, read_manifest
+from aanmf.storage import new_files
 
 RECORD = np.dtype([("user", "<i4"), ("item", "<i4"), ("rating", "<f4")])
 PIECE = 1_000_000
@@ -39,7 +42,7 @@ HEAD = 10_000
 """Rows by which the columns of a file are found."""
 MADE_BY = ("user", "item", "rating", "separator", "encoding", "missing", "bad_rows")
 """Options that change what is prepared."""
-RATINGS, MANIFEST = "ratings.bin", "prepared.json"
+RATINGS = "ratings.bin"
 
 
 class RatingFile:
@@ -79,7 +82,8 @@ class RatingFile:
 
     def mapped(self) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
         """Users, items and ratings as views of the file; the system reads the parts that are used."""
-        rows = np.memmap(self.path, RECORD, mode="c", shape=(self.n,))
+        with os.fdopen(os.dup(self._handle), "rb") as file:  # by its handle: a newer model may have taken its place
+            rows = np.memmap(file, RECORD, mode="c", shape=(self.n,))
         return rows["user"], rows["item"], rows["rating"]
 
     @cached_property
@@ -202,13 +206,15 @@ def stream_dataset(
     def entities(side: str, rated: pl.Series) -> EntityTable:
         return read_entities(side, tables[side], rated, roles.names[side[:-1]], schema, asked)
 
-    notices = _prepared_notices(folder, made_of)
-    if notices is None:
-        none = pl.Series("id", [], dtype=pl.String)  # ids of the tables come first, as if read into memory
-        ids = {side: _Ids(entities(side, none).ids.ids) for side in paths}
-        notices = _prepare(folder, files, ids, asked, made_of)
-    found = {side: entities(side, pl.read_parquet(folder / f"{side}.parquet")["id"]) for side in paths}
-    file, name = RatingFile(folder / RATINGS), asked.name or str(source)
+    with locked(folder, wait=True):
+        prepared = _prepared(folder, made_of)
+        if prepared is None:
+            none = pl.Series("id", [], dtype=pl.String)  # ids of the tables come first, as if read into memory
+            ids = {side: _Ids(entities(side, none).ids.ids) for side in paths}
+            prepared = _prepare(folder, files, ids, asked, made_of)
+        stored, notices = prepared
+        found = {side: entities(side, pl.read_parquet(stored[f"{side}.parquet"])["id"]) for side in paths}
+        file, name = RatingFile(stored[RATINGS]), asked.name or str(source)
     data = StreamedDataset(found["users"], found["items"], file, asked.scale, name, (*roles.notices, *notices))
     warn_of(name, notices_of(data.notices, data.users, data.items))
     return data
@@ -235,11 +241,11 @@ class _Ids:
 
 def _prepare(
     folder: Path, files: list[Path], ids: dict[str, _Ids], options: ReadOptions, made_of: Mapping[str, object]
-) -> list[str]:
-    """The one pass over the shards; returns the notices of their rows."""
+) -> tuple[dict[str, Path], list[str]]:
+    """The one pass over the shards; returns the files of what is prepared, and the notices of its rows."""
     told, low, high = list[str](), np.inf, -np.inf
-    with replace_folder(folder) as new:
-        with (new / RATINGS).open("wb") as out:
+    with new_files(folder) as new:
+        with new.open(RATINGS) as out:
             for path in files:
                 for whole, names in _pieces(path, options):
                     piece, columns = whole.read_columns(readers(names, options), options)
@@ -250,20 +256,18 @@ def _prepare(
                     rows["rating"] = columns[names["rating"]]
                     low, high = min(low, rows["rating"].min()), max(high, rows["rating"].max())
                     out.write(rows.data)
-            out.flush()
-            os.fsync(out.fileno())
         if low == high:
             raise DataError(
                 f"{files[0].parent}: all ratings are {low:g}: each row is a choice without a rating, and choices "
                 "cannot be streamed. Give them as one file, which is read into memory"
             )
         for side, known in ids.items():
-            known.table.select("id").write_parquet(new / f"{side}.parquet")
+            known.table.select("id").write_parquet(table := io.BytesIO())
+            new.write(f"{side}.parquet", table.getvalue())
         if len(told) > SHOWN:
             told = [*told[:SHOWN], f"{len(told) - SHOWN} more notices of this kind"]
-        manifest = {"made of": made_of, "notices": told}
-        (new / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    return told
+        new.commit({"made of": made_of, "notices": told})
+    return files_of(folder, read_manifest(folder)), told
 
 
 def _pieces(path: Path, options: ReadOptions) -> Iterator[tuple[Table, dict[str, str]]]:
@@ -297,7 +301,7 @@ def _scanned(path: Path) -> pl.LazyFrame:
     try:
         table = pl.scan_parquet(path)
         table.collect_schema()
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (*BROKEN, OSError) as error:
         raise DataError(f"{path}: cannot be read as Parquet ({str(error).strip().splitlines()[0]})") from None
     return table
 
@@ -325,10 +329,13 @@ def _stamp(path: Path) -> list[object]:
     return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
 
 
-def _prepared_notices(folder: Path, made_of: Mapping[str, object]) -> list[str] | None:
-    """The notices of the rows that are prepared in a folder; None: there are none, or of other files."""
+def _prepared(folder: Path, made_of: Mapping[str, object]) -> tuple[dict[str, Path], list[str]] | None:
+    """The files of what is prepared in a folder, and the notices of its rows; None: nothing, or of other ratings."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        return manifest["notices"] if manifest["made of"] == json.loads(json.dumps(made_of)) else None
-    except (OSError, ValueError, KeyError):
+        manifest = read_manifest(folder)
+    except ModelFolderError:
         return None
+    stored, same = files_of(folder, manifest), manifest.get("made of") == json.loads(json.dumps(made_of))
+    if not same or not all(path.is_file() for path in stored.values()):
+        return None
+    return stored, [str(each) for each in cast("list[str]", manifest["notices"])]

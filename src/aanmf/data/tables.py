@@ -93,9 +93,7 @@ class Table:
             DataError: a cell cannot be read, or none of the rows.
         """
         for name in readers:
-            dtype = self.frame[name].dtype
-            if dtype.is_nested() or (dtype == pl.Boolean and readers[name] is IDS):
-                raise DataError(f"{self.where}: column {name!r} holds {dtype} values; give numbers or text")
+            check_type(self.frame[name], self.where, booleans=readers[name] is not IDS)
         columns = {name: reader.read(self.frame[name]) for name, reader in readers.items()}
         bad = pl.DataFrame([column.is_null().alias(name) for name, column in columns.items()])
         rows = bad.select(pl.any_horizontal(pl.all())).to_series()
@@ -186,3 +184,10 @@ def _pandas_column(name: str, values: Sequence[object]) -> pl.Series:
             f"column {name!r} mixes {' and '.join(sorted(kind.__name__ for kind in kinds))}: give it one type"
         )
     return pl.Series(name, clean, strict=False)
+
+
+def check_type(column: pl.Series, where: str, *, booleans: bool = True) -> None:
+    """Raises DataError where cells are lists, bytes, durations or objects, or `booleans` that may not be there."""
+    dtype = column.dtype
+    if dtype.is_nested() or dtype in (pl.Binary, pl.Object, pl.Duration) or (dtype == pl.Boolean and not booleans):
+        raise DataError(f"{where}: column {column.name!r} holds {dtype} values; give numbers or text")

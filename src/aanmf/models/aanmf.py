@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -35,7 +35,7 @@ class AANMFConfig(BatchConfig):
     """`sum`: x = p + sum a~ (AANMF). `pairwise`: Eq 4 (AANMF+P)."""
     interaction: Literal["concat", "product"] = "concat"
     """What the dense layers see of x_ui and q_i: [x ; q], or x * q (Eq 5 can be read both ways)."""
-    layers: tuple[int, ...] = (64,)
+    layers: tuple[Annotated[int, Field(ge=1, le=8192)], ...] = Field(default=(64,), max_length=16)
     """Widths of the dense ReLU layers below the output unit; `()` for none."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
     """Share of units dropped in front of each dense layer and the output while training."""

@@ -42,7 +42,7 @@ class AESRConfig(AutoEncoderConfig):
     """Graph from ratings: how many users each user is joined with, those with the most similar ratings."""
     walk: int = Field(default=2, ge=1, le=10)
     """Steps along the graph within which users count as near (DeepWalk's window)."""
-    node_factors: int = Field(default=64, ge=1)
+    node_factors: int = Field(default=64, ge=1, le=4096)
     """Dimension of the node embeddings."""
     neighbours: int = Field(default=10, ge=1)
     """k, the semantic neighbours of a user: those with the most similar node embeddings."""

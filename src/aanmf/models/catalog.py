@@ -81,6 +81,8 @@ class ModelSpec:
         settings: what the name implies: `{"pooling": "pairwise"}`.
         space: what tuning may choose; other settings keep their defaults.
         trainer: `package.module:function` with the signature of `training.trainer.fit_module`.
+        updater: `package.module:function` that takes in new data in a fraction of a fit, with the signature of
+            `models.aanmfpp.update.update_aanmfpp`; None: by a full fit.
         account, match_account: `package.module:function` that accounts for a predicted rating, and for a match (see
             `aanmf.explanation`); None: by Shapley values of the user by id, the attributes of the user and the item.
         rates: it predicts ratings.
@@ -105,6 +107,7 @@ class ModelSpec:
     settings: Mapping[str, Any] = field(default_factory=dict)
     space: Space = field(default_factory=dict)
     trainer: str = "aanmf.training.trainer:fit_module"
+    updater: str | None = None
     account: str | None = None
     match_account: str | None = None
     rates: bool = True
@@ -164,6 +167,7 @@ _SPECS = (
         file="aanmfpp.module",
         space=_AANMFPP,
         trainer="aanmf.models.aanmfpp.fit:fit_aanmfpp",
+        updater="aanmf.models.aanmfpp.update:update_aanmfpp",
         account="aanmf.models.aanmfpp.account:account_for",
         match_account="aanmf.models.aanmfpp.match_account:account_for",
         retracts=True,

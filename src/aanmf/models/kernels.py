@@ -6,7 +6,7 @@ measures what each fast form wins. One that wins less than a twentieth of its mo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -21,6 +21,8 @@ CACHE = 2**18
 """Numbers of an intermediate array that stay in a core's cache."""
 DENSE_VALUES = 128
 """Up to so many attribute values, a sum over attributes is a matrix product with all of them."""
+PANELS = 8
+"""Parts in which half of a symmetric matrix is computed: more waste less, but are smaller products."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -229,3 +231,21 @@ def equal_rows(sets: AttributeSet) -> list[Tensor]:
         return [torch.arange(len(key), device=key.device)]
     _, group, count = torch.unique(key, dim=0, return_inverse=True, return_counts=True)
     return list(torch.argsort(group, stable=True).split(count.tolist()))
+
+
+def gram_reference(blocks: Iterable[Tensor], total: Tensor) -> Tensor:
+    """total (m, m), which is symmetric, plus the sum of x'x over blocks x (n, m) of rows."""
+    for x in blocks:
+        total = total + x.T @ x
+    return total
+
+
+@fast_form_of(gram_reference)
+def gram(blocks: Iterable[Tensor], total: Tensor) -> Tensor:
+    """See `gram_reference`; of the two halves that mirror each other only one is computed."""
+    total = total.clone()
+    size = max(1, -(-len(total) // PANELS))
+    for x in blocks:
+        for first in range(0, len(total), size):
+            total[first : first + size, first:].addmm_(x[:, first : first + size].T, x[:, first:])
+    return total.triu_().add_(total.triu(1).T)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import pairwise
+from typing import Annotated
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ class NFMConfig(FMConfig):
     l2: float = Field(default=55.0, ge=0)
     item_attributes: bool = False
     """Whether the item's attributes are features."""
-    layers: tuple[int, ...] = (32,)
+    layers: tuple[Annotated[int, Field(ge=1, le=8192)], ...] = Field(default=(32,), max_length=16)
     """Widths of the dense ReLU layers above the pooling; `()` for none (a weighted FM)."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share of units dropped after the pooling and after each layer while training."""

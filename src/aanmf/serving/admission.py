@@ -9,10 +9,12 @@ import hmac
 import itertools
 import secrets
 import time
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Protocol
 
 from pydantic_core import to_json
 
+from aanmf.serving.hosts import LOOPBACK, is_allowed, is_same_site, name_in
 from aanmf.serving.limits import Limits, RateLimit
 from aanmf.serving.logs import logger
 from aanmf.serving.metrics import Metrics
@@ -27,7 +29,7 @@ HEADERS = [
         b"content-security-policy",
         b"default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'",
     ),
-    (b"referrer-policy", b"no-referrer"),
+    (b"referrer-policy", b"same-origin"),
     (b"x-content-type-options", b"nosniff"),
 ]
 CLOSE = [(b"connection", b"close")]
@@ -61,8 +63,11 @@ class Admission:
     allowed: `scope["aanmf.body"]`.
     """
 
-    def __init__(self, service: Service, limits: Limits, token: str | None, metrics: Metrics) -> None:
-        self.service, self.limits, self.metrics = service, limits, metrics
+    def __init__(
+        self, service: Service, limits: Limits, token: str | None, metrics: Metrics, hosts: Collection[str] = LOOPBACK
+    ) -> None:
+        self.service, self.limits, self.metrics, self.hosts = service, limits, metrics, hosts
+        self._held = 0  # bytes of bodies that are being read
         self._token = token.encode() if token else None
         self._run, self._number = secrets.token_hex(4).encode(), itertools.count(1)
         self._rate = RateLimit(limits.rate) if limits.rate else None
@@ -81,9 +86,9 @@ class Admission:
                 message["headers"] = [*message["headers"], *HEADERS, (b"x-request-id", request)]
             await send(message)
 
+        scope["aanmf.trusted"] = not self._token or hmac.compare_digest(_given_token(scope), self._token)
         try:
-            if self._rate or self._token:
-                self._admit(scope)
+            self._admit(scope)
             if scope["method"] not in ("GET", "HEAD"):
                 scope["aanmf.body"] = await self._read_body(receive)
             async with asyncio.timeout(self.limits.seconds):
@@ -108,13 +113,19 @@ class Admission:
             logger.info("request", extra={"fields": fields | {"ms": round(1000 * seconds, 2)}})
 
     def _admit(self, scope: Scope) -> None:
-        """Refuses a client that asks too often, or without the token."""
+        """Refuses a client that calls another name, asks too often, writes for another site, or has not the token."""
+        host, origin = _header(scope, b"host"), _header(scope, b"origin")
+        if not is_allowed(name_in(host), self.hosts):
+            fault = f"{host.decode('latin-1')[:100]!r} (Host) is not its name: start the service with --allow-host NAME"
+            raise RefusedError(403, fault, CLOSE)
+        if origin and scope["method"] not in ("GET", "HEAD") and not is_same_site(origin, host):
+            raise RefusedError(403, "a page of another site (Origin) may not write here", CLOSE)
         if scope["path"].startswith(OPEN):
             return
         if self._rate and (wait := self._rate.wait(scope["client"][0] if scope.get("client") else "")):
             seconds = str(int(wait) + 1).encode()
             raise RefusedError(429, f"more than {self._rate.rate:g} requests per second", [(b"retry-after", seconds)])
-        if self._token and not hmac.compare_digest(_given_token(scope), self._token):
+        if not scope["aanmf.trusted"]:
             program = scope["path"].startswith("/v1/")
             scheme = b'Bearer realm="aanmf"' if program else b'Basic realm="aanmf", charset="UTF-8"'
             how = "give the service's token: Authorization: Bearer TOKEN (a browser: any name, the token as password)"
@@ -138,9 +149,14 @@ class Admission:
                     size += len(part)
                     if size <= most:
                         parts.append(part)
+                        self._held += len(part)
+                    if self._held > self.limits.bodies:
+                        raise RefusedError(503, "too many large requests at once", [(b"retry-after", b"1"), *CLOSE])
         except TimeoutError:
             late = f"the body did not arrive within {self.limits.body_seconds:g} s"
             raise RefusedError(408, late, CLOSE) from None
+        finally:
+            self._held -= sum(map(len, parts))
         if size > most:
             raise RefusedError(413, f"the body is larger than {most:,} bytes: send less at once", CLOSE)
         return b"".join(parts)
@@ -148,17 +164,20 @@ class Admission:
 
 def _given_token(scope: Scope) -> bytes:
     """The token of a Bearer header, or the password of a Basic one; empty if there is none."""
-    for name, value in scope["headers"]:
-        if name == b"authorization":
-            kind, _, rest = value.partition(b" ")
-            if kind.lower() == b"bearer":
-                return rest.strip()
-            if kind.lower() == b"basic":
-                try:
-                    return base64.b64decode(rest.strip(), validate=True).partition(b":")[2]
-                except binascii.Error:
-                    return b""
+    kind, _, rest = _header(scope, b"authorization").partition(b" ")
+    if kind.lower() == b"bearer":
+        return rest.strip()
+    if kind.lower() == b"basic":
+        try:
+            return base64.b64decode(rest.strip(), validate=True).partition(b":")[2]
+        except binascii.Error:
+            return b""
     return b""
+
+
+def _header(scope: Scope, wanted: bytes) -> bytes:
+    """The first header of a name; empty if there is none."""
+    return next((value for name, value in scope["headers"] if name == wanted), b"")
 
 
 async def _refuse(send: Send, refused: RefusedError) -> None:

@@ -5,6 +5,7 @@
 
 import asyncio
 import dataclasses
+import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Annotated, Any, get_type_hints
 
@@ -224,16 +225,19 @@ def _service_routes(api: FastAPI, cache: ModelCache, backend: Backend) -> None:
         return {"status": "ok"}
 
     @api.get("/readyz", tags=["service"])
-    async def readyz() -> dict[str, str]:
-        """The model and the ratings' database answer."""
+    async def readyz(request: Request) -> dict[str, object]:
+        """The model and the ratings' database answer; with the token, if one is set: which model, and its age."""
         if backend.store is not None:
             await asyncio.to_thread(backend.store.check)
         await backend.models.call(lambda: None)
-        return {"status": "ready", "version": cache.version}
+        if not request.scope["aanmf.trusted"]:
+            return {"status": "ready"}
+        return {"status": "ready", "version": cache.version, "age_seconds": round(time.time() - cache.saved)}
 
     @api.get("/metrics", tags=["service"], response_class=Response)
     async def metrics() -> Response:
         """For Prometheus."""
+        backend.metrics.list_bytes.set(cache.lists.bytes)
         return Response(backend.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 

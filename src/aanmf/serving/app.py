@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aanmf.errors import AanmfError, MissingExtraError
+from aanmf.errors import MissingExtraError
+from aanmf.manifest import MANIFEST
+from aanmf.serving.hosts import LOOPBACK
 from aanmf.serving.limits import Limits
 from aanmf.serving.store import RatingStore
-from aanmf.storage import MANIFEST
 
 try:
     from starlette.routing import Router
@@ -36,7 +37,12 @@ CHECK_SECONDS = 0.5
 
 
 def create_app(
-    model_dir: str | Path, *, token: str | None = None, store: str | None = None, limits: Limits | None = None
+    model_dir: str | Path,
+    *,
+    token: str | None = None,
+    store: str | None = None,
+    limits: Limits | None = None,
+    hosts: Collection[str] = LOOPBACK,
 ) -> ASGIApp:
     """The service as an ASGI application, for uvicorn or a test client.
 
@@ -45,13 +51,14 @@ def create_app(
         token: what every request must show; None: nothing.
         store: URL of the database of new ratings; None: the service stores none.
         limits: bounds of requests.
+        hosts: names by which it may be called (`aanmf.serving.hosts`); `*`: any.
 
     Raises:
         ModelFolderError: the folder holds no whole model.
         StoreError: the database cannot be opened.
     """
     backend = Backend(RatingStore(store) if store else None, limits or Limits())
-    return Admission(Service(Path(model_dir), backend), backend.limits, token, backend.metrics)
+    return Admission(Service(Path(model_dir), backend), backend.limits, token, backend.metrics, hosts)
 
 
 class Service:
@@ -91,13 +98,14 @@ class Service:
 
     def _load(self) -> None:
         """Loads the model in the folder and makes its routes."""
-        cache = ModelCache.load(self.folder, self.backend.store)
+        cache = ModelCache.load(self.folder, self.backend.store, self.backend.limits.list_bytes)
         api = make_api(cache, self.backend)
         add_page(api, cache, self.backend)
         add_examples(api, cache.fitted)
         self.current, self.version = api, cache.version
         self.backend.metrics.loads.labels("ok").inc()
         self.backend.metrics.loaded.set(time.time())
+        self.backend.metrics.saved.set(cache.saved)
 
     async def _watch(self) -> None:
         """Checks the folder; where its manifest has changed, loads the model in it."""
@@ -107,16 +115,22 @@ class Service:
             stamp = await asyncio.to_thread(_stamp, self.folder)
             if stamp is None or stamp == self._seen:  # None: the old folder is gone and the new one not there yet
                 continue
-            try:
-                if await asyncio.to_thread(folder_version, self.folder) != self.version:  # changed, not only touched
-                    await asyncio.to_thread(self._load)
-                logger.info("model loaded", extra={"fields": {"version": self.version}})
-            except (AanmfError, OSError, ValueError, KeyError) as error:
+            if (fault := await asyncio.to_thread(self._try_to_load)) is not None:
                 if await asyncio.to_thread(_stamp, self.folder) != stamp:
                     continue  # it was replaced while it was being read
                 self.backend.metrics.loads.labels("failed").inc()
-                logger.error("new model not loaded; the old one stays", extra={"fields": {"fault": str(error)}})
+                logger.error("new model not loaded; the old one stays", extra={"fields": {"fault": fault}})
             self._seen = stamp
+
+    def _try_to_load(self) -> str | None:
+        """Loads the model in the folder if it is another one; returns what went wrong, whatever it is."""
+        try:
+            if folder_version(self.folder) != self.version:  # changed, not only touched
+                self._load()
+                logger.info("model loaded", extra={"fields": {"version": self.version}})
+        except BaseException as error:  # also what compiled libraries raise when they panic: watching must go on
+            return f"{type(error).__name__}: {error}"
+        return None
 
 
 def _stamp(folder: Path) -> tuple[int, int, int] | None:

@@ -15,6 +15,10 @@ class Limits(BaseModel):
 
     body: int = Field(default=2 << 20, ge=1024)
     """Bytes of a request's body."""
+    bodies: int = Field(default=256 << 20, ge=1024)
+    """Bytes of all bodies that are being read at a time."""
+    connections: int = Field(default=1_000, ge=1)
+    """Open connections of a process."""
     pairs: int = Field(default=10_000, ge=1)
     """Pairs of one predict request, and ratings, candidates and excluded items of one request."""
     items: int = Field(default=1_000, ge=1)
@@ -31,6 +35,8 @@ class Limits(BaseModel):
     """How long a client may take to send a body."""
     seconds: float = Field(default=30.0, gt=0)
     """How long an answer may take."""
+    list_bytes: int = Field(default=64 << 20, ge=0)
+    """Bytes of memory for lists that were made before; least recently asked ones are dropped."""
     waiting: int = Field(default=1_000, ge=1)
     """Requests that may wait for the model; further ones are told to come back."""
 

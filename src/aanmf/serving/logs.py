@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TextIO
 
@@ -44,7 +45,8 @@ class Gathered(logging.StreamHandler[TextIO]):
 def flush_logs() -> None:
     """Writes what has gathered."""
     for handler in logging.getLogger("aanmf.serving").handlers:
-        handler.flush()
+        with suppress(OSError, ValueError):  # the log's disk is full, or its reader has gone: the service goes on
+            handler.flush()
 
 
 def log_to_stderr(level: str = "info") -> None:

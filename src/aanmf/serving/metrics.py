@@ -23,9 +23,11 @@ class Metrics:
         self.stored = Counter("aanmf_ratings_stored", "Ratings stored.", **given)
         self.loads = Counter("aanmf_model_loads", "Model folders loaded.", ["outcome"], **given)
         self.batch = Histogram("aanmf_batch_requests", "Requests per batch.", buckets=(1, 2, 4, 8, 16, 32, 64), **given)
-        self.loaded = Gauge(
-            "aanmf_model_loaded_seconds", "When the model was loaded.", multiprocess_mode="max", **given
-        )
+        oldest: Any = {**given, "multiprocess_mode": "min"}  # of the worker that is behind the others
+        self.loaded = Gauge("aanmf_model_loaded_seconds", "When the model was loaded (Unix time).", **oldest)
+        summed: Any = {**given, "multiprocess_mode": "livesum"}
+        self.list_bytes = Gauge("aanmf_cached_lists_bytes", "Memory that cached lists take.", **summed)
+        self.saved = Gauge("aanmf_model_saved_seconds", "When the model was saved (Unix time).", **oldest)
 
     def text(self) -> bytes:
         """All of them in Prometheus' text format."""

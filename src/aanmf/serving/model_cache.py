@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict, defaultdict
+import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -14,15 +15,15 @@ import numpy as np
 
 from aanmf.errors import AanmfError, ConfigError, UnknownIdError
 from aanmf.explanation import Explained, Explanation, explain_pair
+from aanmf.manifest import MANIFEST, read_manifest
 from aanmf.profile import Profile
 from aanmf.ranking import ListOptions, make_lists, most_similar
 from aanmf.recommender import Recommender, load_model
+from aanmf.serving.list_cache import ListCache
 from aanmf.serving.search import SearchIndex
 from aanmf.serving.store import RatingStore
-from aanmf.storage import read_manifest
 
 Row = dict[str, object]
-CACHED_LISTS = 20_000
 SCORE_BYTES = 256 << 20
 """Where the scores of all users for all items fit in here, they are computed once, when the model is loaded."""
 
@@ -65,33 +66,44 @@ class ListAnswer:
 class ModelCache:
     """A fitted model that answers many requests at once. One thread at a time may use it."""
 
-    def __init__(self, model: Recommender, store: RatingStore | None = None, version: str = "") -> None:
+    def __init__(
+        self,
+        model: Recommender,
+        store: RatingStore | None = None,
+        version: str = "",
+        saved: float | None = None,
+        list_bytes: int = 64 << 20,
+    ) -> None:
         """Computes what it can now, so that the first request waits for nothing.
 
         Args:
             model: a fitted one.
             store: ratings given since training; None: without.
             version: tells this model from others; the checksum of the folder it was read from.
+            saved: when it was saved, as seconds since 1970; None: now.
+            list_bytes: what the lists that are kept may take.
         """
         self.model, self.store, self.version = model, store, version
+        self.saved = time.time() if saved is None else saved
         self.fitted, self.predictor = model.fitted_, model.predictor_
         self.users = SearchIndex(self.fitted.users.ids)
         self.items = SearchIndex(self.fitted.items.ids, self.fitted.items.labels)
-        self._lists: OrderedDict[bytes, list[Row]] = OrderedDict()
+        self.lists = ListCache(list_bytes)
         self.predictor.store_scores(SCORE_BYTES)
         if self.predictor.rates:
             self.predictor.ratings(np.array([self.fitted.users.unknown]), np.array([self.fitted.items.unknown]))
         self.fitted.rated_by(np.array([0]))
 
     @classmethod
-    def load(cls, path: str | Path, store: RatingStore | None = None) -> Self:
-        """Reads a model folder.
+    def load(cls, path: str | Path, store: RatingStore | None = None, list_bytes: int = 64 << 20) -> Self:
+        """Reads a model folder; arguments as of the constructor.
 
         Raises:
             ModelFolderError: it is not a whole model folder.
         """
         version = folder_version(path)
-        return cls(load_model(path), store, version)
+        saved = (Path(path) / MANIFEST).stat().st_mtime
+        return cls(load_model(path), store, version, saved, list_bytes)
 
     def predict(self, asked: Sequence[PredictRequest]) -> list[Row]:
         """`ratings`, `fallbacks` and, with an interval, `low` and `high` for each of several requests."""
@@ -119,9 +131,8 @@ class ModelCache:
         rated = [self._new_ratings(each, stored) for each in asked]
         for row, (each, new) in enumerate(zip(asked, rated, strict=True)):
             keys.append(_digest(each, new))
-            if (items := self._lists.get(keys[row])) is not None:
-                self._lists.move_to_end(keys[row])
-                answers[row] = ListAnswer(items, len(new))
+            if (kept := self.lists.get(keys[row])) is not None:
+                answers[row] = ListAnswer(kept.rows(), len(new))
                 continue
             try:
                 missing[each.options][row] = self._profile(each, new)
@@ -134,7 +145,8 @@ class ModelCache:
                 answers |= dict.fromkeys(profiles, error)
                 continue
             for row, ranked in zip(profiles, made, strict=True):
-                answers[row] = ListAnswer(self._remember(keys[row], ranked.rows()), len(rated[row]))
+                self.lists.put(keys[row], ranked)
+                answers[row] = ListAnswer(ranked.rows(), len(rated[row]))
         return [answers[row] for row in range(len(asked))]
 
     def make_many_lists(self, asked: Sequence[Sequence[ListRequest]]) -> list[list[ListAnswer] | Exception]:
@@ -189,12 +201,6 @@ class ModelCache:
         if asked.user is not None and asked.attributes is None and not new:
             raise UnknownIdError(f"user {asked.user!r} is not in the training data and has no ratings; give attributes")
         return self.predictor.profile(asked.attributes or {}, new, asked.without)
-
-    def _remember(self, key: bytes, items: list[Row]) -> list[Row]:
-        self._lists[key] = items
-        if len(self._lists) > CACHED_LISTS:
-            self._lists.popitem(last=False)
-        return items
 
     def explain(
         self, asked: ListRequest, item: str, top: int = 10, of: Explained | None = None, against: str | None = None

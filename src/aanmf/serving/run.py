@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from aanmf.errors import ConfigError, MissingExtraError
+from aanmf.serving.hosts import hosts_of
 from aanmf.serving.limits import Limits
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ class Options(BaseModel):
     host: str = "127.0.0.1"
     port: int = 8000
     token_file: Path | None = None
+    hosts: tuple[str, ...] = ()
+    """Names it may be called by, besides those of the address that it listens on."""
     workers: int = 1
     store: str | None = None
     limits: Limits = Limits()
@@ -81,6 +84,8 @@ def run(options: Options) -> None:
         "proxy_headers": False,  # or any client could claim to be another one
         "timeout_keep_alive": 30,
         "timeout_graceful_shutdown": DRAIN_SECONDS,
+        "http": "aanmf.serving.connections:GuardedProtocol",
+        "limit_concurrency": options.limits.connections,
     }
     if options.workers == 1:
         uvicorn.run(build(options), **common)
@@ -103,7 +108,8 @@ def build(options: Options) -> ASGIApp:
     torch.set_num_threads(1)  # batches are small: threads of their own would only wait for each other
     sys.setswitchinterval(0.0005)  # the event loop and the model's thread take turns more often
     token = read_token(options.token_file)
-    app = create_app(options.model_dir, token=token, store=options.store, limits=options.limits)
+    hosts = hosts_of(options.host, options.hosts)
+    app = create_app(options.model_dir, token=token, store=options.store, limits=options.limits, hosts=hosts)
     log_to_stderr(options.log_level)
     gc.collect()
     gc.freeze()  # or every collection would go through the model

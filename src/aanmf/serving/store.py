@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,9 @@ from aanmf.errors import AanmfError, ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
+
+LEAST_FREE = 16 << 20
+"""Bytes of free disk below which the store reports that the disk is full."""
 
 
 class StoreError(AanmfError):
@@ -108,11 +112,19 @@ class RatingStore:
             return [StoredRating(*row) for row in connection.execute(asked)]
 
     def check(self) -> None:
-        """Asks the database for a sign of life.
+        """Asks the database for a sign of life, and an SQLite file for room to grow.
 
         Raises:
             StoreError: there is none.
         """
+        file = self._engine.url.database
+        if self._engine.dialect.name == "sqlite" and file and file != ":memory:":
+            free = shutil.disk_usage(Path(file).absolute().parent).free
+            if free < LEAST_FREE:
+                raise StoreError(
+                    f"the disk that holds {self.url} is full ({free >> 10:,} KB are left): "
+                    "make room, or new ratings will be refused"
+                )
         with self._faults(), self._engine.connect() as connection:
             connection.execute(self._sql.text("SELECT 1"))
 

@@ -1,17 +1,19 @@
 """Checkpoints: a training that is stopped at any moment, even by `kill -9`, goes on as if nothing had happened.
 
-A checkpoint is a folder like that of a model (`storage.py`): tensors and JSON with checksums, written beside its place
-and renamed into it. It never replaces another one: each has a number, and the last two are kept, so that there is a
-good one at any moment.
+A checkpoint is a folder like that of a model (`storage.py`): tensors and JSON with checksums, and a manifest that is
+written last. It never replaces another one: each has a number, and the last two are kept, so that there is a good one
+at any moment.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import re
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -19,6 +21,8 @@ from typing import Any, Self
 from torch import Tensor
 
 from aanmf.errors import CheckpointError, ConfigError, ModelFolderError
+from aanmf.locks import LOCK, locked
+from aanmf.manifest import MANIFEST
 from aanmf.storage import read_folder, write_folder
 
 log = logging.getLogger(__name__)
@@ -85,6 +89,14 @@ class Checkpoints:
         self._training: dict[str, object] = {}
         self._written = time.monotonic()
 
+    def locked(self) -> AbstractContextManager[None]:
+        """Keeps other trainings out of the folder.
+
+        Raises:
+            BusyError: another training writes its checkpoints there.
+        """
+        return locked(self.folder)
+
     def open(self, training: Mapping[str, object]) -> Checkpoint | None:
         """The checkpoint to resume from; None: start at the beginning.
 
@@ -103,7 +115,7 @@ class Checkpoints:
             )
         for path in reversed(found):
             try:
-                manifest, documents, tensors = read_folder(path)
+                manifest, documents, tensors, _ = read_folder(path)
             except ModelFolderError as error:
                 log.warning("%s; the checkpoint before it is tried", error)
                 continue
@@ -137,10 +149,12 @@ class Checkpoints:
                 tensors=checkpoint.tensors,
             )
         except OSError as error:
+            shutil.rmtree(path, ignore_errors=True)
             kept = f"the last good one, {found[-1]}, stays" if found else "there is none before it"
+            remedy = "Free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Remove the cause"
             raise CheckpointError(
                 f"checkpoint {path} cannot be written ({error.strerror or error}); {kept}. "
-                "Free some space, then resume the training (resume=True, --resume)"
+                f"{remedy}, then resume the training (resume=True, --resume)"
             ) from error
         for old in found[: 1 - KEPT]:
             shutil.rmtree(old, ignore_errors=True)
@@ -152,19 +166,24 @@ class Checkpoints:
         for each in self._found():
             shutil.rmtree(each, ignore_errors=True)
         self._sweep()
-        if self.folder.is_dir() and not any(self.folder.iterdir()):
+        with suppress(OSError):  # not there, or something else is in it
+            (self.folder / LOCK).unlink(missing_ok=True)
             self.folder.rmdir()
 
     def _found(self) -> list[Path]:
         """Those there are, oldest first."""
-        if not self.folder.is_dir():
-            return []
-        return sorted(each for each in self.folder.iterdir() if re.fullmatch(r"\d{8,}", each.name))
+        return sorted(each for each in self._numbered() if (each / MANIFEST).exists())
 
     def _sweep(self) -> None:
         """Removes what a killed process had begun to write."""
-        for each in self.folder.glob(".[0-9]*-*"):
-            shutil.rmtree(each, ignore_errors=True)
+        for each in self._numbered():
+            if not (each / MANIFEST).exists():
+                shutil.rmtree(each, ignore_errors=True)
+
+    def _numbered(self) -> list[Path]:
+        if not self.folder.is_dir():
+            return []
+        return [each for each in self.folder.iterdir() if re.fullmatch(r"\d{8,}", each.name)]
 
     def _check(self, path: Path, written: object) -> None:
         written = written if isinstance(written, dict) else {}

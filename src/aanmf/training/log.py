@@ -7,9 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import ConfigDict, TypeAdapter, with_config
+
 from aanmf.errors import ConfigError
 
 
+@with_config(ConfigDict(extra="forbid", allow_inf_nan=False))
 @dataclass(frozen=True)
 class Epoch:
     """One pass over the training ratings: errors are mean squared ones, on the scale of the ratings."""
@@ -27,6 +30,7 @@ class Epoch:
 OnEpoch = Callable[[Epoch], None]
 
 
+@with_config(ConfigDict(extra="forbid", allow_inf_nan=False))
 @dataclass
 class TrainingLog:
     """What happened in training."""
@@ -42,8 +46,12 @@ class TrainingLog:
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> TrainingLog:
-        """From what `dataclasses.asdict` made of one."""
-        return cls(**{**fields, "epochs": [Epoch(**epoch) for epoch in fields["epochs"]]})
+        """From what `dataclasses.asdict` made of one.
+
+        Raises:
+            ValueError: a field is missing, unknown, or of another type.
+        """
+        return _LOG.validate_python(dict(fields))
 
     @property
     def train_rmse(self) -> float | None:
@@ -71,3 +79,6 @@ class TrainingLog:
         self.epochs.append(epoch)
         if on_epoch:
             on_epoch(epoch)
+
+
+_LOG = TypeAdapter(TrainingLog)

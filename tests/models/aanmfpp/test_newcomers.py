@@ -62,8 +62,8 @@ def test_many_at_once_are_predicted_as_each_by_folding_in(module: AANMFppModule,
             alone = module.fold_in(unknown, sets, *given)[asked.item[mine]]
             torch.testing.assert_close(rating[mine], alone, atol=1e-5, rtol=1e-5)
             low, high = module.interval_folded_in((unknown, sets, *given, None), asked.item[mine], 0.9)[1:]
-            width = module.newcomer_errors.half_width(0.9, variance[mine], n_user[mine], n_item[mine])
-            torch.testing.assert_close(high - low, 2 * width / module.scale)
+            below, above = module.newcomer_errors.reach(0.9, variance[mine], n_user[mine], n_item[mine])
+            torch.testing.assert_close(high - low, (below + above) / module.scale)
     assert (n_user == told).all()
     assert torch.equal(n_item, history.item_count[asked.item])
 
@@ -76,10 +76,10 @@ def test_every_rating_is_predicted_once_per_number_told(module: AANMFppModule) -
     asked, count = held_out(module), module.history.matrix.count
     found = errors(module, asked)
     expected = {told: int((count[asked.user] >= told).sum()) for told in newcomers.TOLD}
-    assert {told: int((found[2] == told).sum()) for told in newcomers.TOLD} == expected
+    assert {told: int((found[3] == told).sum()) for told in newcomers.TOLD} == expected
     assert expected[0] == len(asked) > expected[16] > 0
     moved = errors(module, replace(asked, rating=asked.rating + 1))
-    torch.testing.assert_close(moved[0], found[0] - module.scale)
+    torch.testing.assert_close(moved[0], found[0] + module.scale)
     assert torch.equal(moved[1:], found[1:])
 
 

@@ -34,6 +34,7 @@ from aanmf.contract import TrainingData
 from aanmf.data.attributes import AttributeSet
 from aanmf.models.aanmfpp.config import AANMFppConfig
 from aanmf.models.histories import Histories, choice_weights
+from aanmf.models.kernels import gram
 from aanmf.models.sparse import SparseMatrix
 
 WEIGHTS = {
@@ -153,22 +154,20 @@ class ChoiceHead(nn.Module):
             yield self.histories(part)
 
     def _fit_choice(self) -> Tensor:
-        gram = self.choice.new_zeros(self.choice.shape, dtype=torch.float32)
-        for h in self._blocks(self.active):
-            x = h.dense(self.n_items, h.count[h.row] ** -0.25)[:, self.near]
-            gram.addmm_(x.T, x)
-        diagonal = gram.diagonal()
+        blocks = self._blocks(self.active)
+        x = (h.dense(self.n_items, h.count[h.row] ** -0.25)[:, self.near] for h in blocks)
+        products = gram(x, self.choice.new_zeros(self.choice.shape, dtype=torch.float32))
+        diagonal = products.diagonal()
         strength = CHOICE * len(self.active) ** 0.5 * diagonal.sum() / self.count[self.near].sum()
         diagonal.mul_(2).add_(strength)
-        return without_self(gram)
+        return without_self(products)
 
     def _fit_taste(self) -> Tensor:
-        gram = self.taste.new_zeros(self.taste.shape, dtype=torch.float32)
-        for h in self._blocks(self.active):
-            x = h.dense(self.n_items, h.weight * h.count[h.row] ** -0.15)[:, self.near]
-            gram.addmm_(x.T, x)
-        scale = gram.diagonal().rsqrt()
-        kernel = gram.mul_(scale).mul_(scale[:, None]).sub_(1).mul_(3).exp_()
+        blocks = self._blocks(self.active)
+        x = (h.dense(self.n_items, h.weight * h.count[h.row] ** -0.15)[:, self.near] for h in blocks)
+        products = gram(x, self.taste.new_zeros(self.taste.shape, dtype=torch.float32))
+        scale = products.diagonal().rsqrt()
+        kernel = products.mul_(scale).mul_(scale[:, None]).sub_(1).mul_(3).exp_()
         kernel.diagonal().add_(0.1)
         return without_self(kernel)
 
@@ -178,12 +177,12 @@ class ChoiceHead(nn.Module):
         kernel = torch.cat([self.near_users(h) for h in self._blocks(self.active[:size])])
         kernel.diagonal().add_(1e-3)
         root = torch.linalg.cholesky(kernel)
-        gram, target = 0.3 * torch.eye(size, device=root.device), root.new_zeros(self.alike.shape)
+        products, target = 0.3 * torch.eye(size, device=root.device), root.new_zeros(self.alike.shape)
         for h in self._blocks(self.active[: FITTED * size]):
             z = torch.linalg.solve_triangular(root, self.near_users(h).T, upper=False)  # (L, b)
-            gram.addmm_(z, z.T)
+            products.addmm_(z, z.T)
             target.addmm_(z, h.dense(self.n_items, h.weight))
-        solution = torch.cholesky_solve(target, torch.linalg.cholesky(gram))
+        solution = torch.cholesky_solve(target, torch.linalg.cholesky(products))
         return torch.linalg.solve_triangular(root.T, solution, upper=True)
 
     def direction(self, h: Histories) -> Tensor:
@@ -255,9 +254,9 @@ def ridge(x: Tensor, strength: float) -> Tensor:
     return torch.cholesky_inverse(torch.linalg.cholesky(x.T @ x + strength * torch.eye(x.shape[1], device=x.device)))
 
 
-def without_self(gram: Tensor) -> Tensor:
-    """-P / diag P of P = gram^-1, 0 on the diagonal: the regression of every item on the others."""
-    p = torch.cholesky_inverse(torch.linalg.cholesky(gram))
+def without_self(products: Tensor) -> Tensor:
+    """-P / diag P of P = products^-1, 0 on the diagonal: the regression of every item on the others."""
+    p = torch.cholesky_inverse(torch.linalg.cholesky(products))
     return (-p / p.diagonal()).fill_diagonal_(0)
 
 

@@ -19,11 +19,11 @@ class AANMFppConfig(FactorConfig):
     """Passes over the training ratings."""
     learning_rate: float = Field(default=1e-2, gt=0)
     """Adam's step size at the start; it falls to 0 along half a cosine."""
-    members: int = Field(default=4, ge=1)
+    members: int = Field(default=4, ge=1, le=64)
     """Models that are averaged; they differ in seed and in the order of the parts."""
     cold: float = Field(default=0.15, ge=0, lt=1)
     """One more member, for users and items without ratings, learns with this share of them treated as new; 0: none."""
-    parts: int | None = Field(default=None, ge=2)
+    parts: int | None = Field(default=None, ge=2, le=1000)
     """Every epoch cuts the ratings into so many parts, each fitted with the others in view; None: n / 1000, 5 to 20."""
     steps: int | None = Field(default=None, ge=1)
     """Optimiser steps per part; None: 1 up to 160,000 ratings, then growing with the cube root of their number."""
@@ -56,7 +56,7 @@ class AANMFppConfig(FactorConfig):
     """The same as `damping`, in the damped means that the model is blended with."""
     rating_std: float = Field(default=1.1, gt=0)
     """Inside the model ratings are scaled to this standard deviation, so that one setting suits all scales."""
-    ordinal_levels: int = Field(default=25, ge=2)
+    ordinal_levels: int = Field(default=25, ge=2, le=1000)
     """The head is ordinal where there are at most so many distinct ratings."""
 
     ridge_strengths: tuple[Positive, ...] = Field(default=(1.2, 2.7, 8.0), min_length=1)

@@ -152,7 +152,7 @@ class Selection:
             held_out = training.train.take(part.rows).to(device)
             found.append(errors_of_newcomers(part.with_member(self.strength, self.trust), held_out, generator))
         errors = Interval().to(device)
-        errors.fit(*torch.cat(found, dim=1))
+        errors.fit(_scale(training, self.held[0].module), *torch.cat(found, dim=1))
         return errors
 
     def chosen(self, asked: AANMFppConfig) -> dict[str, float]:
@@ -186,11 +186,15 @@ def validate(
     for strength, (model, variance) in enumerate(moments):
         x, y = model - means, truth - means
         trust = float((x @ y / (x @ x).clamp(min=1e-9)).clamp(0, 1))
-        error, errors = y - trust * x, Interval().to(trainer.device)
-        errors.fit(error, variance, counts[0], counts[1])
-        mse = float(error.square().mean())
+        mse, errors = float((y - trust * x).square().mean()), Interval().to(trainer.device)
+        errors.fit(_scale(training, held[0].module), truth, means + trust * x, variance, *counts)
         selections.append(Selection(config, strengths[strength], trust, errors, mse, held, strength))
     return selections
+
+
+def _scale(training: TrainingData, module: AANMFppModule) -> tuple[float, float]:
+    """Lowest and highest rating, scaled as in the module."""
+    return training.scale[0] * float(module.scale), training.scale[1] * float(module.scale)
 
 
 def validation_cuts(n: int, config: AANMFppConfig) -> list[NDArray[np.int64]]:

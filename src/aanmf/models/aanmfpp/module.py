@@ -109,9 +109,10 @@ class AANMFppModule(Equations):
         """See `RatingModule.interval`."""
         state, at = self.state(), self.pairs(users, items, sets)
         rating, *known = self.rating_and_basis(state, at)
-        widths = [errors.half_width(coverage, *known) for errors in (self.newcomer_errors, self.errors)]
-        width = torch.where(state.seen.users.count[users] == 0, *widths) / self.scale
-        return rating, rating - width, rating + width
+        new = state.seen.users.count[users] == 0
+        of_new, of_known = (errors.reach(coverage, *known) for errors in (self.newcomer_errors, self.errors))
+        below, above = (torch.where(new, *each) / self.scale for each in zip(of_new, of_known, strict=True))
+        return rating, rating - below, rating + above
 
     def damped_means(self, users: Tensor, items: Tensor) -> Tensor:
         """mu + b_u + b_i (B,): the prediction that is hard to beat where ratings are few."""
@@ -141,8 +142,8 @@ class AANMFppModule(Equations):
         state, at = self._changed(*told)
         (rating,), *known = self.rating_and_basis(state, at.take(asked))
         errors = self.newcomer_errors if self.state().seen.users.count[told[0]] == 0 else self.errors
-        (width,) = errors.half_width(coverage, *known) / self.scale
-        return rating, rating - width, rating + width
+        (below,), (above,) = errors.reach(coverage, *known)
+        return rating, rating - below / self.scale, rating + above / self.scale
 
     def _changed(
         self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor, without: Tensor | None

@@ -25,7 +25,7 @@ USERS = 2000
 
 @torch.no_grad()
 def errors_of_newcomers(module: AANMFppModule, held_out: Ratings, generator: torch.Generator) -> Tensor:
-    """Errors, and what `Interval.fit` learns them from, (4, n) in scaled ratings: one column per held-out rating told.
+    """What `Interval.fit` learns errors from, (5, n) in scaled ratings: one column per held-out rating told.
 
     Args:
         module: trained without the held-out ratings.
@@ -52,7 +52,7 @@ def _errors(module: AANMFppModule, held_out: Ratings, generator: torch.Generator
         view = entry[start[enough][:, None] + torch.arange(told, device=device)]  # (n, told)
         state, at = _as_new(module, row[asked.user], asked, history.item[view], history.rating[view])
         rating, *basis = module.rating_and_basis(state, at)
-        yield torch.stack([(rating - asked.rating) * module.scale, *basis])
+        yield torch.stack([asked.rating * module.scale, rating * module.scale, *basis])
 
 
 def _as_new(module: AANMFppModule, row: Tensor, asked: Ratings, rated: Tensor, ratings: Tensor) -> tuple[State, Pairs]:

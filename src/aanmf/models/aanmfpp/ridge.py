@@ -10,11 +10,14 @@ leave-one-out value is, and has a closed form: y - alpha / diag((K + lambda)^-1)
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aanmf.models.aanmfpp.history import RatingHistory
+from aanmf.models.kernels import gram
 
 BLOCK = 16_000_000
 """Numbers in memory at a time where users are taken in blocks."""
@@ -58,24 +61,22 @@ class KernelRidge(nn.Module):
         rated = (history.item_count + 1.0).rsqrt()[history.item]
         liked = residual * rated  # (N,) with `rated`, entries of the normalised matrices of who rated, and liked, what
         unit = F.normalize(attributes, dim=1)
-        similarity = share * (unit @ unit.T + 1)
-        for users in torch.arange(history.shape[0]).split(max(1, BLOCK // n_items)):
-            first = int(history.matrix.start[users[0]])
-            rows = slice(first, first + int(history.matrix.count[users].sum()))
-            cells = history.user[rows] - users[0], history.item[rows]
-            for values in (liked, rated):
-                dense = torch.zeros(len(users), n_items).index_put_(cells, values[rows])
-                similarity.addmm_(dense.T, dense)
+        both = (liked, rated)
+        similarity = gram(_dense(history, both, max(1, BLOCK // n_items)), share * (unit @ unit.T + 1))
         for name, part in (("residual", residual), ("rated", rated), ("liked", liked), ("similarity", similarity)):
             self.register_buffer(name, part, persistent=False)
         self.register_buffer("alpha", torch.zeros(len(strengths), len(history)))
 
     @torch.no_grad()
-    def fit(self) -> Tensor:
-        """Solves all regressions; returns their leave-one-out values (F, N) in the order of the history."""
-        left_out = torch.zeros_like(self.alpha)
-        start = self.history.matrix.start.tolist()
-        for first, count in zip(start, self.history.matrix.count.tolist(), strict=True):
+    def fit(self, users: Tensor | None = None) -> Tensor:
+        """Solves the regressions of some users (None: of all).
+
+        Returns:
+            Their leave-one-out values (F, N) in the order of the history; 0 at the ratings of other users.
+        """
+        left_out, matrix = torch.zeros_like(self.alpha), self.history.matrix
+        starts, counts = (each if users is None else each[users] for each in (matrix.start, matrix.count))
+        for first, count in zip(starts.tolist(), counts.tolist(), strict=True):
             if 0 < count <= self.limit:
                 rows = slice(first, first + count)
                 self.alpha[:, rows], left_out[:, rows] = self._solve(rows)
@@ -164,6 +165,16 @@ class KernelRidge(nn.Module):
         columns = self.similarity[:, items] - own.T @ own[:, items]
         alpha, _ = ridge(columns[items], residual, self.strengths)
         return alpha, columns
+
+
+def _dense(history: RatingHistory, values: Iterable[Tensor], size: int) -> Iterator[Tensor]:
+    """The matrices users x items (b, I) of some values (N,) of the ratings each, in blocks of users."""
+    for users in torch.arange(history.shape[0]).split(size):
+        first = int(history.matrix.start[users[0]])
+        rows = slice(first, first + int(history.matrix.count[users].sum()))
+        for each in values:
+            dense = torch.zeros(len(users), history.shape[1])
+            yield dense.index_put_((history.user[rows] - users[0], history.item[rows]), each[rows])
 
 
 def ridge(kernel: Tensor, target: Tensor, strengths: tuple[float, ...]) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,116 @@
+"""Files that would be read as something else, or that break what reads them: refused, with the file and the reason."""
+
+from __future__ import annotations
+
+import datetime
+import random
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from aanmf.cli import main
+from aanmf.data.dataset import RatingDataset
+from aanmf.data.stream import stream_dataset
+from aanmf.errors import DataError
+
+TRIPLES = [(f"u{n % 7}", f"i{n % 5}", float(n % 5 + 1)) for n in range(35)]
+FRAME = pl.DataFrame(TRIPLES, schema=["user", "item", "rating"], orient="row")
+WORDS = "item,title,genre\n" + "".join(f"i{n},Amélie {n},{'comédie' if n % 2 else 'drame'}\n" for n in range(5))
+
+
+def text(header: str, separator: str, user: str = "{}") -> str:
+    rows = [separator.join((user.format(u) if n % 2 else u, i, f"{r:g}")) for n, (u, i, r) in enumerate(TRIPLES)]
+    return "\n".join([header, *rows, ""])
+
+
+def test_a_number_among_usual_names_is_a_header(tmp_path: Path) -> None:
+    (tmp_path / "r.csv").write_text(text("user,item,2019", ","))
+    with pytest.raises(DataError, match="cannot tell which column holds the rating. Available: user, item, 2019"):
+        RatingDataset.read(tmp_path / "r.csv")
+    assert len(RatingDataset.read(tmp_path / "r.csv", rating="2019")) == 35
+
+
+def test_quotation_marks_are_no_part_of_an_id(tmp_path: Path) -> None:
+    (tmp_path / "r.tsv").write_text(text("user\titem\trating", "\t", '"{}"'))
+    assert RatingDataset.read(tmp_path / "r.tsv").users.ids.ids == tuple(f"u{n}" for n in range(7))
+    (tmp_path / "r.tsv").write_text(text("user\titem\trating", "\t").replace("u3", '"u3'))  # a mark without its pair
+    assert '"u3' in RatingDataset.read(tmp_path / "r.tsv").users.ids.ids
+
+
+def test_blanks_around_an_id_are_no_part_of_it(tmp_path: Path) -> None:
+    (tmp_path / "r.csv").write_text(text("user,item,rating", ",", " {}"))
+    assert len(RatingDataset.read(tmp_path / "r.csv").users) == 7
+
+
+@pytest.mark.parametrize(
+    "rating",
+    [
+        pl.lit(datetime.date(2020, 1, 1)),
+        pl.lit(datetime.timedelta(days=3)),
+        pl.lit(b"3"),
+        pl.lit([1.0]),
+        pl.struct(a=1.0),
+        pl.lit(1e39),
+        pl.lit("1e39"),
+    ],
+)
+def test_what_is_no_rating(rating: pl.Expr) -> None:
+    with pytest.raises(DataError, match="column 'rating'"):
+        RatingDataset.from_frames(FRAME.with_columns(rating=rating))
+
+
+@pytest.mark.parametrize("user", [pl.lit(b"u"), pl.lit([1]), pl.lit(True), pl.lit(datetime.timedelta(days=3))])
+def test_what_is_no_id(user: pl.Expr) -> None:
+    with pytest.raises(DataError, match="column 'user' holds .* values; give numbers or text"):
+        RatingDataset.from_frames(FRAME.with_columns(user=user))
+
+
+def test_utf_16_is_named(tmp_path: Path) -> None:
+    FRAME.write_csv(tmp_path / "r.csv")
+    for encoding in ("utf-16-le", "utf-16-be"):
+        (tmp_path / "items.csv").write_bytes(WORDS.encode(encoding))
+        with pytest.raises(DataError, match=f"looks like {encoding} without its mark: state encoding="):
+            RatingDataset.read(tmp_path / "r.csv", items=tmp_path / "items.csv")
+    (tmp_path / "items.csv").write_bytes(WORDS.encode("utf-16"))
+    assert RatingDataset.read(tmp_path / "r.csv", items=tmp_path / "items.csv").items.label(1) == "Amélie 1"
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_too_many_columns_are_refused_at_once(tmp_path: Path, kind: str) -> None:
+    wide = FRAME.with_columns(pl.lit(1).alias(f"c{n}") for n in range(3000))
+    (wide.write_csv if kind == "csv" else wide.write_parquet)(tmp_path / f"r.{kind}")
+    with pytest.raises(DataError, match="3,003 columns, at most 2,000 are read"):
+        RatingDataset.read(tmp_path / f"r.{kind}")
+
+
+def test_a_pattern_of_tsv_files(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text(text("user\titem\trating", "\t"))
+    assert len(stream_dataset(tmp_path / "*.tsv", tmp_path / "work")) == 35
+
+
+def test_a_damaged_parquet_file_is_an_error_of_ours(tmp_path: Path) -> None:
+    """Until one makes Polars panic, which is no Exception."""
+    content, path, panicked, seed = _parquet(tmp_path), tmp_path / "damaged.parquet", False, 0
+    while not panicked:
+        draw, damaged, seed = random.Random(seed), bytearray(content), seed + 1
+        for _ in range(draw.choice((1, 2, 5))):
+            damaged[draw.randrange(len(content) - 900, len(content))] ^= 1 << draw.randrange(8)
+        path.write_bytes(damaged)
+        try:
+            RatingDataset.read(path)
+        except DataError as error:
+            panicked = isinstance(error.__context__, pl.exceptions.PanicException)
+
+
+def _parquet(folder: Path) -> bytes:
+    FRAME.write_parquet(folder / "whole.parquet")
+    return (folder / "whole.parquet").read_bytes()
+
+
+def test_a_number_of_five_thousand_digits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    FRAME.write_csv(tmp_path / "r.csv")
+    pl.DataFrame({"user": [f"u{n}" for n in range(7)], "age": list(range(20, 27))}).write_csv(tmp_path / "u.csv")
+    command = ["data", str(tmp_path / "r.csv"), "--users", str(tmp_path / "u.csv")]
+    assert main([*command, "--attribute", f"age=numeric:{'9' * 5000}"]) == 1
+    assert "age" in capsys.readouterr().err
