@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 EXTRAS := test,arrow,tune,serve,sql,export,test-serve
 
-.PHONY: help demo test test-all test-browser test-lenskit check format resolve bench docs screenshots peers clean
+.PHONY: help demo test test-all test-browser test-lenskit check format resolve bench figures docs screenshots peers clean
 
 help:
 	@echo "make demo      train on ratings of restaurants: scores, lists, a reason; then the page (DEMO=ml-100k: on films)"
@@ -15,10 +15,11 @@ help:
 	@echo "make test-browser  the page in a real Chromium (apt-get install chromium)"
 	@echo "make test-lenskit  the scorers for LensKit, in .venv-lenskit: LensKit needs pandas 2"
 	@echo "make resolve   whether all dependencies can be installed on Python 3.12 and 3.13; installs nothing"
-	@echo "make check     ruff, pyright, layers and import circles, sizes of modules and classes"
+	@echo "make check     ruff, pyright, layers and import circles, sizes of modules and classes, spelling and words"
 	@echo "make format    let ruff format and fix"
 	@echo "make bench     the benchmarks, against the peers: half an hour (BENCH=--quick: some minutes)"
 	@echo "make screenshots  pictures of the page for the documents (apt-get install chromium)"
+	@echo "make figures   write the results in docs/results/figures into README and the documents"
 	@echo "make docs      build the documents into docs/_build/html; a warning is an error"
 	@echo "make clean     remove .venv, caches and demo output"
 
@@ -82,6 +83,8 @@ check: $(VENV)/.installed-check
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
+	$(BIN)/codespell
+	$(BIN)/python docs/check_words.py
 	$(BIN)/pytest -q tests/test_house.py
 
 format: $(VENV)/.installed-check
@@ -95,6 +98,9 @@ bench: $(VENV)/.installed-peers
 
 screenshots: $(VENV)/.installed-test
 	$(BIN)/python docs/screenshots.py $(SCREENSHOTS)
+
+figures: $(VENV)/.installed
+	$(BIN)/python benchmarks/figures.py
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html

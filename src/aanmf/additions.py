@@ -140,10 +140,10 @@ class Update:
     Attributes:
         ratings: how many are new or have changed.
         users, items: how many are new, or have other attributes or another label.
-        how: `none`: there was nothing new; `histories`: the model counts all that is new, and its tables of vectors
-            stay; `training`: these were trained for some more epochs; `full`: by a full fit.
+        how: `none` (there was nothing new), `histories` (the model counts everything new, and its tables of vectors
+            stay), `training` (these were trained for some more epochs), or `full` (a full fit).
         why: why so, in a sentence.
-        forgotten: how many users were left out whom the model was trained with.
+        forgotten: how many users of the training data were left out.
     """
 
     ratings: int
@@ -164,7 +164,7 @@ class Grown:
         data: all of it.
         ratings: how many are new or have changed.
         users, items: how many are new, or have other attributes or another label.
-        forgotten: how many users were left out whom the model was trained with.
+        forgotten: how many users of the training data were left out.
     """
 
     data: RatingDataset

@@ -58,6 +58,11 @@ class Explanation:
         base: where the account begins: about the mean rating.
         parts: `kind` (see `KINDS_OF_PARTS`), `name`, `value`, `attention`, `contribution`; the largest first.
         fallback: null where both were trained, else what was replaced by an average one; see `Recommender.predict`.
+
+    >>> from aanmf import MF, load_restaurants
+    >>> why = MF(epochs=5).fit(load_restaurants()).explain("U1001", "135085")
+    >>> abs(why.base + why.parts["contribution"].sum() - why.prediction) < 1e-4
+    True
     """
 
     item: str
@@ -85,7 +90,7 @@ class Explanation:
         return "\n".join([self.title, f"{self.base:6.2f}  base", *rows])
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draws the account as a waterfall on `ax`; None: on a new figure, which notebooks show."""
+        """Draws the account as a waterfall on `ax`; None: on new axes, which notebooks show."""
         from aanmf.plots import waterfall
 
         return waterfall(self, ax)

@@ -38,8 +38,7 @@ class Recommender(Regressor[Returned]):
     Tables that are returned are those of polars, or of the library whose table `fit` was given; see `with_output`.
 
     >>> from aanmf import AANMF, make_synthetic
-    >>> data = make_synthetic(n_users=200, n_items=50, n_ratings=4000, seed=0).data
-    >>> train, test = data.split(test=0.2, seed=0)
+    >>> train, test = make_synthetic(n_users=200, n_items=50, n_ratings=4000).data.split(test=0.2, seed=0)
     >>> model = AANMF(factors=8, epochs=5).fit(train)
     >>> model.evaluate(test).n
     800
@@ -276,12 +275,22 @@ class Recommender(Regressor[Returned]):
 def estimator(class_name: str) -> type[Recommender]:
     """The estimator of a catalogue's class name: `aanmf.AANMF` is `estimator("AANMF")`."""
     spec = CLASSES[class_name]
-    described = f"{spec.label}: {spec.summary}. Settings: `{spec.config.rpartition(':')[2]}`."
+    described = f"""{spec.label}: {spec.summary}.
+
+    The settings are the fields of `{spec.config.rpartition(":")[2]}`; the methods are those of `Recommender`.
+
+    >>> from aanmf import {class_name}, load_restaurants
+    >>> {class_name}().fit(load_restaurants()).recommend("U1001", n=3).columns[:2]
+    ['item', 'label']
+    """
     return type(class_name, (Recommender,), {"spec": spec, "__doc__": described, "__module__": "aanmf"})
 
 
 def make_model(name: str, **settings: Any) -> Recommender:
-    """A model by name: `make_model("aanmf+p", factors=16)`.
+    """A model by its name on the command line.
+
+    >>> make_model("aanmf+p", factors=16)
+    AANMF(factors=16, pooling='pairwise')
 
     Raises:
         ConfigError: no such model.
@@ -291,7 +300,14 @@ def make_model(name: str, **settings: Any) -> Recommender:
 
 
 def load_model(path: str | Path, device: str = "auto") -> Recommender:
-    """Reads a model folder of any kind; see `Recommender.load`."""
+    """Reads a model folder of any kind; see `Recommender.load`.
+
+    >>> from tempfile import mkdtemp
+    >>> from aanmf import EASE, load_restaurants
+    >>> EASE().fit(load_restaurants()).save(folder := mkdtemp())
+    >>> load_model(folder)
+    EASE()
+    """
     return estimator_of(path).load(path, device)
 
 

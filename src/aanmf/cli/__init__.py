@@ -34,7 +34,8 @@ _LISTED = {
 }
 
 
-def _app() -> typer.Typer:
+def application() -> typer.Typer:
+    """All commands."""
     app = typer.Typer(
         name="aanmf",
         no_args_is_help=True,
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if argv is None else argv)
     as_json = "--json" in args and os.environ.get("RANK", "0") == "0"  # of several processes, the first one reports
     try:
-        _app()(args=args, prog_name="aanmf")
+        application()(args=args, prog_name="aanmf")
     except SystemExit as stop:  # the usual end of a command; wrong usage has been shown on stderr already
         usage = getattr(stop.__context__, "format_message", None)
         if as_json and usage:

@@ -56,7 +56,9 @@ def update(
     store: Annotated[
         str | None,
         typer.Option(
-            "--from", metavar="URL", help="Database that `aanmf serve` stored ratings in. [default: beside the model]"
+            "--from",
+            metavar="URL",
+            help="Read the ratings that `aanmf serve` stored in this database. [default: next to the model]",
         ),
     ] = None,
     users: UserTables = None,

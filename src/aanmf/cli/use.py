@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from aanmf.ranking import ListArguments
     from aanmf.recommender import Recommender
 
-UserId = Annotated[str | None, typer.Option("--user", metavar="ID", help="A user of the training data.")]
+UserId = Annotated[str | None, typer.Option("--user", metavar="ID", help="Choose a user of the training data.")]
 Attributes = Annotated[
     str | None,
     typer.Option(
         "--attributes",
         metavar="NAME=VALUE,...",
-        help='A new user instead, for instance gender=F,age=25-34 (quote "a, b").',
+        help="Describe a new user, for instance gender=F,age=25-34. Put a value with a comma in quotes.",
     ),
 ]
 Rated = Annotated[
@@ -37,28 +37,35 @@ Rated = Annotated[
     typer.Option(
         "--rating",
         metavar="ITEM[=R]",
-        help="A rating given since training, or an item chosen; counts at once. Repeatable.",
+        help="Add a rating given since training, or an item that was chosen. It counts at once. Repeatable.",
     ),
 ]
 Without = Annotated[
     list[str] | None,
-    typer.Option("--without", metavar="ITEM", help="As if the user had not rated this item. Repeatable."),
+    typer.Option("--without", metavar="ITEM", help="Pretend that the user has not rated this item. Repeatable."),
 ]
 Interval = Annotated[
-    float | None, typer.Option("--interval", metavar="P", help="Show where the rating lies with probability P.")
+    float | None,
+    typer.Option(
+        "--interval", metavar="P", help="Show the interval that holds the rating with probability P, for instance 0.9."
+    ),
 ]
 
 
 def predict(
     folder: ModelFolder,
     user: UserId = None,
-    item: Annotated[str | None, typer.Option("--item", metavar="ID", help="An item of the training data.")] = None,
+    item: Annotated[
+        str | None, typer.Option("--item", metavar="ID", help="Choose an item of the training data.")
+    ] = None,
     pairs: Annotated[
         Path | None,
-        typer.Option("--pairs", metavar="IN.csv", help="Many pairs: a CSV or Parquet file with columns user and item."),
+        typer.Option(
+            "--pairs", metavar="IN.csv", help="Read pairs from a CSV or Parquet file with columns user and item."
+        ),
     ] = None,
     out_file: Annotated[
-        Path | None, typer.Option("--out", metavar="OUT.csv", help="Where the predictions go (CSV or Parquet).")
+        Path | None, typer.Option("--out", metavar="OUT.csv", help="Write the predictions here (CSV or Parquet).")
     ] = None,
     interval: Interval = None,
     as_json: AsJson = False,
@@ -105,7 +112,7 @@ def recommend(
     folder: ModelFolder,
     user: UserId = None,
     attributes: Attributes = None,
-    n: Annotated[int, typer.Option("-n", min=1, help="How many items.")] = 10,
+    n: Annotated[int, typer.Option("-n", min=1, help="List this many items.")] = 10,
     rated: Rated = None,
     interval: Interval = None,
     rank_by: RankBy = None,
@@ -114,23 +121,24 @@ def recommend(
         typer.Option(
             "--where",
             metavar="NAME=VALUE",
-            help="Only items with this attribute: genres=Drama, genres=Drama|Comedy, year=1990..1999. Repeatable.",
+            help="List only items with this attribute: genres=Drama, genres=Drama|Comedy, year=1990..1999. Repeatable.",
         ),
     ] = None,
     exclude: Annotated[
         list[str] | None, typer.Option("--exclude", metavar="ID", help="Leave this item out. Repeatable.")
     ] = None,
     candidates: Annotated[
-        Path | None, typer.Option("--candidates", metavar="FILE", help="Only these items: a file with an id per line.")
+        Path | None,
+        typer.Option("--candidates", metavar="FILE", help="List only the items in this file, one id per line."),
     ] = None,
     diversity: Annotated[
         float, typer.Option("--diversity", min=0, max=1, help="Prefer items unlike those above them: 0 (off) to 1.")
     ] = 0.0,
-    seen: Annotated[bool, typer.Option("--seen", help="Also items that the user has rated.")] = False,
+    seen: Annotated[bool, typer.Option("--seen", help="List items that the user has rated, too.")] = False,
     without: Without = None,
-    everyone: Annotated[bool, typer.Option("--all", help="Lists for all users, written to --out.")] = False,
+    everyone: Annotated[bool, typer.Option("--all", help="Make lists for all users, and write them to --out.")] = False,
     out_file: Annotated[
-        Path | None, typer.Option("--out", metavar="OUT.parquet", help="Where the lists of --all go.")
+        Path | None, typer.Option("--out", metavar="OUT.parquet", help="Write the lists of --all here.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -170,9 +178,9 @@ def recommend(
 
 def similar(
     folder: ModelFolder,
-    item: Annotated[str | None, typer.Option("--item", metavar="ID", help="Items similar to this one.")] = None,
-    user: Annotated[str | None, typer.Option("--user", metavar="ID", help="Users similar to this one.")] = None,
-    n: Annotated[int, typer.Option("-n", min=1, help="How many.")] = 10,
+    item: Annotated[str | None, typer.Option("--item", metavar="ID", help="Find items similar to this one.")] = None,
+    user: Annotated[str | None, typer.Option("--user", metavar="ID", help="Find users similar to this one.")] = None,
+    n: Annotated[int, typer.Option("-n", min=1, help="Show this many.")] = 10,
     as_json: AsJson = False,
 ) -> None:
     """Find the items, or the users, that are most similar to one."""
@@ -191,17 +199,20 @@ def similar(
 
 def explain(
     folder: ModelFolder,
-    item: Annotated[str, typer.Option("--item", metavar="ID", help="An item of the training data.")],
+    item: Annotated[str, typer.Option("--item", metavar="ID", help="Choose an item of the training data.")],
     user: UserId = None,
     attributes: Attributes = None,
     rated: Rated = None,
-    top: Annotated[int, typer.Option("--top", min=1, help="Parts to list; the others are summed up.")] = 10,
+    top: Annotated[int, typer.Option("--top", min=1, help="List this many parts, and the sum of the others.")] = 10,
     of: Annotated[
         str | None,
-        typer.Option("--of", metavar="rating|match", help="The predicted rating, or the match that ranks lists."),
+        typer.Option(
+            "--of", metavar="rating|match", help="Explain the predicted rating, or the match that ranks lists."
+        ),
     ] = None,
     against: Annotated[
-        str | None, typer.Option("--against", metavar="ID", help="Another item: why the one and not this one.")
+        str | None,
+        typer.Option("--against", metavar="ID", help="Compare with another item: why the first one and not this one."),
     ] = None,
     without: Without = None,
     as_json: AsJson = False,

@@ -39,6 +39,15 @@ class RatingDataset:
         has_ratings: False where a row is a choice (a click, a purchase) without a rating; `rating` then holds ones.
         columns: names of the columns of ratings by role (`user`, `item`, `rating`, `time`), as they were read.
         notices: columns and rows of the ratings that were treated specially on reading: one sentence each.
+
+    >>> import polars as pl
+    >>> ratings = pl.DataFrame({"user": ["a", "a", "b"], "item": ["x", "y", "x"], "rating": [5, 3, 4]})
+    >>> items = pl.DataFrame({"item": ["x", "y"], "genre": ["crime", "travel"]})
+    >>> data = RatingDataset.from_frames(ratings, items=items)
+    >>> data
+    RatingDataset(ratings: 3 ratings, 2 users, 2 items)
+    >>> [attribute.name for attribute in data.items.attributes]
+    ['genre']
     """
 
     users: EntityTable
@@ -79,14 +88,14 @@ class RatingDataset:
     ) -> RatingDataset:
         """Reads ratings, and attributes of users and items, from files.
 
-        What was guessed, left out or looks wrong is told in one `DataWarning`; `report` tells all.
+        What was guessed, left out or looks wrong is in one `DataWarning`; `report` shows everything.
 
         Args:
             ratings: a file with a row per rating: CSV, TSV (any separator, also `::`), JSON lines, Parquet, Arrow or
                 Excel, also compressed. A table of users and items alone is one of choices (`has_ratings`), and so is
                 one in which all ratings are equal; repeated rows in it count once.
-            users, items: a file with a row per user (item), or several files: further ones may have several rows per
-                user (one cuisine each, say), and their columns become multi-valued attributes.
+            users, items: a file with a row per user (item), or several files. Further ones may have several rows per
+                user, such as one for each cuisine. Their columns become multi-valued attributes.
             options: how to read the tables.
             **keywords: options by name, such as `user="uid"` or `repeated="last"`; see `ReadOptions`.
 

@@ -33,7 +33,7 @@ def read_recbole(path: str | Path, *, options: ReadOptions | None = None, **keyw
     """Reads atomic files.
 
     Args:
-        path: `NAME.inter`, or a folder with such a file. The files of users and items are found beside it.
+        path: `NAME.inter`, or a folder with such a file. The files of users and items lie next to it.
         options: how to read the tables.
         **keywords: options by name; see `ReadOptions`. What is said of a column by `attributes` replaces its type.
 
@@ -87,7 +87,7 @@ def _ratings_file(path: Path) -> Path:
     found = sorted(path.glob(f"*{RATINGS}"))
     if len(found) != 1:
         names = ", ".join(each.name for each in found) or "none"
-        raise DataError(f"{path}: one file of ratings (NAME{RATINGS}) is needed; there are: {names}")
+        raise DataError(f"{path}: one file of ratings (NAME{RATINGS}) is needed. Available: {names}")
     return found[0]
 
 

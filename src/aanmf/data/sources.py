@@ -53,7 +53,9 @@ def load(
     if source.endswith(RATINGS):
         if users or items:
             stem = Path(source).stem
-            raise DataError(f"{source} is a file of RecBole: {stem}.user and {stem}.item are found beside it")
+            raise DataError(
+                f"{source} is a file of RecBole: {stem}.user and {stem}.item are read too, if they lie next to it: leave the option out"
+            )
         return read_recbole(source, options=asked)
     if name not in NAMES:
         return RatingDataset.read(source, users=users, items=items, options=asked)

@@ -321,7 +321,7 @@ def fault_of(error: pydantic.ValidationError, names: Mapping[str, Sequence[str]]
         return f"the body is not JSON: {fault['msg']}"
     holder = str(fault["loc"][-2]) if len(fault["loc"]) > 1 else ""
     if fault["type"] == "extra_forbidden" and (known := names.get(holder)) is not None:
-        return f"{where}: unknown attribute; this model knows: {', '.join(known) or 'none'}"
+        return f"{where}: unknown attribute. Available: {', '.join(known) or 'none'}"
     if fault["type"] == "none_required":
         return f"{where}: this model was trained on choices without ratings; leave the rating out"
     given = fault["input"]
