@@ -54,7 +54,8 @@ def load(
         if users or items:
             stem = Path(source).stem
             raise DataError(
-                f"{source} is a file of RecBole: {stem}.user and {stem}.item are read too, if they lie next to it: leave the option out"
+                f"{source} is a file of RecBole: {stem}.user and {stem}.item "
+                "are read too, if they are next to it: leave the option out"
             )
         return read_recbole(source, options=asked)
     if name not in NAMES:
