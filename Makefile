@@ -6,17 +6,20 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 EXTRAS := test,arrow,tune,serve,sql,export,test-serve
 
-.PHONY: help demo test test-all test-browser check format bench docs screenshots peers clean
+.PHONY: help demo test test-all test-browser test-lenskit check format resolve bench figures docs screenshots peers clean
 
 help:
 	@echo "make demo      train on ratings of restaurants: scores, lists, a reason; then the page (DEMO=ml-100k: on films)"
 	@echo "make test      the quick tests, under 5 minutes on two cores"
 	@echo "make test-all  every test, the slow ones too"
 	@echo "make test-browser  the page in a real Chromium (apt-get install chromium)"
-	@echo "make check     ruff, pyright, layers and import circles, sizes of modules and classes"
+	@echo "make test-lenskit  the scorers for LensKit, in .venv-lenskit: LensKit needs pandas 2"
+	@echo "make resolve   whether all dependencies can be installed on Python 3.12 and 3.13; installs nothing"
+	@echo "make check     ruff, pyright, layers and import circles, sizes of modules and classes, spelling and words"
 	@echo "make format    let ruff format and fix"
 	@echo "make bench     the benchmarks, against the peers: half an hour (BENCH=--quick: some minutes)"
 	@echo "make screenshots  pictures of the page for the documents (apt-get install chromium)"
+	@echo "make figures   write the results in docs/results/figures into README and the documents"
 	@echo "make docs      build the documents into docs/_build/html; a warning is an error"
 	@echo "make clean     remove .venv, caches and demo output"
 
@@ -62,11 +65,26 @@ test-all: $(VENV)/.installed-test
 test-browser: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -m browser tests/serving/test_browser.py
 
+# without constraints: LensKit needs older versions of some packages
+test-lenskit:
+	test -d .venv-lenskit || $(PYTHON) -m venv .venv-lenskit
+	.venv-lenskit/bin/pip install --quiet --disable-pip-version-check --editable '.[lenskit]' \
+		pytest pytest-timeout hypothesis $$(grep ^torch== constraints.txt)
+	OMP_NUM_THREADS=1 .venv-lenskit/bin/pytest -q -m "not slow and not eval" tests/test_lenskit.py tests/data/test_lenskit.py
+
+resolve: $(VENV)/.installed
+	for version in 3.12 3.13; do \
+		$(PIP) --dry-run --ignore-installed --python-version $$version --only-binary=:all: --target build/resolved \
+			'.[$(EXTRAS)]' || exit 1; echo "Python $$version: all dependencies have wheels"; done
+
 check: $(VENV)/.installed-check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/codespell
+	$(BIN)/python docs/check_words.py
 	$(BIN)/pytest -q tests/test_house.py
 
 format: $(VENV)/.installed-check
@@ -81,8 +99,11 @@ bench: $(VENV)/.installed-peers
 screenshots: $(VENV)/.installed-test
 	$(BIN)/python docs/screenshots.py $(SCREENSHOTS)
 
+figures: $(VENV)/.installed
+	$(BIN)/python benchmarks/figures.py
+
 docs: $(VENV)/.installed-docs
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .import_linter_cache aanmf-demo docs/_build src/*.egg-info
+	rm -rf $(VENV) .venv-lenskit build dist .pytest_cache .ruff_cache .import_linter_cache aanmf-demo docs/_build src/*.egg-info

@@ -1,47 +1,131 @@
-"""Fills the figures of README.md and docs/*.md from the JSON files in docs/results/figures.
+"""Writes the figures of README.md and docs/*.md from the result files: `make figures`.
 
-    aanmf cross-validate ml-100k --protocol holdout:0.2 --seeds 0,1,2,3,4 --model mf --model aanmf --json \
-        > docs/results/figures/ml-100k-holdout.json
-    python benchmarks/figures.py
+Results are JSON files in `docs/results/figures`, written by the benchmarks and by `aanmf cross-validate --json`.
+Each has a `summary`: a row per model, with `NAME_mean` and `NAME_std` of every metric. Documents show them in two ways:
 
-A figure stands between two comments, `<!--FILE MODEL METRIC-->0.9110<!---->`: the mean of `METRIC` over the runs of
-`MODEL` in `FILE.json`, and after `METRIC±` its standard deviation too. A test holds that documents and files agree.
+    <!--ml-100k-lists aanmf++ ndcg@10-->0.4109<!---->     a figure in a sentence: file, model, metric
+    <!-- figures: lists-ml-100k -->                       a table of `docs/results/tables.toml`, down to
+    <!-- end of figures -->                               this line
+
+`METRIC±` adds the standard deviation. A test holds that documents and results agree.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import tomllib
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
-FOLDER = ROOT / "docs" / "results" / "figures"
-FIGURE = re.compile(r"<!--(\S+) (\S+) ([\w@]+)(±?)-->(.*?)<!---->")
+RESULTS = ROOT / "docs" / "results"
+FIGURE = re.compile(r"<!--(\S+) (\S+) ([\w@]+±?)-->(.*?)<!---->")
+TABLE = re.compile(r"<!-- figures: (\S+) -->\n(.*?)<!-- end of figures -->", re.DOTALL)
+ABSENT = "-"
 
 
 def pages() -> list[Path]:
     """The documents that may hold figures."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    return [ROOT / "README.md", *sorted(page for page in (ROOT / "docs").rglob("*.md") if "_build" not in page.parts)]
 
 
-def figure(file: str, model: str, metric: str, deviates: bool) -> str:
-    """A figure as documents show it.
+@cache
+def summary(file: str) -> dict[str, dict[str, Any]]:
+    """The rows of a result file by model.
+
+    Raises:
+        FileNotFoundError: no such file.
+    """
+    rows = json.loads((RESULTS / "figures" / f"{file}.json").read_text(encoding="utf-8"))["summary"]
+    return {row["model"]: row for row in rows}
+
+
+def mean(file: str, model: str, metric: str) -> float:
+    """A figure.
 
     Raises:
         KeyError: no such model or metric in the file.
     """
-    summary = json.loads((FOLDER / f"{file}.json").read_text(encoding="utf-8"))["summary"]
-    row = next((row for row in summary if row["model"] == model), None)
+    row = summary(file).get(model)
     if row is None:
         raise KeyError(f"{file}.json has no model {model}")
-    mean, deviation = row[f"{metric}_mean"], row[f"{metric}_std"]
-    digits = 0 if abs(mean) >= 10 else 4
-    return f"{mean:.{digits}f} ± {deviation:.{digits}f}" if deviates else f"{mean:.{digits}f}"
+    return row[f"{metric}_mean"]
+
+
+def shown(file: str, model: str, metric: str) -> str:
+    """A figure as documents show it: no decimals from 10 on, else four; after `METRIC±` the standard deviation.
+
+    Raises:
+        KeyError: no such model or metric in the file.
+    """
+    name = metric.removesuffix("±")
+    value = mean(file, model, name)
+    digits = 0 if abs(value) >= 10 else 4
+    deviation = summary(file)[model][f"{name}_std"] if metric.endswith("±") else None
+    return f"{value:.{digits}f}" if deviation is None else f"{value:.{digits}f} ± {deviation:.{digits}f}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of `docs/results/tables.toml`.
+
+    Attributes:
+        rows: a `title` and words for `cell`, for every row.
+        columns: the same for every column; with `best`, `high` or `low`, the best figure is set in bold.
+        cell: FILE MODEL METRIC with words of the row and the column in braces.
+        corner: title of the first column.
+    """
+
+    rows: list[dict[str, str]]
+    columns: list[dict[str, str]]
+    cell: str
+    corner: str = ""
+
+    def markdown(self) -> str:
+        """The table as Markdown.
+
+        Raises:
+            ValueError: a row or a column has no figure at all.
+        """
+        columns = {column["title"]: self._column(column) for column in self.columns}
+        rows = {row["title"]: list(cells) for row, *cells in zip(self.rows, *columns.values(), strict=True)}
+        for title, cells in [*columns.items(), *rows.items()]:
+            if set(cells) == {ABSENT}:
+                raise ValueError(f"no result for {title!r}")
+        lines = [[self.corner, *columns], ["---"] * (1 + len(columns)), *([title, *rows[title]] for title in rows)]
+        return "".join(f"| {' | '.join(line)} |\n".replace("|  |", "| |") for line in lines)
+
+    def _column(self, column: dict[str, str]) -> list[str]:
+        """The cells of a column; a figure that its file does not have is `ABSENT`."""
+        places = [self.cell.format(**{**row, **column}).split() for row in self.rows]
+        means = [summary(file).get(model, {}).get(f"{metric.removesuffix('±')}_mean") for file, model, metric in places]
+        there = [round(value, 4) for value in means if value is not None]
+        best = {"high": max, "low": min}[column["best"]](there) if "best" in column and there else None
+        texts = [ABSENT if value is None else shown(*place) for place, value in zip(places, means, strict=True)]
+        return [
+            f"**{text}**" if value is not None and round(value, 4) == best else text
+            for text, value in zip(texts, means, strict=True)
+        ]
+
+
+@cache
+def tables() -> dict[str, Table]:
+    """The tables by name."""
+    found = tomllib.loads((RESULTS / "tables.toml").read_text(encoding="utf-8"))
+    return {name: Table(**each) for name, each in found.items()}
 
 
 def filled(text: str) -> str:
-    """A document with the figures of the files."""
-    return FIGURE.sub(lambda m: f"<!--{m[1]} {m[2]} {m[3]}{m[4]}-->{figure(m[1], m[2], m[3], bool(m[4]))}<!---->", text)
+    """A document with the figures of the files.
+
+    Raises:
+        KeyError: no such table, model or metric.
+    """
+    text = TABLE.sub(lambda m: f"<!-- figures: {m[1]} -->\n{tables()[m[1]].markdown()}<!-- end of figures -->", text)
+    return FIGURE.sub(lambda m: f"<!--{m[1]} {m[2]} {m[3]}-->{shown(m[1], m[2], m[3])}<!---->", text)
 
 
 def main() -> None:

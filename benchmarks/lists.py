@@ -261,8 +261,9 @@ def markdown(found: Found, bench: Bench) -> str:
     for title, rows in found.items():
         one = next(iter(rows.values()))[0]
         seeds = max(map(len, rows.values()))
-        lines += [f"### {title}: {one.source}, {one.protocol}, {seeds} seed{'s' * (seeds > 1)}\n"]
-        columns = f"model|NDCG@10|{OURS} less this|p, users|p, seeds|recall@10|coverage|popularity|Gini|RMSE|fit"
+        name = title[0].upper() + title[1:]
+        lines += [f"## {name}: `{one.source}`, `{one.protocol}`, {seeds} seed{'s' * (seeds > 1)}\n"]
+        columns = f"model|NDCG@10|{OURS} minus this|p, users|p, seeds|recall@10|coverage|popularity|Gini|RMSE|fit"
         lines += ["| " + " | ".join(columns.split("|")) + " |"]
         lines += ["|---" * 11 + "|"]
         lines += [_row(name, runs, rows.get(OURS, []), bench) for name, runs in rows.items()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,8 @@ import polars as pl
 import pytest
 
 from aanmf import AANMF, MF, AANMFpp, RatingDataset, load_model, make_synthetic
+from aanmf.additions import Additions
+from aanmf.cli import main
 from aanmf.data.context import ContextTable
 from aanmf.data.schema import Attribute, Kind
 from aanmf.errors import ConfigError, DataError, SchemaError
@@ -203,3 +206,40 @@ def test_context_left_out_by_validation_is_accepted_and_changes_nothing() -> Non
     model = small(context=False).fit(train.with_context(["company", "timestamp"]))
     assert model.predict("1", "1", context={"company": "alone"}).equals(model.predict("1", "1"))
     assert model.explain("1", "1", context={"company": "alone"}).parts.filter(pl.col("kind") == "context").height <= 1
+
+
+def test_the_command_line_reads_and_asks_in_context(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, folder = planted(), str(tmp_path / "model")
+    sides = (("user", data.users, data.user), ("item", data.items, data.item))
+    ids = {name: pl.Series(side.ids.ids)[at] for name, side, at in sides}
+    frame = pl.DataFrame({**ids, "rating": data.rating, "timestamp": data.time}).hstack(data.context.columns)
+    frame.write_csv(tmp_path / "ratings.csv")
+    settings = [f"--set={each}" for each in ("members=1", "cold=0", "epochs=6", "l2=30", "match=false")]
+    context = ["--context", "company,timestamp", "--test", "0", "--out", folder]
+    assert main(["train", str(tmp_path / "ratings.csv"), *context, *settings]) == 0
+    pair, rating = ["--user", "1", "--item", "7"], dict[str, float]()
+    capsys.readouterr()
+    for company in COMPANY:
+        asked = ["--context", f"company={company},timestamp=2020-09-13 12:30", "--json"]
+        assert main(["predict", folder, *pair, *asked]) == 0
+        rating[company] = json.loads(capsys.readouterr().out)["predictions"][0]["rating"]
+        assert main(["recommend", folder, "--user", "1", "--rank-by", "rating", *asked]) == 0
+        capsys.readouterr()
+        assert main(["explain", folder, *pair, "--top", "1000", *asked]) == 0
+        parts = json.loads(capsys.readouterr().out)["parts"]
+        assert "company" in {part["name"] for part in parts if part["kind"] == "context"}
+    assert rating["alone"] < rating["friends"] < rating["family"]
+    assert main(["predict", folder, *pair, "--context", "company"]) != 0
+    assert "--context: 'company' is not name=value" in " ".join(capsys.readouterr().err.split())
+
+
+def test_updates_take_no_ratings_but_forget_users() -> None:
+    train, _ = planted().split(0.2, seed=0)
+    model = small(epochs=2).fit(train)
+    with pytest.raises(DataError, match="updates take none: fit it again"):
+        model.update(pl.DataFrame({"user": ["1"], "item": ["1"], "rating": [5.0]}))
+    before = model.fitted_.context_table
+    model.add(Additions(forgotten=("1",)))
+    kept = model.fitted_
+    assert len(kept.context_table) == len(kept.training.train) < len(before)
+    assert kept.training.train.context is not None

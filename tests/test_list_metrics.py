@@ -111,5 +111,5 @@ def test_names_of_metrics() -> None:
         metric_of("ndcg")
     with pytest.raises(ConfigError, match="needs the length"):
         metric_of("ndcg@0")
-    with pytest.raises(ConfigError, match=r"unknown metric 'ndgc@5'. Did you mean 'ndcg@5'\? Available: .*hit@10"):
+    with pytest.raises(ConfigError, match=r"Unknown metric 'ndgc@5'. Did you mean 'ndcg@5'\? Available: .*hit@10"):
         metric_of("ndgc@5")

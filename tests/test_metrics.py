@@ -21,7 +21,7 @@ def test_by_hand() -> None:
 
 def test_only_the_metrics_asked_for() -> None:
     assert score([1.0], [3.0], ["mae"]) == {"mae": 2.0, "n": 1}
-    with pytest.raises(ConfigError, match=r"unknown metric 'rsme'. Did you mean 'rmse'\? Available: rmse, mae"):
+    with pytest.raises(ConfigError, match=r"Unknown metric 'rsme'. Did you mean 'rmse'\? Available: rmse, mae"):
         score([1.0], [3.0], ["rsme"])
 
 

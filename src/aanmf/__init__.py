@@ -1,4 +1,4 @@
-"""Attribute-aware attentional neural matrix factorisation: rating prediction that knows its users and items.
+"""Recommendations, rating predictions and explanations, from ratings or clicks and attributes of users and items.
 
 Names are imported when first used, so that `import aanmf` takes milliseconds. Estimators (`AANMFpp`, `AANMF`,
 `MF`, ...) come from the catalogue of models.

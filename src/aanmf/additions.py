@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import Literal
@@ -35,6 +35,7 @@ class Additions:
         users, items: attributes and labels, by id. An empty cell leaves what was known.
         name: of the ratings, for messages.
         notices: of the reading.
+        forgotten: ids of users who are to be left out, of what is new and of what the model was trained on.
     """
 
     ratings: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=RATINGS))
@@ -42,6 +43,17 @@ class Additions:
     items: EntityTable = field(default_factory=lambda: EntityTable(Vocabulary([])))
     name: str = "the new ratings"
     notices: tuple[str, ...] = ()
+    forgotten: Container[str] = frozenset()
+
+    def without_forgotten(self) -> Additions:
+        """What is new of the others."""
+        users = self.users.ids.ids
+        gone = pl.Series([each in self.forgotten for each in users], dtype=pl.Boolean)
+        rated = {each for each in self.ratings["user"].unique() if each in self.forgotten}
+        if not (rated or gone.any()):
+            return self
+        ratings = self.ratings.filter(~pl.col("user").is_in(list(rated)))
+        return replace(self, ratings=ratings, users=self.users.filter(~gone))
 
 
 def tables_of(
@@ -128,9 +140,10 @@ class Update:
     Attributes:
         ratings: how many are new or have changed.
         users, items: how many are new, or have other attributes or another label.
-        how: `none`: there was nothing new; `histories`: the model counts all that is new, and its tables of vectors
-            stay; `training`: these were trained for some more epochs; `full`: by a full fit.
+        how: `none` (there was nothing new), `histories` (the model counts everything new, and its tables of vectors
+            stay), `training` (these were trained for some more epochs), or `full` (a full fit).
         why: why so, in a sentence.
+        forgotten: how many users of the training data were left out.
     """
 
     ratings: int
@@ -138,45 +151,49 @@ class Update:
     items: int
     how: How
     why: str
+    forgotten: int = 0
 
 
 @dataclass(frozen=True)
 class Grown:
     """The data of a model with additions.
 
-    Users, items and ratings keep their positions; new ones follow.
+    Users, items and ratings keep their positions, unless users are forgotten; new ones follow.
 
     Attributes:
         data: all of it.
         ratings: how many are new or have changed.
         users, items: how many are new, or have other attributes or another label.
+        forgotten: how many users of the training data were left out.
     """
 
     data: RatingDataset
     ratings: int
     users: int
     items: int
+    forgotten: int = 0
 
     @property
     def changed(self) -> bool:
         """Whether there was anything new."""
-        return self.ratings + self.users + self.items > 0
+        return self.ratings + self.users + self.items + self.forgotten > 0
 
     def update(self, how: How, why: str) -> Update:
         """What was done with all that is new."""
-        return Update(self.ratings, self.users, self.items, how, why)
+        return Update(self.ratings, self.users, self.items, how, why, self.forgotten)
 
 
 def grow(fitted: Fitted, new: Additions) -> Grown:
     """Adds what is new to what a model was trained on; a new rating replaces that of the same user and item.
 
     A choice without a rating leaves a training rating as it is; among ratings it counts as the one of their values
-    that is nearest to their mean.
+    that is nearest to their mean. Of users who are forgotten nothing is left.
 
     Raises:
         DataError: a rating off the model's scale, or a model that has learned from the context of ratings.
         ModelFolderError: the model comes from a folder of an early version, without raw attributes.
     """
+    new = new.without_forgotten()
     train, training = fitted.training.train, fitted.training
     for side in (fitted.users, fitted.items):
         if side.table.names != side.encoder.names:
@@ -184,11 +201,11 @@ def grow(fitted: Fitted, new: Additions) -> Grown:
                 "the model was written by an early version of aanmf, which did not keep the attributes of "
                 f"{side.name}s as they were given: train the model again, after which updates work"
             )
-    if fitted.context.names:
+    if fitted.context.names and new.ratings.height:
         named = ", ".join(fitted.context.names)
         raise DataError(
-            f"the model has learned from the context of ratings ({named}), and updates take none: fit it again on all "
-            "ratings, old and new, with their context"
+            f"{new.name}: the model has learned from the context of ratings ({named}), and updates take none: fit it "
+            "again on all ratings, old and new, with their context"
         )
     low, high = training.scale
     for user, item, rating in new.ratings.filter(~pl.col("rating").is_between(low, high)).iter_rows():
@@ -215,10 +232,15 @@ def grow(fitted: Fitted, new: Additions) -> Grown:
         items,
         *(ratings[name].to_numpy(writable=True) for name in ("user", "item", "rating")),
         scale=training.scale if training.has_ratings else None,
+        time=None if train.context is None or train.context.time is None else train.context.time.numpy(),
         name=str(fitted.data.get("name", "ratings")),
         has_ratings=training.has_ratings,
+        columns=fitted.columns,
+        context=fitted.context_table,
     )
-    return Grown(data, changed + fresh.height, changed_users, changed_items)
+    gone = [each for each in fitted.users.table.ids.ids if each in new.forgotten]
+    data = data.without_users(frozenset(gone)) if gone else data
+    return Grown(data, changed + fresh.height, changed_users, changed_items, len(gone))
 
 
 def _grown(side: EntitySide, given: EntityTable, rated: pl.Series) -> tuple[EntityTable, int]:

@@ -19,7 +19,13 @@ class AttentionMap:
 
     Attributes:
         by: name of the item attribute.
-        table: a row per value: `by`, a column per user attribute, `n` (pairs averaged; absent from planted attention).
+        table: a row per value: `by`, a column per user attribute, `n` (pairs averaged; absent from known attention).
+
+    >>> from aanmf import AANMF, load_restaurants
+    >>> data = load_restaurants()
+    >>> learned = AANMF(epochs=1).fit(data).attention_map(data, by="price")
+    >>> sorted(learned.table["price"])
+    ['high', 'low', 'medium']
     """
 
     by: str
@@ -36,7 +42,7 @@ class AttentionMap:
         return f"Attention on user attributes, by {self.by}"
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draws a heat map on `ax`; None: on a new figure, which notebooks show."""
+        """Draws a heat map on `ax`; None: on new axes, which notebooks show."""
         from aanmf.plots import heatmap
 
         return heatmap(self.table, self.title, ax)

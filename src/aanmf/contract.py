@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from aanmf.data.attributes import AttributeSet, Context
 from aanmf.data.dataset import Vocabulary
 from aanmf.data.schema import first_fault
-from aanmf.errors import ConfigError
+from aanmf.errors import ConfigError, unknown
 from aanmf.ratings import Ratings, TrainingData, validation_rows
 
 __all__ = ["Ratings", "TrainingData", "validation_rows"]
@@ -33,7 +33,7 @@ class ModelConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     device: str = "auto"
-    """`auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`, ..."""
+    """`auto` (a GPU if there is one), `cpu`, or another device of torch, such as `cuda`."""
     seed: int = Field(default=0, ge=0)
     """Fixes initial weights, validation split, order of ratings and dropout."""
 
@@ -42,10 +42,10 @@ class ModelConfig(BaseModel):
         """Checks plain settings.
 
         Raises:
-            ConfigError: naming the setting, the fault and the settings there are.
+            ConfigError: naming the setting, the fault and the settings that exist.
         """
-        if unknown := sorted(set(settings) - set(cls.model_fields)):
-            raise ConfigError(f"unknown setting {unknown[0]!r}; there are: {', '.join(sorted(cls.model_fields))}")
+        if strange := sorted(set(settings) - set(cls.model_fields)):
+            raise ConfigError(unknown("setting", strange[0], sorted(cls.model_fields)))
         try:
             return cls.model_validate(settings)
         except pydantic.ValidationError as error:

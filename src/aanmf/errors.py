@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class AanmfError(Exception):
-    """Base of everything this library raises on purpose."""
+    """Base of everything this library raises on purpose.
+
+    >>> from aanmf import make_model
+    >>> try:
+    ...     make_model("autorek")
+    ... except AanmfError as error:
+    ...     print(str(error).partition(" Available")[0])
+    Unknown model 'autorek'. Did you mean 'autorec'?
+    """
 
 
 class DataError(AanmfError, ValueError):
-    """A table, a column or a value cannot be used as it is."""
+    """A table, a column or a value cannot be used as it is.
+
+    >>> from aanmf import RatingDataset
+    >>> RatingDataset.read("nowhere.csv")
+    Traceback (most recent call last):
+    aanmf.errors.DataError: nowhere.csv: no such file
+    """
 
 
 class DataWarning(UserWarning):
@@ -16,7 +33,13 @@ class DataWarning(UserWarning):
 
 
 class SchemaError(DataError):
-    """An attribute is declared in a way that its column, or the request, does not fit."""
+    """An attribute is declared in a way that does not fit its column, or a request has other attributes.
+
+    >>> from aanmf import Popularity, load_restaurants
+    >>> Popularity().fit(load_restaurants()).recommend_for({"city": "Paris"})
+    Traceback (most recent call last):
+    aanmf.errors.SchemaError: attribute 'city': 'Paris' is not among the values of the training data; allowed: ...
+    """
 
 
 class DownloadError(AanmfError):
@@ -28,10 +51,20 @@ class ConfigError(AanmfError, ValueError):
 
 
 class UnknownIdError(AanmfError, KeyError):
-    """A user or item id that the model has never seen, where one is required."""
+    """A user or item id that the model has never seen, if one is required.
+
+    >>> from aanmf import Popularity, load_restaurants
+    >>> Popularity().fit(load_restaurants()).recommend("nobody")
+    Traceback (most recent call last):
+    aanmf.errors.UnknownIdError: user 'nobody' is not in the training data; for a new user give attributes
+    """
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
+
+
+class ForgottenError(AanmfError):
+    """A user who was forgotten on request: nothing is stored under this id."""
 
 
 class NotFiniteError(AanmfError, ArithmeticError):
@@ -56,3 +89,11 @@ class CheckpointError(AanmfError):
 
 class MissingExtraError(AanmfError, ImportError):
     """An optional library is needed; the message names the extra that installs it."""
+
+
+def unknown(what: str, name: str, available: Iterable[str]) -> str:
+    """The message for a name that does not exist: `Unknown model 'mff'. Did you mean 'mf'? Available: aanmf, mf`."""
+    names = list(available)
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"Unknown {what} {name!r}.{hint} Available: {', '.join(names)}"

@@ -10,11 +10,11 @@ from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
-from aanmf.additions import Additions, Update, grow, read_additions, tables_of
+from aanmf.additions import Additions, Update, grow
 from aanmf.contract import ModelConfig, RatingModule
 from aanmf.data.dataset import RatingDataset
+from aanmf.data.frames import TableKind, kind_of, training_data
 from aanmf.data.options import ReadOptions
-from aanmf.data.report import warn_of
 from aanmf.data.stream import StreamedDataset
 from aanmf.errors import ConfigError, NotFiniteError, NotFittedError
 from aanmf.fitted import Fitted
@@ -30,10 +30,12 @@ from aanmf.updates import Way, take_in
 
 
 class Estimator:
-    """A model that learns, and is saved and loaded; `Recommender` adds what it is then used for."""
+    """A model that learns, and is saved and loaded; `Regressor` and `Recommender` add what it is then used for."""
 
     spec: ClassVar[ModelSpec]
     """The model's entry in the catalogue."""
+    output_: TableKind = "polars"
+    """Which library's tables are returned: that of the table that `fit` was given."""
 
     def __init__(self, **settings: Any) -> None:
         """Settings by name; they are the fields of the model's configuration class.
@@ -51,9 +53,23 @@ class Estimator:
     def _repr_html_(self) -> str:
         return model_html(repr(self), self.spec, self.config, self.fitted_ if self.is_fitted else None)
 
-    def get_params(self) -> dict[str, Any]:
-        """All settings by name, as they were asked for; what `fit` chose is in `chosen_`."""
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """All settings by name, as they were asked for; what `fit` chose is in `chosen_`.
+
+        Args:
+            deep: changes nothing: no setting is an estimator that has settings of its own.
+        """
         return self.config.model_dump()
+
+    def set_params(self, **settings: Any) -> Self:
+        """Changes settings; the others stay. What was learned is forgotten, as it belongs to the settings before.
+
+        Raises:
+            ConfigError: an unknown setting, or a value out of range.
+        """
+        if settings:
+            self.config, self._predictor = self.spec.config_type.of({**self.get_params(), **settings}), None
+        return self
 
     @property
     def chosen_(self) -> dict[str, Any]:
@@ -88,9 +104,13 @@ class Estimator:
 
     def fit(
         self,
-        data: RatingDataset | StreamedDataset,
-        on_epoch: OnEpoch | None = None,
+        data: RatingDataset | StreamedDataset | object,
+        y: object = None,
         *,
+        users: object = None,
+        items: object = None,
+        options: ReadOptions | None = None,
+        on_epoch: OnEpoch | None = None,
         progress: bool = False,
         checkpoints: Checkpoints | None = None,
         shard_rows: int | None = None,
@@ -98,8 +118,12 @@ class Estimator:
         """Learns from training ratings.
 
         Args:
-            data: the training part; users and items without a rating in it may be there with their attributes.
-                What `stream_dataset` gives is read from disk in every epoch.
+            data: the training part, as a data set or as a table with a row per rating (polars, pandas, Arrow, or an
+                array). Users and items without a rating in it may be there with their attributes. What `stream_dataset`
+                gives is read from disk in every epoch.
+            y: (n,) the ratings, where the table does not have them.
+            users, items: tables with a row per user (item) and a column per attribute; a data set has them already.
+            options: how to read the tables.
             on_epoch: called after every epoch.
             progress: whether to show how training goes, on stderr: a bar in a terminal or notebook, elsewhere a line a
                 minute.
@@ -108,68 +132,32 @@ class Estimator:
                 so many rows are divided among them; None: each holds them whole.
 
         Raises:
-            DataError: there is no rating.
+            DataError: there is no rating, or a table cannot be used.
             ConfigError: training diverged: the learning rate is too high; or the model does not take `checkpoints`.
             NotFiniteError: a weight is not finite after training.
             CheckpointError: a checkpoint cannot be written, or is of another training.
             BusyError: another training writes its checkpoints to the same folder.
             KeyboardInterrupt: after Ctrl-C; the model then holds what was learned so far and can be saved.
         """
-        _check_training(self.spec, data, checkpoints)
-        if isinstance(data, RatingDataset) and not self.config.uses_context:
-            data = data.with_context([])
-        fitted = Fitted.of(data)
-        training = replace(fitted.training, links=self.config.read_links(data.users.ids))
+        ratings = training_data(data, y, users, items, options)
+        _check_training(self.spec, ratings, checkpoints)
+        if isinstance(ratings, RatingDataset) and not self.config.uses_context:
+            ratings = ratings.with_context([])
+        fitted = Fitted.of(ratings)
+        training = replace(fitted.training, links=self.config.read_links(ratings.users.ids))
         train = load_object(self.spec.trainer)
         own_folder = checkpoints.locked() if checkpoints and Ranks.current().first else nullcontext()
         with own_folder, shown_progress(self.spec.name, on_epoch) if progress else nullcontext(on_epoch) as report:
             module, training_log = train(self.spec.module_type, training, self.config, report, checkpoints, shard_rows)
         _check_trained(module)
         self._predictor = Predictor(self.spec, module, replace(fitted, training_log=training_log))
+        self.output_ = kind_of(data)
         if training_log.interrupted:
             raise KeyboardInterrupt
         return self
 
-    def update(
-        self,
-        ratings: object = None,
-        users: object = None,
-        items: object = None,
-        *,
-        full: bool = False,
-        on_epoch: OnEpoch | None = None,
-        **keywords: object,
-    ) -> Update:
-        """Learns from what came since training, mostly without a full fit (`docs/howto/update.md`).
-
-        A new rating replaces that of the same user and item. Users and items who are new may come with attributes, also
-        without ratings; known ones may have other attributes than before. Columns mean what they meant in training.
-
-        >>> import polars as pl
-        >>> from aanmf import EASE, make_synthetic
-        >>> model = EASE().fit(make_synthetic(n_users=200, n_items=50, n_ratings=4000, seed=0).data)
-        >>> model.update(pl.DataFrame({"user": ["newcomer"] * 2, "item": ["1", "2"], "rating": [5, 4]})).users
-        1
-
-        Args:
-            ratings: a file with new ratings, or a polars, pandas or Arrow table; None: none.
-            users, items: files or tables with attributes of users and items, new or known; None: none.
-            full: fit again in full, whatever the number of new ratings: also attributes that the model has not known
-                and values that it has not seen count from then on.
-            on_epoch: called after every epoch, if there are any.
-            **keywords: how to read the tables; see `ReadOptions`.
-
-        Raises:
-            DataError: naming table, row and column, and what to do; or a rating off the scale.
-            ConfigError: an unknown option.
-        """
-        options = ReadOptions.of(None, keywords)
-        new = read_additions(self.fitted_, tables_of(options, ratings, users, items), options, "the new ratings")
-        warn_of("update", new.notices)
-        return self.add(new, full=full, on_epoch=on_epoch)
-
     def add(self, new: Additions, *, full: bool = False, on_epoch: OnEpoch | None = None) -> Update:
-        """Learns from what came since training; `update` reads it from tables.
+        """Learns from what came since training; `Recommender.update` reads it from tables.
 
         Args:
             new: ratings, users and items.
@@ -207,7 +195,7 @@ class Estimator:
                 self._predictor = Predictor(self.spec, *taken)
                 return grown.update("training" if way.part else "histories", way.why)
             way = Way(1, "ratings have values that the model has no level for")
-        self.fit(grown.data, on_epoch)
+        self.fit(grown.data, on_epoch=on_epoch)
         return grown.update("full", way.why)
 
     def save(self, path: str | Path) -> None:

@@ -60,6 +60,11 @@ class Explanation:
         base: where the account begins: about the mean rating.
         parts: `kind` (see `KINDS_OF_PARTS`), `name`, `value`, `attention`, `contribution`; the largest first.
         fallback: null where both were trained, else what was replaced by an average one; see `Recommender.predict`.
+
+    >>> from aanmf import MF, load_restaurants
+    >>> why = MF(epochs=5).fit(load_restaurants()).explain("U1001", "135085")
+    >>> abs(why.base + why.parts["contribution"].sum() - why.prediction) < 1e-4
+    True
     """
 
     item: str
@@ -87,7 +92,7 @@ class Explanation:
         return "\n".join([self.title, f"{self.base:6.2f}  base", *rows])
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draws the account as a waterfall on `ax`; None: on a new figure, which notebooks show."""
+        """Draws the account as a waterfall on `ax`; None: on new axes, which notebooks show."""
         from aanmf.plots import waterfall
 
         return waterfall(self, ax)
@@ -238,14 +243,11 @@ def _of_context(predictor: Predictor, profile: Profile, at: int, contribution: S
     sets, encoder = profile.attributes, predictor.fitted.context
     if sets is None or sets.context is None:
         return []
-    user, place = (torch.tensor([each], device=predictor.device) for each in (profile.position, at))
-    weights = predictor.module.context_attention(user, place, sets)
-    attention = [None] * len(sets.context.sets) if weights is None else weights[0].tolist()
-    rows = [
-        _part("context", name, value, added, weight)
-        for (name, value), added, weight in zip(encoder.describe(sets.context), contribution, attention, strict=False)
-        if value is not None
-    ]
+    pair = torch.tensor([[profile.position], [at]], device=predictor.device)
+    weights, described = predictor.module.context_attention(pair[0], pair[1], sets), encoder.describe(sets.context)
+    attention = [None] * len(described) if weights is None else weights[0].tolist()
+    found = zip(described, contribution, attention, strict=False)
+    rows = [_part("context", name, value, added, weight) for (name, value), added, weight in found if value is not None]
     if sets.context.time is not None:
         rows.append(_part("context", encoder.time, written(int(sets.context.time[0])), contribution[-1]))
     return rows

@@ -151,6 +151,8 @@ class Fitted:
     training: TrainingData
     data: Mapping[str, object]
     """Name, fingerprint and size of the training data, and how many ratings came by updates (see `news`)."""
+    columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Names of the columns of the training ratings by role (`user`, `item`, `rating`, `time`), where they are known."""
     training_log: TrainingLog = dataclasses.field(default_factory=TrainingLog)
     context: ContextEncoder = dataclasses.field(default_factory=ContextEncoder)
     """Of the context of ratings; without names where the model has not learned from any."""
@@ -183,7 +185,8 @@ class Fitted:
             users.attributes, items.attributes, data.scale or found, train, has_ratings=data.has_ratings
         )
         about = {"name": data.name, "fingerprint": data.fingerprint, "ratings": len(data)}
-        return cls(users, items, training, about, context=encoder, context_table=table)
+        columns = data.columns if isinstance(data, RatingDataset) else {}
+        return cls(users, items, training, about, columns, context=encoder, context_table=table)
 
     def grown(self, data: RatingDataset, **news: int) -> Self:
         """After an update, with this data: encoders, scale and training log stay; `news` is noted (see `news`)."""
@@ -214,8 +217,8 @@ class Fitted:
             scale=training.scale if training.has_ratings else None,
             name=str(self.data.get("name", "ratings")),
             has_ratings=training.has_ratings,
+            columns=self.columns,
             context=self.context_table,
-            columns={} if self.context.time is None else {"time": self.context.time},
         )
 
     def fallback(self, user: int, item: int) -> str | None:
@@ -254,7 +257,7 @@ class Fitted:
             encoders["context"] = self.context.model_dump(mode="json")
         return {
             "encoders": {**encoders, "scale": self.training.scale, "has_ratings": self.training.has_ratings},
-            "training": {"data": self.data, **dataclasses.asdict(self.training_log)},
+            "training": {"data": self.data, "columns": dict(self.columns), **dataclasses.asdict(self.training_log)},
         }
 
     def tensors(self) -> dict[str, Tensor]:
@@ -300,10 +303,10 @@ class Fitted:
         items = EntitySide.restored("item", documents, tensors, files, train)
         scale = _SCALE.validate_python(documents["encoders"]["scale"])
         log = dict(documents["training"])
-        about = dict(log.pop("data"))
+        about, columns = dict(log.pop("data")), dict(log.pop("columns", {}))
         has_ratings = documents["encoders"].get("has_ratings", True) is True
         training = TrainingData(users.attributes, items.attributes, scale, train, has_ratings=has_ratings)
-        return cls(users, items, training, about, TrainingLog.of(log), encoder, table)
+        return cls(users, items, training, about, columns, TrainingLog.of(log), encoder, table)
 
 
 def _count(train: Ratings, side: Literal["user", "item"], n: int) -> NDArray[np.int64]:

@@ -163,6 +163,9 @@ class Scores(dict[str, Any]):
 
     Attributes:
         groups: the scores of groups of users, where they were asked for, by value of an attribute.
+
+    >>> score([3.5, 4.0], [4, 4])
+    Scores(rmse=0.3535533905932738, mae=0.25, n=2)
     """
 
     groups: dict[str, Scores]
@@ -214,7 +217,7 @@ def metric_of(name: str) -> Metric:
     near = difflib.get_close_matches(family, [*METRICS, *LIST_METRICS], n=1)
     hint = f" Did you mean {near[0] + at + length!r}?" if near else ""
     available = [*METRICS, *(f"{each}@10" for each in LIST_METRICS)]
-    raise ConfigError(f"unknown metric {name!r}.{hint} Available: {', '.join(available)}")
+    raise ConfigError(f"Unknown metric {name!r}.{hint} Available: {', '.join(available)}")
 
 
 def score(predicted: ArrayLike, actual: ArrayLike, metrics: Sequence[str] | None = None) -> Scores:

@@ -46,13 +46,13 @@ class Explained(Protocol):
 
 
 def waterfall(explanation: Explained, ax: Axes | None = None) -> Axes:
-    """Draws an explanation from its base, above, to its prediction, below: a bar per part, in their order.
+    """Draws an explanation from its base, at the top, to its prediction, at the bottom, with a bar for each part.
 
-    Bars that add are blue, those that take away are orange; each has its contribution written beside it.
+    Bars that add are blue, those that subtract are orange; each has its contribution written next to it.
 
     Args:
         explanation: what `Recommender.explain` returns.
-        ax: where; None: on a new figure, which notebooks show.
+        ax: where to draw; None: on new axes, which notebooks show.
 
     Returns:
         The axes: `axes.figure.savefig("why.png")`.
@@ -100,7 +100,7 @@ def heatmap(table: pl.DataFrame, title: str, ax: Axes | None = None) -> Axes:
     Args:
         table: as for `attention_heatmap`.
         title: written above the map.
-        ax: where; None: on a new figure, which notebooks show.
+        ax: where to draw; None: on new axes, which notebooks show.
 
     Raises:
         DataError: the table has no row or no attribute.

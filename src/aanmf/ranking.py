@@ -185,7 +185,7 @@ class Ranker:
         return [lists[row] for row in range(len(profiles))]
 
     def everyone(self, context: RequestContext | None = None) -> Iterator[pl.DataFrame]:
-        """Lists of all users of the training data, in blocks: `user`, `item`, `rating`, `match`, best first."""
+        """Lists of all users of the training data, in blocks: `user`, `item`, `label`, `rating`, `match`."""
         gathered: list[Ranked] = []
         predictor, users = self.predictor, np.arange(len(self.predictor.users))
         own = None
@@ -279,10 +279,10 @@ class Ranker:
             columns["rating"] = torch.cat(ratings)[left].numpy().clip(*predictor.scale)
         if self.rank_by != "rating":
             columns[self.rank_by] = scores
-        names = {
-            side.name: pl.Series(side.ids, dtype=pl.String).gather(places)
-            for side, places in ((predictor.users, rows), (predictor.items, items))
-        }
+        names = {"user": pl.Series(predictor.users.ids, dtype=pl.String).gather(rows)}
+        names["item"] = pl.Series(predictor.items.ids, dtype=pl.String).gather(items)
+        if predictor.items.labels is not None:
+            names["label"] = pl.Series(predictor.items.labels, dtype=pl.String).gather(items)
         return pl.DataFrame({**names, **columns})
 
 

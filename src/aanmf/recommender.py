@@ -3,86 +3,103 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from functools import cache
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args, overload
 
 import polars as pl
 
+from aanmf.additions import Update, read_additions, tables_of
 from aanmf.attention_map import AttentionMap
 from aanmf.data.dataset import RatingDataset
-from aanmf.errors import DataError, ModelFolderError
-from aanmf.estimator import Estimator
+from aanmf.data.frames import TableKind
+from aanmf.data.options import ReadOptions
+from aanmf.data.report import warn_of
+from aanmf.errors import ConfigError, ModelFolderError
 from aanmf.explanation import Explained, Explanation, attention_map, explain_pair
 from aanmf.list_evaluation import evaluate
 from aanmf.manifest import read_manifest
 from aanmf.metrics import Scores
 from aanmf.models.catalog import CATALOG, CLASSES, spec_of
-from aanmf.predictor import Floats
 from aanmf.profile import NewRatings, RequestContext, User
 from aanmf.ranking import ListArguments, ListOptions, RankBy, Ranker, make_lists, most_similar
+from aanmf.regressor import Regressor, Returned
+from aanmf.training.log import OnEpoch
 
-Ids = str | int | Sequence[str | int]
-_TEXT = {"user", "item", "fallback"}
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
 
 
-class Recommender(Estimator):
+class Recommender(Regressor[Returned]):
     """Base of all models: settings go to the constructor, ratings to `fit`.
 
+    Tables that are returned are those of polars, or of the library whose table `fit` was given; see `with_output`.
+
     >>> from aanmf import AANMF, make_synthetic
-    >>> data = make_synthetic(n_users=200, n_items=50, n_ratings=4000, seed=0).data
-    >>> train, test = data.split(test=0.2, seed=0)
+    >>> train, test = make_synthetic(n_users=200, n_items=50, n_ratings=4000).data.split(test=0.2, seed=0)
     >>> model = AANMF(factors=8, epochs=5).fit(train)
     >>> model.evaluate(test).n
     800
     """
 
-    def predict(
+    def update(
         self,
-        users: Ids,
-        items: Ids,
-        interval: float | None = None,
+        ratings: object = None,
+        users: object = None,
+        items: object = None,
         *,
-        context: RequestContext | Sequence[RequestContext] | None = None,
-    ) -> pl.DataFrame:
-        """Predicts the ratings of pairs.
+        full: bool = False,
+        on_epoch: OnEpoch | None = None,
+        **keywords: object,
+    ) -> Update:
+        """Learns from what came since training, mostly without a full fit (`docs/howto/update.md`).
+
+        A new rating replaces that of the same user and item. Users and items who are new may come with attributes, also
+        without ratings; known ones may have other attributes than before. Columns mean what they meant in training.
+
+        >>> from aanmf import EASE, make_synthetic
+        >>> model = EASE().fit(make_synthetic(n_users=200, n_items=50, n_ratings=4000, seed=0).data)
+        >>> model.update(pl.DataFrame({"user": ["newcomer"] * 2, "item": ["1", "2"], "rating": [5, 4]})).users
+        1
 
         Args:
-            users, items: n ids each (one id goes with all of the other side).
-            interval: for instance .9: adds `low` and `high`, between which the rating lies with this probability.
-            context: in which the ratings would be given, `{"companion": "family"}`, for all pairs or one for each.
-                Where it, or a part of it, is not given, predictions are averaged over what is usual.
-
-        Returns:
-            A table of n rows: `user`, `item`, `rating` (clipped to the scale), and `fallback`: null where both were
-            trained, else what was replaced by an average one (`unknown user`: predicted for an average user).
+            ratings: a file with new ratings, or a polars, pandas or Arrow table; None: none.
+            users, items: files or tables with attributes of users and items, new or known; None: none.
+            full: fit again in full, whatever the number of new ratings: also attributes that the model has not known
+                and values that it has not seen count from then on.
+            on_epoch: called after every epoch, if there are any.
+            **keywords: how to read the tables; see `ReadOptions`.
 
         Raises:
-            DataError: users, items and contexts differ in number.
-            SchemaError: a part of the context, or a value, that the model does not know.
-            ConfigError: an interval is asked of a model that has none, or a context of one that has learned from none.
+            DataError: naming table, row and column, and what to do; or a rating off the scale.
+            ConfigError: an unknown option.
         """
-        user_ids, item_ids = _pairs(users, items)
-        contexts = [context] * len(user_ids) if isinstance(context, Mapping) else context
-        if contexts is not None and len(contexts) != len(user_ids):
-            raise DataError(f"predict: {len(contexts)} contexts for {len(user_ids)} pairs; give one, or one for each")
-        found, fallbacks = self.predictor_.predict(user_ids, item_ids, interval, contexts)
-        return _table({"user": user_ids, "item": item_ids, **found, "fallback": fallbacks})
+        options = ReadOptions.of(None, keywords)
+        new = read_additions(self.fitted_, tables_of(options, ratings, users, items), options, "the new ratings")
+        warn_of("update", new.notices)
+        return self.add(new, full=full, on_epoch=on_epoch)
 
-    def predict_for(
-        self,
-        attributes: Mapping[str, object],
-        items: Ids,
-        ratings: NewRatings | None = None,
-        interval: float | None = None,
-        *,
-        context: RequestContext | None = None,
-    ) -> pl.DataFrame:
-        """Predicts the ratings of a new user, known by attributes and a few ratings; see `recommend_for`, `predict`."""
-        _, item_ids = _pairs("", items)
-        profile = self.predictor_.profile(attributes, ratings, context=context)
-        found, fallbacks = self.predictor_.predict_for(profile, item_ids, interval)
-        return _table({"item": item_ids, **found, "fallback": fallbacks})
+    @overload
+    def with_output(self, output: Literal["polars"]) -> Recommender[pl.DataFrame]: ...
+    @overload
+    def with_output(self, output: Literal["pandas"]) -> Recommender[pd.DataFrame]: ...
+    @overload
+    def with_output(self, output: Literal["arrow"]) -> Recommender[pa.Table]: ...
+    def with_output(self, output: TableKind) -> Recommender[Any]:
+        """This model with tables of another library: `model.with_output("pandas").recommend("1")`.
+
+        What was learned is shared, not copied.
+
+        Raises:
+            ConfigError: no such kind of table.
+        """
+        if output not in get_args(TableKind):
+            raise ConfigError(f"output={output!r}. Available: {', '.join(get_args(TableKind))}")
+        other = copy(self)
+        other.output_ = output
+        return other
 
     def evaluate(
         self,
@@ -118,10 +135,6 @@ class Recommender(Estimator):
         """
         return evaluate(self.predictor_, data, metrics, relevant, rank_by, group_by, candidates, given, diversity)
 
-    def predict_data(self, data: RatingDataset) -> Floats:
-        """Predictions (n,) for the pairs of a data set in their context, clipped; new users by their attributes."""
-        return self.predictor_.predict_data(data)
-
     def recommend(
         self,
         user: User,
@@ -131,7 +144,7 @@ class Recommender(Estimator):
         without: Sequence[str | int] | None = None,
         context: RequestContext | None = None,
         **options: Unpack[ListArguments],
-    ) -> pl.DataFrame:
+    ) -> Returned:
         """The items that suit a user best.
 
         Args:
@@ -139,8 +152,7 @@ class Recommender(Estimator):
             n: how many.
             ratings: what the user rated since training, by item id; counts at once, without retraining.
             without: items as if the user had not rated them; they are not listed either.
-            context: in which the list is wanted, `{"companion": "family"}`; None: what is usual. It changes predicted
-                ratings, and by them the match.
+            context: in which the list is wanted, as for `predict`; it changes predicted ratings, and by them the match.
             **options: `rank_by`, `interval`, `seen`, `unrated`, `candidates`, `exclude`, `where` and `diversity`: see
                 `aanmf.ranking.ListOptions`.
 
@@ -152,12 +164,11 @@ class Recommender(Estimator):
             UnknownIdError: no such user in the training data, or no such item in `ratings` or `without`.
             SchemaError: an attribute or a value that the model does not know; the message lists those it knows.
             DataError: a rating that is not a number on the scale, or an item in `without` that the user has not rated.
-            ConfigError: the model has no intervals, cannot rank in this way, cannot leave out a rating, or has learned
-                from no context.
+            ConfigError: the model has no intervals, does not rank in this way, leave out ratings, or know a context.
         """
         profile = self.predictor_.profile(user, ratings, without, context)
         (found,) = make_lists(self.predictor_, [profile], ListOptions(n, **options))
-        return found.table()
+        return self._returned(found.table())
 
     def recommend_many(
         self,
@@ -167,11 +178,12 @@ class Recommender(Estimator):
         ratings: Sequence[NewRatings | None] | None = None,
         context: RequestContext | None = None,
         **options: Unpack[ListArguments],
-    ) -> list[pl.DataFrame]:
+    ) -> list[Returned]:
         """Lists for many users at once, by id or new; `ratings` of each of them, one context; see `recommend`."""
         given = [None] * len(users) if ratings is None else ratings
         profiles = [self.predictor_.profile(*each, context=context) for each in zip(users, given, strict=True)]
-        return [found.table() for found in make_lists(self.predictor_, profiles, ListOptions(n, **options))]
+        lists = make_lists(self.predictor_, profiles, ListOptions(n, **options))
+        return [self._returned(found.table()) for found in lists]
 
     def recommend_for(
         self,
@@ -181,7 +193,7 @@ class Recommender(Estimator):
         ratings: NewRatings | None = None,
         context: RequestContext | None = None,
         **options: Unpack[ListArguments],
-    ) -> pl.DataFrame:
+    ) -> Returned:
         """The items for a new user, known by attributes and, optionally, a few ratings; see `recommend`.
 
         >>> from aanmf import MF, make_synthetic
@@ -193,11 +205,14 @@ class Recommender(Estimator):
 
     def recommend_all(
         self, n: int = 10, *, context: RequestContext | None = None, **options: Unpack[ListArguments]
-    ) -> Iterator[pl.DataFrame]:
-        """The lists of all users of the training data, in blocks: `user`, `item` and scores; see `recommend`."""
-        return Ranker(self.predictor_, ListOptions(n, **options)).everyone(context)
+    ) -> Iterator[Returned]:
+        """The lists of all users of the training data, in blocks: `user`, `item`, `label` and scores; see `recommend`.
 
-    def similar(self, item: str | int | Mapping[str, object], n: int = 10) -> pl.DataFrame:
+        `pandas.concat(model.recommend_all())`, or `polars.concat`, puts them into one table.
+        """
+        return map(self._returned, Ranker(self.predictor_, ListOptions(n, **options)).everyone(context))
+
+    def similar(self, item: str | int | Mapping[str, object], n: int = 10) -> Returned:
         """The items most similar to one, by id, or to a new one, by attributes: `item`, `label`, `similarity`.
 
         Similar are items that the same users rated, and items with the same attributes; see `aanmf.similarity`.
@@ -206,11 +221,11 @@ class Recommender(Estimator):
             UnknownIdError: no such item.
             SchemaError: an attribute or a value that the model does not know.
         """
-        return most_similar(self.predictor_.item_similarity, item, n)
+        return self._returned(most_similar(self.predictor_.item_similarity, item, n))
 
-    def similar_users(self, user: User, n: int = 10) -> pl.DataFrame:
+    def similar_users(self, user: User, n: int = 10) -> Returned:
         """The users most similar to one, by id, or to a new one, by attributes: `user`, `similarity`; see `similar`."""
-        return most_similar(self.predictor_.user_similarity, user, n)
+        return self._returned(most_similar(self.predictor_.user_similarity, user, n))
 
     def explain(
         self,
@@ -235,7 +250,7 @@ class Recommender(Estimator):
                 the model predicts ratings.
             against: id of another item: why this one and not that one. All numbers are then differences.
             without: items as if the user had not rated them.
-            context: in which the rating would be given; None: what is usual.
+            context: in which the rating would be given, as for `predict`.
 
         Returns:
             An explanation: `prediction`, `base`, and `parts`, a table of `kind`, `name`, `value`, `attention` (lambda;
@@ -244,8 +259,7 @@ class Recommender(Estimator):
         Raises:
             UnknownIdError: an id that the model has not seen.
             DataError: a rating that is not a number on the scale, or an item in `without` that the user has not rated.
-            ConfigError: the model predicts no ratings, has not learned what users choose, cannot leave out a rating, or
-                has learned from no context.
+            ConfigError: the model predicts no ratings, has not learned what users choose, or cannot leave out a rating.
         """
         profile = self.predictor_.profile(user, ratings, without, context)
         return explain_pair(self.predictor_, profile, item, top, of, against)
@@ -266,35 +280,26 @@ class Recommender(Estimator):
         return AttentionMap(by, attention_map(self.predictor_, data, by))
 
 
-def _table(columns: Mapping[str, object]) -> pl.DataFrame:
-    """A table whose ids and words are text, also where it has no rows."""
-    return pl.DataFrame(columns, schema_overrides={name: pl.String for name in columns.keys() & _TEXT})
-
-
-def _pairs(users: Ids, items: Ids) -> tuple[list[str], list[str]]:
-    """Both sides as lists of equal length."""
-    left, right = (
-        [str(each)] if isinstance(each, str | int) else [str(one) for one in each] for each in (users, items)
-    )
-    if isinstance(users, str | int):
-        left *= len(right)
-    elif isinstance(items, str | int):
-        right *= len(left)
-    if len(left) != len(right):
-        raise DataError(f"predict: {len(left)} users and {len(right)} items; give as many of one as of the other")
-    return left, right
-
-
 @cache
 def estimator(class_name: str) -> type[Recommender]:
     """The estimator of a catalogue's class name: `aanmf.AANMF` is `estimator("AANMF")`."""
     spec = CLASSES[class_name]
-    described = f"{spec.label}: {spec.summary}. Settings: `{spec.config.rpartition(':')[2]}`."
+    described = f"""{spec.label}: {spec.summary}.
+
+    The settings are the fields of `{spec.config.rpartition(":")[2]}`; the methods are those of `Recommender`.
+
+    >>> from aanmf import {class_name}, load_restaurants
+    >>> {class_name}().fit(load_restaurants()).recommend("U1001", n=3).columns[:2]
+    ['item', 'label']
+    """
     return type(class_name, (Recommender,), {"spec": spec, "__doc__": described, "__module__": "aanmf"})
 
 
 def make_model(name: str, **settings: Any) -> Recommender:
-    """A model by name: `make_model("aanmf+p", factors=16)`.
+    """A model by its name on the command line.
+
+    >>> make_model("aanmf+p", factors=16)
+    AANMF(factors=16, pooling='pairwise')
 
     Raises:
         ConfigError: no such model.
@@ -304,7 +309,14 @@ def make_model(name: str, **settings: Any) -> Recommender:
 
 
 def load_model(path: str | Path, device: str = "auto") -> Recommender:
-    """Reads a model folder of any kind; see `Recommender.load`."""
+    """Reads a model folder of any kind; see `Recommender.load`.
+
+    >>> from tempfile import mkdtemp
+    >>> from aanmf import EASE, load_restaurants
+    >>> EASE().fit(load_restaurants()).save(folder := mkdtemp())
+    >>> load_model(folder)
+    EASE()
+    """
     return estimator_of(path).load(path, device)
 
 

@@ -132,7 +132,7 @@ def test_one_new_user_from_plain_values() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"size": 3}, "unknown attribute 'size'; this model knows: sex, age, likes"),
+        ({"size": 3}, "unknown attribute 'size'. Available: sex, age, likes"),
         ({"sex": "X"}, "'X' is not among .* allowed: 'F', 'M'"),
         ({"likes": "a|z"}, "'z' is not among"),
         ({"age": "old"}, "'old' is not a number"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -13,30 +14,63 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def figures(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     spec = importlib.util.spec_from_file_location("figures", ROOT / "benchmarks" / "figures.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "figures", module)
     spec.loader.exec_module(module)
     return module
 
 
+@pytest.fixture
+def results(figures: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of results with one file, `a`."""
+    monkeypatch.setattr(figures, "RESULTS", tmp_path)
+    rows = [
+        {"model": "mf", "rmse_mean": 0.91104, "rmse_std": 0.00449, "listed_mean": 212.6},
+        {"model": "nfm", "rmse_mean": 0.9, "rmse_std": 0.001},
+    ]
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "a.json").write_text(json.dumps({"summary": rows}))
+    return tmp_path
+
+
 def test_documents_show_the_figures_of_the_files(figures: ModuleType) -> None:
-    found = 0
+    shown = set[str]()
     for page in figures.pages():
         text = page.read_text(encoding="utf-8")
-        found += len(figures.FIGURE.findall(text))
-        assert figures.filled(text) == text, f"{page.name}: run python benchmarks/figures.py"
-    assert found >= 20
+        shown |= {name for name, _ in figures.TABLE.findall(text)}
+        assert figures.filled(text) == text, f"{page.name}: run make figures"
+        in_front = [match[0] for match in figures.FIGURE.finditer(text) if text[match.start() - 1] == "\n"]
+        assert not in_front, f"{page.name}: a comment that begins a line ends the paragraph before it"
+        assert text.count("<!-- figures:") == text.count("<!-- end of figures -->"), f"{page.name}: a table has no end"
+    assert shown == set(figures.tables()), "a table of docs/results/tables.toml stands in no document"
 
 
-def test_a_changed_result_changes_the_document(
-    figures: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(figures, "FOLDER", tmp_path)
-    summary = [{"model": "mf", "rmse_mean": 0.91104, "rmse_std": 0.00449}]
-    (tmp_path / "a.json").write_text(json.dumps({"summary": summary}))
-    shown = figures.filled("| <!--a mf rmse-->1<!----> | <!--a mf rmse±--><!----> |")
-    assert shown == "| <!--a mf rmse-->0.9110<!----> | <!--a mf rmse±-->0.9110 ± 0.0045<!----> |"
-    with pytest.raises(KeyError, match="no model nfm"):
-        figures.filled("<!--a nfm rmse-->1<!---->")
+def test_a_figure_in_a_sentence_is_that_of_its_file(figures: ModuleType, results: Path) -> None:
+    shown = figures.filled("<!--a mf rmse-->1<!----> and <!--a mf rmse±--><!---->")
+    assert shown == "<!--a mf rmse-->0.9110<!----> and <!--a mf rmse±-->0.9110 ± 0.0045<!---->"
+    with pytest.raises(KeyError, match="no model fm"):
+        figures.filled("<!--a fm rmse-->1<!---->")
+
+
+def test_a_table_is_that_of_its_description(figures: ModuleType, results: Path) -> None:
+    (results / "tables.toml").write_text("""
+        [t]
+        cell = "a {model} {metric}"
+        columns = [{title = "RMSE", metric = "rmse±", best = "low"}, {title = "listed", metric = "listed"}]
+        rows = [{title = "MF", model = "mf"}, {title = "NFM", model = "nfm"}]
+    """)
+    table = (
+        "| | RMSE | listed |\n| --- | --- | --- |\n| MF | 0.9110 ± 0.0045 | 213 |\n| NFM | **0.9000 ± 0.0010** | - |\n"
+    )
+    page = "before\n\n<!-- figures: t -->\nwhat stood here\n<!-- end of figures -->\n\nafter\n"
+    assert figures.filled(page) == page.replace("what stood here\n", table)
+
+
+def test_a_row_without_any_figure_is_an_error(figures: ModuleType, results: Path) -> None:
+    rows = [{"title": "MF", "model": "mf"}, {"title": "FM", "model": "fm"}]
+    table = figures.Table(rows, [{"title": "RMSE", "metric": "rmse"}], "a {model} {metric}")
+    with pytest.raises(ValueError, match="no result for 'FM'"):
+        table.markdown()

@@ -203,6 +203,14 @@ def test_runs_in_a_folder_are_not_repeated(
     assert len(made) == 4
 
 
+def test_models_of_ratings_and_of_lists_side_by_side(small: RatingDataset) -> None:
+    """By default all have the metrics of ratings; a model without ratings has none of them."""
+    found = cross_validate(small, ["mf", "popularity"], "holdout:0.2", settings={"mf": QUICK})
+    assert found.metrics == ["rmse", "mae"]
+    mf, popularity = found.summary
+    assert mf.scores["rmse_mean"] > 0 and popularity.scores["rmse_mean"] is None
+
+
 def test_groups_are_those_of_evaluate(data: RatingDataset) -> None:
     options = {"metrics": ["rmse", "ndcg@5"], "relevant": 4, "group_by": "gender"}
     found = cross_validate(data, ["popularity", "mf"], "holdout:0.2", settings={"mf": QUICK}, **options)

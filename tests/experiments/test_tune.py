@@ -83,7 +83,7 @@ def test_any_metric_can_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert found.tuning["validation_near"] == pytest.approx(max(scores), abs=1e-5)
     assert [trial.best for trial in seen] == [max(scores[: at + 1]) for at in range(3)]
     assert found.settings == seen[int(np.argmax(scores))].settings
-    with pytest.raises(ConfigError, match="unknown metric 'far'"):
+    with pytest.raises(ConfigError, match="Unknown metric 'far'"):
         tune(train, "mf", 1, tmp_path / "j", fixed=FIXED, space=SPACE, metric="far")
     with pytest.raises(ConfigError, match="no setting to search"):
         tune(train, "mf", 1, tmp_path / "j", fixed=FIXED, space={"epochs": Range(1, 2)})

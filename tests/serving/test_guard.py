@@ -52,7 +52,7 @@ PREDICT, RECOMMEND, RATINGS = "/v1/predict", "/v1/recommend", "/v1/ratings"
         (RECOMMEND, '{"attributes": {"age": "old"}}', "attributes.age: Input should be a valid number"),
         (RECOMMEND, '{"attributes": {"age": Infinity}}', "attributes.age: Input should be a finite number"),
         (RECOMMEND, '{"attributes": {"voice": [1, 2]}}', "attributes.voice: List should have at least 3"),
-        (RECOMMEND, '{"attributes": {"shoe": 42}}', "this model knows: gender, hobbies, age, voice"),
+        (RECOMMEND, '{"attributes": {"shoe": 42}}', "Available: gender, hobbies, age, voice"),
         (RATINGS, '{"ratings": [{"user": "u1", "item": "i1", "rating": 6}]}', "less than or equal to 5"),
         (RATINGS, '{"ratings": [{"user": "u1", "item": "i1", "rating": NaN}]}', "finite number"),
         (RATINGS, '{"ratings": [{"user": "u1", "rating": 3}]}', "ratings.0.item: Field required"),

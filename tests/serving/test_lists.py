@@ -182,7 +182,7 @@ def test_similar_items_and_users(served: Served) -> None:
     assert "'nobody'" in served.refused(404, path, user="nobody")
     assert "give one of: item, item_attributes" in served.refused(422, path, item="i3", user="u3")
     assert "give one of" in served.refused(422, path)
-    assert "unknown attribute; this model knows: genres, year" in served.refused(422, path, item_attributes={"a": 1})
+    assert "unknown attribute. Available: genres, year" in served.refused(422, path, item_attributes={"a": 1})
 
 
 @pytest.mark.parametrize(

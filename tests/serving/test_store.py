@@ -305,7 +305,7 @@ def test_update(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert main(["update", str(mine), "--from", url, "--json"]) == 0
     nothing = json.loads(capsys.readouterr().out)
     assert nothing.pop("why") == "there is nothing that the model has not learned"
-    counts = {"new_ratings": 0, "new_users": 0, "new_items": 0}
+    counts = {"new_ratings": 0, "new_users": 0, "new_items": 0, "forgotten_users": 0}
     assert nothing == {"updated": False, **counts, "how": "none", "out": str(mine)}
     store = RatingStore(url)
     store.add([StoredRating("newcomer", f"i{n}", 5.0) for n in range(5)])

@@ -242,7 +242,7 @@ def test_interrupted_after_a_resume_the_refit_gives_way_to_the_search(small, tmp
 
     model = MF(**SETTINGS)
     with pytest.raises(KeyboardInterrupt):
-        model.fit(small, stop, checkpoints=Checkpoints(tmp_path / "c", resume=True))
+        model.fit(small, on_epoch=stop, checkpoints=Checkpoints(tmp_path / "c", resume=True))
     assert bits(model) == bits(MF(**SETTINGS, refit=False).fit(small))
 
 

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from aanmf.cli import data, demo, doctor, export, reproduce, serve, train, tune, update, use, validate
+from aanmf.cli import data, demo, doctor, export, forget, reproduce, serve, train, tune, update, use, validate
 from aanmf.cli.output import emit_error
 from aanmf.errors import AanmfError
 from aanmf.versions import package_version
@@ -30,10 +30,12 @@ _LISTED = {
     ],
     "Use": [("predict", use.predict), ("recommend", use.recommend), ("similar", use.similar), ("explain", use.explain)],
     "Serve": [("serve", serve.serve), ("update", update.update), ("export", export.export)],
+    "Users' rights": [("user-data", forget.user_data), ("forget", forget.forget)],
 }
 
 
-def _app() -> typer.Typer:
+def application() -> typer.Typer:
+    """All commands."""
     app = typer.Typer(
         name="aanmf",
         no_args_is_help=True,
@@ -66,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if argv is None else argv)
     as_json = "--json" in args and os.environ.get("RANK", "0") == "0"  # of several processes, the first one reports
     try:
-        _app()(args=args, prog_name="aanmf")
+        application()(args=args, prog_name="aanmf")
     except SystemExit as stop:  # the usual end of a command; wrong usage has been shown on stderr already
         usage = getattr(stop.__context__, "format_message", None)
         if as_json and usage:

@@ -45,7 +45,10 @@ many values at most."""
 
 def demo(
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="restaurants, ml-100k, ml-1m, synthetic, synthetic:N, or a file.")
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="Choose the data: restaurants, ml-100k, ml-1m, synthetic, synthetic:N, or a file."
+        ),
     ] = "restaurants",
     folder: Annotated[Path, typer.Option("--out", metavar="DIR", help="Write models and pictures here.")] = Path(
         "aanmf-demo"
@@ -55,9 +58,9 @@ def demo(
 ) -> None:
     """Train AANMF++ on real ratings of restaurants, which need no download, and show what it is good for.
 
-    Shows its errors and lists beside damped means and the most rated items, a list for a user and for a new one, why
-    the first item is on the list, and attention on user attributes. `synthetic` tells whether the attention that made
-    the ratings is found again.
+    Compares its errors and lists with two simple models. Shows a list for a user and for a new one, why the first
+    item is on the list, and attention on user attributes. With `synthetic`, compares the learned attention with the
+    attention that made the ratings.
     """
     from aanmf.data.sources import load
     from aanmf.data.split import holdout

@@ -11,7 +11,19 @@ from typing import Any
 from aanmf.cli.options import AsJson
 from aanmf.versions import package_version
 
-_NEEDED = ("torch", "polars", "numpy", "scipy", "pydantic", "safetensors", "pooch", "matplotlib", "typer", "rich")
+_NEEDED = (
+    "torch",
+    "polars",
+    "numpy",
+    "scipy",
+    "pydantic",
+    "safetensors",
+    "filelock",
+    "pooch",
+    "matplotlib",
+    "typer",
+    "rich",
+)
 _FOR_DEVELOPERS = {"test", "test-serve", "check", "peers", "docs"}
 
 

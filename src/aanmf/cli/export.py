@@ -16,11 +16,17 @@ def export(
     folder: ModelFolder,
     onnx: Annotated[
         Path | None,
-        typer.Option("--onnx", metavar="FILE.onnx", help="One self-contained file: positions in, ratings out."),
+        typer.Option(
+            "--onnx",
+            metavar="FILE.onnx",
+            help="Write a self-contained ONNX file that turns positions of users and items into ratings.",
+        ),
     ] = None,
     tables: Annotated[
         Path | None,
-        typer.Option("--tables", metavar="DIR", help="users.parquet and items.parquet: id, bias, embedding."),
+        typer.Option(
+            "--tables", metavar="DIR", help="Write users.parquet and items.parquet with id, bias and embedding."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

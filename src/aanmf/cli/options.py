@@ -20,16 +20,19 @@ if TYPE_CHECKING:
     from aanmf.data.options import ReadOptions
     from aanmf.data.stream import StreamedDataset
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document in place of a table.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
 ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL", help="Folder written by `aanmf train --out`.")]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="A setting of the model, for instance factors=16. Repeatable."),
+    typer.Option(
+        "--set", metavar="NAME=VALUE", help="Change a setting of the model, for instance factors=16. Repeatable."
+    ),
 ]
 ConfigFile = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE.toml", help="Settings from a TOML file; --set overrides it.")
+    Path | None,
+    typer.Option("--config", metavar="FILE.toml", help="Read settings from a TOML file; --set overrides it."),
 ]
-ModelName = Annotated[str, typer.Option("--model", metavar="NAME", help=f"Which model: {', '.join(CATALOG)}.")]
+ModelName = Annotated[str, typer.Option("--model", metavar="NAME", help=f"Choose a model: {', '.join(CATALOG)}.")]
 DEFAULT_MODEL = next(iter(CATALOG))
 """The recommended one."""
 
@@ -37,24 +40,24 @@ RankBy = Annotated[
     Literal["match", "rating", "low"] | None,
     typer.Option(
         "--rank-by",
-        help="match: what the user is likely to choose and like; rating: the predicted rating; low: the low end of its "
-        "interval. [default: match where the model has it]",
+        help="Rank by match, rating or low. Match: how likely the user is to choose and like an item; low: the lower "
+        "end of the interval of its rating. [default: match if the model has it]",
     ),
 ]
 
 _SOURCE = (
-    "restaurants, ml-100k, ml-1m, synthetic, synthetic:N (ratings), a file (CSV, TSV, JSON lines, Parquet, Excel, also "
-    "compressed), or a database: sqlite:///FILE, postgresql://USER@HOST/NAME. `aanmf train` also takes a folder of "
-    "files, or a pattern ('ratings/*.parquet'), larger than memory."
+    "Read ratings from a file (CSV, TSV, JSON lines, Parquet, Excel, also compressed) or a database "
+    "(sqlite:///FILE, postgresql://USER@HOST/NAME). Built-in data sets are restaurants, ml-100k, ml-1m, synthetic, and "
+    "synthetic:N (N ratings). `aanmf train` also reads a folder of files, or a pattern such as 'ratings/*.parquet'."
 )
 _CONTEXT = (
-    "Columns of the ratings that are known before the rating: companion,weather. The column of times may be one of "
-    "them (of ml-100k and ml-1m: timestamp). Repeatable."
+    "Use columns of the ratings that are known before the rating: companion,weather. The column of times may be one of "
+    "them (timestamp in ml-100k and ml-1m). Repeatable."
 )
 _USES = (
-    "What a column is: categorical, multi-valued, multi-valued:, (separated by commas), numeric, numeric:7 (groups), "
-    "vector, label (shown in results) or ignore. users.NAME, items.NAME or ratings.NAME (context) where several tables "
-    "have it. Repeatable."
+    "Say what a column is: categorical, multi-valued, multi-valued:, (separated by commas), numeric, numeric:7 (7 "
+    "groups), vector, label (shown in results) or ignore. Write users.NAME, items.NAME or ratings.NAME (context) if "
+    "several tables have the column. Repeatable."
 )
 
 
@@ -63,32 +66,43 @@ def _option(panel: str) -> Callable[..., Any]:
 
 
 _tables, _columns, _database = map(_option, ("Tables of users and items", "How to read", "From a database"))
-UserTables = Annotated[list[Path] | None, _tables("FILE", "Table of users, one row per id. Repeatable.")]
-ItemTables = Annotated[list[Path] | None, _tables("FILE", "Table of items, one row per id. Repeatable.")]
-RatingsQuery = Annotated[str | None, _database("SQL", "One row per rating. [default: SELECT * FROM ratings]")]
-UsersQuery = Annotated[str | None, _database("SQL", "One row per user.")]
-ItemsQuery = Annotated[str | None, _database("SQL", "One row per item.")]
-UserColumn = Annotated[str | None, _columns("NAME", "Guessed if not given.")]
-ItemColumn = Annotated[str | None, _columns("NAME", "Guessed if not given.")]
-RatingColumn = Annotated[
-    str | None, _columns("NAME", "Guessed if not given. none: each row is a choice without a rating, like a click.")
+UserTables = Annotated[
+    list[Path] | None, _tables("FILE", "Read attributes of users from this table, one row per id. Repeatable.")
 ]
-Separator = Annotated[str | None, _columns("TEXT", "Between cells; guessed if not given.")]
-Encoding = Annotated[str | None, _columns("NAME", "Of text files, for instance cp1251. [default: utf-8, else cp1252]")]
+ItemTables = Annotated[
+    list[Path] | None, _tables("FILE", "Read attributes of items from this table, one row per id. Repeatable.")
+]
+RatingsQuery = Annotated[str | None, _database("SQL", "Select one row per rating. [default: SELECT * FROM ratings]")]
+UsersQuery = Annotated[str | None, _database("SQL", "Select one row per user.")]
+ItemsQuery = Annotated[str | None, _database("SQL", "Select one row per item.")]
+UserColumn = Annotated[str | None, _columns("NAME", "Read user ids from this column. [default: guessed]")]
+ItemColumn = Annotated[str | None, _columns("NAME", "Read item ids from this column. [default: guessed]")]
+RatingColumn = Annotated[
+    str | None,
+    _columns(
+        "NAME",
+        "Read ratings from this column; none: each row is a choice without a rating, such as a click. "
+        "[default: guessed]",
+    ),
+]
+Separator = Annotated[str | None, _columns("TEXT", "Split rows into cells at this text. [default: guessed]")]
+Encoding = Annotated[
+    str | None, _columns("NAME", "Read text files in this encoding, such as cp1251. [default: utf-8, else cp1252]")
+]
 BadRows = Annotated[
-    str | None, _columns("POLICY", "A row that cannot be read: error (the default), skip (and say so).")
+    str | None,
+    _columns("POLICY", "Treat a row that cannot be read as an error, or skip it with a notice. [default: error]"),
 ]
 Repeated = Annotated[
     str | None,
     _columns(
         "POLICY",
-        "A user who rates an item twice: error (the default), last (by time), last-row, mean. "
-        "Streamed ratings take none.",
+        "Treat repeated ratings of an item by the same user as an error, or keep the last one by time (last), the "
+        "last row (last-row), or the mean. Not for a folder of files. [default: error]",
     ),
 ]
 MissingTexts = Annotated[
-    list[str] | None,
-    _columns("TEXT", "A cell that stands for a missing value, in addition to the usual ones. Repeatable."),
+    list[str] | None, _columns("TEXT", "Treat this text as a missing value, in addition to the usual ones. Repeatable.")
 ]
 
 
@@ -101,16 +115,16 @@ class Source:
     items: ItemTables = None
     attributes: Annotated[list[str] | None, _tables("NAME=USE", _USES, "--attribute")] = None
     context: Annotated[list[str] | None, _tables("NAME,...", _CONTEXT)] = None
-    title: Annotated[str | None, _tables("NAME", "Column of items that is shown in results.")] = None
-    schema: Annotated[Path | None, _tables("FILE.toml", "Uses of columns from a file.")] = None
+    title: Annotated[str | None, _tables("NAME", "Show this column of items in results.")] = None
+    schema: Annotated[Path | None, _tables("FILE.toml", "Read what the columns are from a TOML file.")] = None
     ratings_query: RatingsQuery = None
     users_query: UsersQuery = None
     items_query: ItemsQuery = None
     user_column: UserColumn = None
     item_column: ItemColumn = None
     rating_column: RatingColumn = None
-    time_column: Annotated[str | None, _columns("NAME", "Guessed if not given.")] = None
-    time_format: Annotated[str | None, _columns("FORMAT", "How times are written, for instance %d/%m/%Y.")] = None
+    time_column: Annotated[str | None, _columns("NAME", "Read times from this column. [default: guessed]")] = None
+    time_format: Annotated[str | None, _columns("FORMAT", "Read times in this format, for instance %d/%m/%Y.")] = None
     separator: Separator = None
     encoding: Encoding = None
     bad_rows: BadRows = None
@@ -119,8 +133,8 @@ class Source:
         str | None,
         _columns(
             "POLICY",
-            "A rating whose user or item has no row in its table: unknown (all attributes missing), error. [default: "
-            "unknown, but error where no id has a row]",
+            "Treat users and items without a row in their table as having no attributes (unknown), or as an error. "
+            "[default: unknown, but error if no id has a row]",
         ),
     ] = None
     missing: MissingTexts = None

@@ -21,28 +21,38 @@ if TYPE_CHECKING:
 
 
 def reproduce(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="ml-100k, ml-1m, synthetic, or all of them: all.")],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="Choose the data: ml-100k, ml-1m, synthetic, or all of them (all).")
+    ],
     out_folder: Annotated[Path, typer.Option("--out", metavar="DIR", help="Write the report here.")] = Path("report"),
     only: Annotated[
         str | None,
-        typer.Option("--only", metavar="ITEMS", help="table1, ..., table5, fig4, ..., fig7; several with commas."),
+        typer.Option(
+            "--only",
+            metavar="ITEMS",
+            help="Make only these, separated by commas: table1, ..., table5, fig4, ..., fig7.",
+        ),
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Fewer splits, epochs and factors: takes minutes; results are unreliable.")
+        bool,
+        typer.Option("--quick", help="Use fewer splits, epochs and factors: takes minutes; results are unreliable."),
     ] = False,
     seeds: Annotated[
-        int | None, typer.Option("--seeds", metavar="N", help="Splits, seeds 0 to N - 1. [default: 10, ML-1M: 3]")
+        int | None,
+        typer.Option("--seeds", metavar="N", help="Use N random splits, seeds 0 to N - 1. [default: 10, ML-1M: 3]"),
     ] = None,
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", min=1, metavar="N", help="Fits at a time. [default: one per core, at most 8]"),
+        typer.Option(
+            "--jobs", min=1, metavar="N", help="Fit this many models at a time. [default: one per core, at most 8]"
+        ),
     ] = None,
     settings: Annotated[
         Path | None, typer.Option("--settings", metavar="DIR", help="Read tuned settings from DIR/SOURCE/MODEL.toml.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Rerun the paper's whole experiment: a report with its tables, figures, and a verdict on each claim.
+    """Rerun the paper's whole experiment: a report with its tables, plots, and a verdict on each claim.
 
     Writes index.html, report.md, report.json, figures/ and runs/ (a JSON file per fit). A report that was stopped is
     continued: finished fits are not repeated.

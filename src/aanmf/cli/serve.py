@@ -15,8 +15,8 @@ StoreUrl = Annotated[
     typer.Option(
         "--store",
         metavar="URL",
-        help="Database of new ratings: sqlite:///FILE or postgresql://USER@HOST/NAME; `none` disables rating storage. "
-        "[default: MODEL-ratings.sqlite beside the model]",
+        help="Store new ratings in sqlite:///FILE or postgresql://USER@HOST/NAME; `none` disables rating storage. "
+        "[default: MODEL-ratings.sqlite next to the model]",
     ),
 ]
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -25,31 +25,43 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 def serve(
     folder: ModelFolder,
     host: Annotated[
-        str, typer.Option("--host", help="Address to listen on; the default is this machine only.")
+        str, typer.Option("--host", help="Listen on this address; the default is reachable from this machine only.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes any free one.")] = 8000,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Listen on this port; 0: any free one.")] = 8000,
     token_file: Annotated[
         Path | None,
-        typer.Option("--token-file", metavar="FILE", help="File with the token that every request must show."),
+        typer.Option("--token-file", metavar="FILE", help="Require the token in this file with every request."),
     ] = None,
     allow_host: Annotated[
         list[str] | None,
         typer.Option(
             "--allow-host",
             metavar="NAME",
-            help="A name by which clients call the service, besides those of this machine; *: any. Repeatable.",
+            help="Answer requests for this host name, besides those of this machine; *: any. Repeatable.",
         ),
     ] = None,
-    workers: Annotated[int, typer.Option("--workers", min=1, max=64, help="Processes.")] = 1,
+    workers: Annotated[int, typer.Option("--workers", min=1, max=64, help="Run this many processes.")] = 1,
     store: StoreUrl = None,
     rate: Annotated[
         float | None,
-        typer.Option("--rate", min=0, help="Requests per second and client; 0: any. [default: 0; 100 beyond loopback]"),
+        typer.Option(
+            "--rate",
+            min=0,
+            help="Allow this many requests per second and client; 0: no limit. [default: 0; 100 beyond loopback]",
+        ),
     ] = None,
-    body: Annotated[int, typer.Option("--max-body", metavar="BYTES", min=1024, help="Largest body.")] = 2 << 20,
-    pairs: Annotated[int, typer.Option("--max-pairs", min=1, help="Most pairs or ratings of one request.")] = 10_000,
-    seconds: Annotated[float, typer.Option("--timeout", min=0.1, help="Most seconds for one answer.")] = 30.0,
-    log_level: Annotated[str, typer.Option("--log-level", help="debug, info, warning or error.")] = "info",
+    body: Annotated[
+        int, typer.Option("--max-body", metavar="BYTES", min=1024, help="Refuse larger request bodies.")
+    ] = 2 << 20,
+    pairs: Annotated[
+        int, typer.Option("--max-pairs", min=1, help="Allow this many pairs or ratings in a request.")
+    ] = 10_000,
+    seconds: Annotated[
+        float, typer.Option("--timeout", min=0.1, help="Give up on a request after this many seconds.")
+    ] = 30.0,
+    log_level: Annotated[
+        str, typer.Option("--log-level", help="Log messages of this level and above: debug, info, warning or error.")
+    ] = "info",
     as_json: AsJson = False,
 ) -> None:
     """Serve a model over HTTP: predictions, recommendations, new ratings, and a page to look at.

@@ -48,11 +48,16 @@ def train(
             min=0,
             max=0.9,
             metavar="SHARE",
-            help="After training, fit the model again without this share of the ratings, and measure it on them beside "
-            "damped means and the most rated items; 0: do not measure. [default: 0.1; 0 for long trainings]",
+            help="Measure the model: after training, fit it again without this share of the ratings, and compare it on "
+            "them with two simple models; 0: do not measure. [default: 0.1; 0 for long trainings]",
         ),
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Same seed, same model. [default: 0]")] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            "--seed", min=0, help="Random seed for training: the same seed gives the same model. [default: 0]"
+        ),
+    ] = None,
     checkpoint_every: Annotated[
         str | None,
         typer.Option(

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 def tune(
     source: Source,
     model: ModelName = DEFAULT_MODEL,
-    trials: Annotated[int, typer.Option("--trials", min=1, metavar="N", help="How many settings to try in all.")] = 30,
+    trials: Annotated[int, typer.Option("--trials", min=1, metavar="N", help="Try this many settings in all.")] = 30,
     protocol: Annotated[
         str, typer.Option("--protocol", help="Split the ratings and search on the training part of the first fold.")
     ] = "holdout:0.2",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed for splitting, search and training.")] = 0,
     metric: Annotated[
-        str, typer.Option("--metric", metavar="NAME", help="Metric on validation ratings that judges a trial.")
+        str, typer.Option("--metric", metavar="NAME", help="Judge a trial by this metric on validation ratings.")
     ] = "rmse",
     settings: Settings = None,
     config: ConfigFile = None,

@@ -56,7 +56,9 @@ def update(
     store: Annotated[
         str | None,
         typer.Option(
-            "--from", metavar="URL", help="Database that `aanmf serve` stored ratings in. [default: beside the model]"
+            "--from",
+            metavar="URL",
+            help="Read the ratings that `aanmf serve` stored in this database. [default: next to the model]",
         ),
     ] = None,
     users: UserTables = None,
@@ -104,6 +106,7 @@ def update(
         "new_ratings": done.ratings,
         "new_users": done.users,
         "new_items": done.items,
+        "forgotten_users": done.forgotten,
         "how": done.how,
         "why": done.why,
         "out": str(folder),
@@ -118,6 +121,7 @@ def update(
         lines = [
             ("model", found["model"]),
             ("new or changed", f"{done.ratings:,} ratings, {done.users:,} users, {done.items:,} items"),
+            *([("forgotten", f"{done.forgotten:,} users")] if done.forgotten else []),
             ("learned", f"{_DONE[done.how]} ({done.why})"),
             ("ratings in all", f"{found['ratings']:,} of {found['items']:,} items by {found['users']:,} users"),
             ("time", f"{found['fit_seconds']:.1f} s"),
@@ -158,8 +162,9 @@ class NewData:
         new = read_additions(fitted, tables, self.options, self.place)
         for text in new.notices:
             notice(text)
-        stored = self.source is None and not tables["ratings"]
-        return replace(new, ratings=self._stored().ratings) if stored else new
+        stored = self._stored()  # who is forgotten there is not brought back by another source
+        asked = self.source is None and not tables["ratings"]
+        return replace(new, ratings=stored.ratings if asked else new.ratings, forgotten=stored.forgotten)
 
     def _tables(self) -> dict[str, list[Table]]:
         """All files and queries that are named."""

@@ -13,7 +13,7 @@ import typer
 from aanmf.cli.options import AsJson, ModelFolder, RankBy
 from aanmf.cli.output import emit, notice, out, table
 from aanmf.cli.parse import read_attributes, read_ids, read_ratings, read_where
-from aanmf.errors import AanmfError, ConfigError, DataError
+from aanmf.errors import AanmfError, ConfigError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from aanmf.ranking import ListArguments
     from aanmf.recommender import Recommender
 
-UserId = Annotated[str | None, typer.Option("--user", metavar="ID", help="A user of the training data.")]
+UserId = Annotated[str | None, typer.Option("--user", metavar="ID", help="Choose a user of the training data.")]
 Attributes = Annotated[
     str | None,
     typer.Option(
         "--attributes",
         metavar="NAME=VALUE,...",
-        help='A new user instead, for instance gender=F,age=25-34 (quote "a, b").',
+        help="Describe a new user, for instance gender=F,age=25-34. Put a value with a comma in quotes.",
     ),
 ]
 Rated = Annotated[
@@ -37,29 +37,45 @@ Rated = Annotated[
     typer.Option(
         "--rating",
         metavar="ITEM[=R]",
-        help="A rating given since training, or an item chosen; counts at once. Repeatable.",
+        help="Add a rating given since training, or an item that was chosen. It counts at once. Repeatable.",
     ),
 ]
 Without = Annotated[
     list[str] | None,
-    typer.Option("--without", metavar="ITEM", help="As if the user had not rated this item. Repeatable."),
+    typer.Option("--without", metavar="ITEM", help="Pretend that the user has not rated this item. Repeatable."),
+]
+InContext = Annotated[
+    str | None,
+    typer.Option(
+        "--context",
+        metavar="NAME=VALUE,...",
+        help="Predict for this context, for instance companion=family. [default: averaged over what is usual]",
+    ),
 ]
 Interval = Annotated[
-    float | None, typer.Option("--interval", metavar="P", help="Show where the rating lies with probability P.")
+    float | None,
+    typer.Option(
+        "--interval", metavar="P", help="Show the interval that holds the rating with probability P, for instance 0.9."
+    ),
 ]
 
 
 def predict(
     folder: ModelFolder,
     user: UserId = None,
-    item: Annotated[str | None, typer.Option("--item", metavar="ID", help="An item of the training data.")] = None,
+    item: Annotated[
+        str | None, typer.Option("--item", metavar="ID", help="Choose an item of the training data.")
+    ] = None,
     pairs: Annotated[
         Path | None,
-        typer.Option("--pairs", metavar="IN.csv", help="Many pairs: a CSV or Parquet file with columns user and item."),
+        typer.Option(
+            "--pairs", metavar="IN.csv", help="Read pairs from a CSV or Parquet file with columns user and item."
+        ),
     ] = None,
     out_file: Annotated[
-        Path | None, typer.Option("--out", metavar="OUT.csv", help="Where the predictions go (CSV or Parquet).")
+        Path | None, typer.Option("--out", metavar="OUT.csv", help="Write the predictions here (CSV or Parquet).")
     ] = None,
+    context: InContext = None,
     interval: Interval = None,
     as_json: AsJson = False,
 ) -> None:
@@ -69,9 +85,9 @@ def predict(
     """
     from aanmf.recommender import load_model
 
-    users, items = _asked_pairs(user, item, pairs)
     model = load_model(folder)
-    predicted = model.predict(users=users, items=items, interval=interval)
+    users, items = _asked_pairs(user, item, pairs, model.fitted_.columns)
+    predicted = model.predict(users=users, items=items, interval=interval, context=_context(context))
     if out_file:
         write_table(predicted, out_file)
     flagged = predicted["fallback"].drop_nulls()
@@ -88,11 +104,20 @@ def predict(
         notice(f"{count:,} of {len(predicted):,} predicted for an average one: {reason}")
 
 
-def _asked_pairs(user: str | None, item: str | None, pairs: Path | None) -> tuple[list[str], list[str]]:
+def _context(text: str | None) -> dict[str, str] | None:
+    return None if text is None else read_attributes(text, "--context")
+
+
+def _asked_pairs(
+    user: str | None, item: str | None, pairs: Path | None, columns: Mapping[str, str]
+) -> tuple[list[str], list[str]]:
+    from aanmf.data.frames import pairs_of
+    from aanmf.data.tables import Table
+
     if pairs is None and user is not None and item is not None:
         return [user], [item]
     if pairs is not None and user is None and item is None:
-        return read_pairs(pairs)
+        return pairs_of(Table.read(pairs), columns)
     raise ConfigError("predict needs either --user and --item, or --pairs FILE")
 
 
@@ -100,7 +125,7 @@ def recommend(
     folder: ModelFolder,
     user: UserId = None,
     attributes: Attributes = None,
-    n: Annotated[int, typer.Option("-n", min=1, help="How many items.")] = 10,
+    n: Annotated[int, typer.Option("-n", min=1, help="List this many items.")] = 10,
     rated: Rated = None,
     interval: Interval = None,
     rank_by: RankBy = None,
@@ -109,23 +134,25 @@ def recommend(
         typer.Option(
             "--where",
             metavar="NAME=VALUE",
-            help="Only items with this attribute: genres=Drama, genres=Drama|Comedy, year=1990..1999. Repeatable.",
+            help="List only items with this attribute: genres=Drama, genres=Drama|Comedy, year=1990..1999. Repeatable.",
         ),
     ] = None,
     exclude: Annotated[
         list[str] | None, typer.Option("--exclude", metavar="ID", help="Leave this item out. Repeatable.")
     ] = None,
     candidates: Annotated[
-        Path | None, typer.Option("--candidates", metavar="FILE", help="Only these items: a file with an id per line.")
+        Path | None,
+        typer.Option("--candidates", metavar="FILE", help="List only the items in this file, one id per line."),
     ] = None,
     diversity: Annotated[
         float, typer.Option("--diversity", min=0, max=1, help="Prefer items unlike those above them: 0 (off) to 1.")
     ] = 0.0,
-    seen: Annotated[bool, typer.Option("--seen", help="Also items that the user has rated.")] = False,
+    seen: Annotated[bool, typer.Option("--seen", help="List items that the user has rated, too.")] = False,
     without: Without = None,
-    everyone: Annotated[bool, typer.Option("--all", help="Lists for all users, written to --out.")] = False,
+    context: InContext = None,
+    everyone: Annotated[bool, typer.Option("--all", help="Make lists for all users, and write them to --out.")] = False,
     out_file: Annotated[
-        Path | None, typer.Option("--out", metavar="OUT.parquet", help="Where the lists of --all go.")
+        Path | None, typer.Option("--out", metavar="OUT.parquet", help="Write the lists of --all here.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -147,7 +174,7 @@ def recommend(
         "diversity": diversity,
     }
     if everyone and out_file is not None:
-        rows = write_tables(model.recommend_all(n, **options), out_file)
+        rows = write_tables(model.recommend_all(n, context=_context(context), **options), out_file)
         if as_json:
             emit({"rows": rows, "out": str(out_file)})
         else:
@@ -155,7 +182,7 @@ def recommend(
         return
     asked = str(user) if attributes is None else read_attributes(attributes)
     ratings = read_ratings(rated or [])
-    found = model.recommend(asked, n, ratings=ratings, without=without, **options)
+    found = model.recommend(asked, n, ratings=ratings, without=without, context=_context(context), **options)
     if as_json:
         known = None if attributes is None else asked
         emit({"user": user, "attributes": known, "ratings": ratings, "items": found.to_dicts()})
@@ -165,9 +192,9 @@ def recommend(
 
 def similar(
     folder: ModelFolder,
-    item: Annotated[str | None, typer.Option("--item", metavar="ID", help="Items similar to this one.")] = None,
-    user: Annotated[str | None, typer.Option("--user", metavar="ID", help="Users similar to this one.")] = None,
-    n: Annotated[int, typer.Option("-n", min=1, help="How many.")] = 10,
+    item: Annotated[str | None, typer.Option("--item", metavar="ID", help="Find items similar to this one.")] = None,
+    user: Annotated[str | None, typer.Option("--user", metavar="ID", help="Find users similar to this one.")] = None,
+    n: Annotated[int, typer.Option("-n", min=1, help="Show this many.")] = 10,
     as_json: AsJson = False,
 ) -> None:
     """Find the items, or the users, that are most similar to one."""
@@ -186,19 +213,23 @@ def similar(
 
 def explain(
     folder: ModelFolder,
-    item: Annotated[str, typer.Option("--item", metavar="ID", help="An item of the training data.")],
+    item: Annotated[str, typer.Option("--item", metavar="ID", help="Choose an item of the training data.")],
     user: UserId = None,
     attributes: Attributes = None,
     rated: Rated = None,
-    top: Annotated[int, typer.Option("--top", min=1, help="Parts to list; the others are summed up.")] = 10,
+    top: Annotated[int, typer.Option("--top", min=1, help="List this many parts, and the sum of the others.")] = 10,
     of: Annotated[
         str | None,
-        typer.Option("--of", metavar="rating|match", help="The predicted rating, or the match that ranks lists."),
+        typer.Option(
+            "--of", metavar="rating|match", help="Explain the predicted rating, or the match that ranks lists."
+        ),
     ] = None,
     against: Annotated[
-        str | None, typer.Option("--against", metavar="ID", help="Another item: why the one and not this one.")
+        str | None,
+        typer.Option("--against", metavar="ID", help="Compare with another item: why the first one and not this one."),
     ] = None,
     without: Without = None,
+    context: InContext = None,
     as_json: AsJson = False,
 ) -> None:
     """Explain a prediction: what each rated item, attribute and part of the model adds to it."""
@@ -207,7 +238,7 @@ def explain(
     if (user is None) == (attributes is None):
         raise ConfigError("explain needs either --user ID or --attributes NAME=VALUE,...")
     asked = str(user) if attributes is None else read_attributes(attributes)
-    more = {"of": of, "against": against, "without": without}
+    more = {"of": of, "against": against, "without": without, "context": _context(context)}
     found = explanation(load_model(folder), asked, item, read_ratings(rated or []), top, **more)
     if as_json:
         emit(found)
@@ -264,30 +295,6 @@ def recommendation_table(title: str, found: pl.DataFrame) -> RenderableType:
     if not rows:
         return f"{title}: nothing left to recommend"
     return table(title, ("", *names), rows)
-
-
-def read_pairs(path: Path) -> tuple[list[str], list[str]]:
-    """User and item ids of a file of pairs, as text.
-
-    Raises:
-        DataError: no such file, not a table, without the columns, or with an empty cell.
-    """
-    from aanmf.data.columns import guess_column
-    from aanmf.data.names import ITEM_NAMES, USER_NAMES
-    from aanmf.data.tables import Table
-
-    table = Table.read(path)
-    frame = table.frame
-    headless = frame.columns[0] == "column_1"
-    sides: list[list[str]] = []
-    for position, (side, names) in enumerate((("user", USER_NAMES), ("item", ITEM_NAMES))):
-        column = guess_column(frame.columns, names)
-        if headless and position < frame.width:
-            column = frame.columns[position]
-        if column is None:
-            raise DataError(f"--pairs {path}: no column {side!r}; it has: {', '.join(frame.columns)}")
-        sides.append(table.ids(column).to_list())
-    return sides[0], sides[1]
 
 
 def write_table(frame: pl.DataFrame, path: Path) -> None:

@@ -20,18 +20,19 @@ Metrics = Annotated[
     typer.Option(
         "--metrics",
         metavar="NAME,...",
-        help="rmse, mae, and of lists of 10: ndcg@10, recall@10, precision@10, mrr@10, hit@10, coverage@10, ...",
+        help="Report these metrics: rmse, mae; for lists of 10: ndcg@10, recall@10, precision@10, hit@10, ...",
     ),
 ]
 Relevant = Annotated[
     float | None,
     typer.Option(
-        "--relevant", metavar="R", help="Rating from which an item counts as relevant. [default: above the mean]"
+        "--relevant", metavar="R", help="Count items rated R or higher as relevant. [default: above the mean]"
     ),
 ]
 
 GroupBy = Annotated[
-    str | None, typer.Option("--group-by", metavar="NAME", help="Also by the values of this user attribute.")
+    str | None,
+    typer.Option("--group-by", metavar="NAME", help="Report the metrics for each value of this user attribute, too."),
 ]
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def evaluate(
     group_by: GroupBy = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a saved model on ratings that it was not trained on, beside damped means and the most rated items."""
+    """Measure a saved model on ratings that it was not trained on, and compare it with two simple models."""
     from aanmf.data.report import notices_of
     from aanmf.evaluation.baselines import fitted_baselines, headline_metrics
     from aanmf.recommender import load_model
@@ -91,15 +92,15 @@ def cross_validate(
         typer.Option(
             "--model",
             metavar="NAME",
-            help=f"Which models: {', '.join(CATALOG)}. Repeatable. [default: {DEFAULT_MODEL}]",
+            help=f"Choose models: {', '.join(CATALOG)}. Repeatable. [default: {DEFAULT_MODEL}]",
         ),
     ] = None,
     protocol: Annotated[
         str,
         typer.Option(
             "--protocol",
-            help="u1, u1-u5, holdout:0.2, kfold:5, time:0.1, time-global:0.2, cold-item:0.1, cold-user:0.1, or "
-            "cold-user:0.1+5: new users who tell five ratings after training.",
+            help="Split by u1, u1-u5, holdout:0.2, kfold:5, time:0.1, time-global:0.2, cold-item:0.1, cold-user:0.1 "
+            "or cold-user:0.1+5: new users who tell five ratings after training.",
         ),
     ] = "holdout:0.2",
     seeds: Annotated[

@@ -60,7 +60,7 @@ class FittedAttribute(BaseModel, ABC):
         numbers = {Kind.NUMERIC: self.cuts is None, Kind.VECTOR: True}.get(self.attribute.kind, False)
         expected = {Kind.NUMERIC: 1 + len(self.cuts or ()), Kind.VECTOR: 0}.get(self.attribute.kind)
         if bool(self.center) != numbers or (self.attribute.kind is Kind.NUMERIC and len(self.center) > 1):
-            raise ValueError("center does not fit the kind")
+            raise ValueError("the centre does not fit the kind")
         more = 1 if self.attribute.missing is Missing.VALUE else 0  # the label of an empty cell
         if expected is not None and not expected <= len(self.labels) <= expected + more:
             raise ValueError("labels do not fit the cuts")

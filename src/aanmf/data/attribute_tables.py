@@ -117,7 +117,7 @@ def _keyed(
         raise DataError(
             f"{table.where}: none of the {len(rated)} {side} with ratings has a row there: the ratings have "
             f"{_some(rated)}; column {column!r} has {_some(found)}. Make the ids agree (call their column {key!r} if "
-            f"they are in another one), or go on without these attributes: {ask_for('unlisted', 'unknown')}"
+            f"they are in another one), or continue without these attributes: {ask_for('unlisted', 'unknown')}"
         )
     return table.frame.drop(column).insert_column(0, found), table.notices
 

@@ -222,9 +222,7 @@ class AttributeEncoder(BaseModel):
             SchemaError: an unknown attribute, or a value that no training user has (the message lists those allowed).
         """
         if unknown := set(values) - set(self.names):
-            raise SchemaError(
-                f"unknown attribute {sorted(unknown)[0]!r}; this model knows: {', '.join(self.names) or 'none'}"
-            )
+            raise SchemaError(f"unknown attribute {sorted(unknown)[0]!r}. Available: {', '.join(self.names) or 'none'}")
         return self.transform_columns([each.column_of(values.get(each.name)) for each in self.fitted], 1)
 
     def transform_columns(self, columns: Sequence[pl.Series | None], n: int) -> AttributeSet:

@@ -53,7 +53,7 @@ class ContextTable:
 
     def take(self, rows: Rows) -> ContextTable:
         """The context of some ratings."""
-        return replace(self, columns=self.columns[rows]) if self.attributes else self
+        return replace(self, columns=self.columns[np.arange(len(self))[rows]]) if self.attributes else self
 
     def select(self, names: Sequence[str], time: str | None) -> ContextTable:
         """Only these attributes; `time` is the name of the time, None where there are no times.

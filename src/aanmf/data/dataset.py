@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from aanmf.data.attribute_tables import read_entities, stated_uses
@@ -32,7 +33,7 @@ __all__ = ["ContextTable", "EntityTable", "RatingDataset", "Rows", "Vocabulary"]
 
 @dataclass(frozen=True)
 class RatingDataset:
-    """Ratings of items by users, with the attributes of both, and the context of each rating.
+    """Ratings of items by users, with the attributes of both.
 
     Attributes:
         users, items: their tables; users and items without a rating may be among them.
@@ -46,6 +47,15 @@ class RatingDataset:
         columns: names of the columns of ratings by role (`user`, `item`, `rating`, `time`), as they were read.
         notices: columns and rows of the ratings that were treated specially on reading: one sentence each.
         context: what belongs to single ratings, a row per rating; empty where nothing was named as context.
+
+    >>> import polars as pl
+    >>> ratings = pl.DataFrame({"user": ["a", "a", "b"], "item": ["x", "y", "x"], "rating": [5, 3, 4]})
+    >>> items = pl.DataFrame({"item": ["x", "y"], "genre": ["crime", "travel"]})
+    >>> data = RatingDataset.from_frames(ratings, items=items)
+    >>> data
+    RatingDataset(ratings: 3 ratings, 2 users, 2 items)
+    >>> [attribute.name for attribute in data.items.attributes]
+    ['genre']
     """
 
     users: EntityTable
@@ -88,14 +98,14 @@ class RatingDataset:
     ) -> RatingDataset:
         """Reads ratings, and attributes of users and items, from files.
 
-        What was guessed, left out or looks wrong is told in one `DataWarning`; `report` tells all.
+        What was guessed, left out or looks wrong is in one `DataWarning`; `report` shows everything.
 
         Args:
             ratings: a file with a row per rating: CSV, TSV (any separator, also `::`), JSON lines, Parquet, Arrow or
                 Excel, also compressed. A table of users and items alone is one of choices (`has_ratings`), and so is
                 one in which all ratings are equal; repeated rows in it count once.
-            users, items: a file with a row per user (item), or several files: further ones may have several rows per
-                user (one cuisine each, say), and their columns become multi-valued attributes.
+            users, items: a file with a row per user (item), or several files. Further ones may have several rows per
+                user, such as one for each cuisine. Their columns become multi-valued attributes.
             options: how to read the tables.
             **keywords: options by name, such as `user="uid"` or `repeated="last"`; see `ReadOptions`.
 
@@ -203,6 +213,25 @@ class RatingDataset:
             rating=self.rating[rows],
             time=None if self.time is None else self.time[rows],
             folds={},
+            context=self.context.take(rows),
+        )
+
+    def without_users(self, gone: Container[str]) -> RatingDataset:
+        """The same as if some users had never been there: without their rows, ratings, and notices of reading."""
+        users = self.users
+        kept = np.array([each not in gone for each in users.ids.ids], bool)
+        rows = kept[self.user]
+        place = np.cumsum(kept) - 1
+        return RatingDataset(
+            replace(users.filter(pl.Series(kept)), notices=()),
+            replace(self.items, notices=()),
+            place[self.user[rows]],
+            self.item[rows],
+            self.rating[rows],
+            None if self.time is None else self.time[rows],
+            self.scale,
+            name=self.name,
+            has_ratings=self.has_ratings,
             context=self.context.take(rows),
         )
 

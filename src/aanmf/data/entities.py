@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import compress
 
 import numpy as np
 import polars as pl
@@ -103,6 +104,13 @@ class EntityTable:
             if attribute.name == name:
                 return attribute
         raise DataError(f"no attribute {name!r}. Available: {', '.join(self.names) or 'none'}")
+
+    def filter(self, kept: pl.Series) -> EntityTable:
+        """The rows (a Boolean each) that are kept, in their order."""
+        chosen = kept.to_list()
+        ids = Vocabulary(compress(self.ids.ids, chosen))
+        labels = None if self.labels is None else tuple(compress(self.labels, chosen))
+        return replace(self, ids=ids, columns=self.columns.filter(kept) if self.names else self.columns, labels=labels)
 
     def select(self, names: Sequence[str]) -> EntityTable:
         """The same users (items) with only these attributes."""

@@ -64,6 +64,9 @@ def load_movielens(
     attributes: `genres` (multi-valued), `year` (numeric); labels are the titles, with their articles in front. Ratings
     are in file order, on a scale of 1 to 5. ML-100K comes with its folds `u1` ... `u5`, `ua`, `ub`.
 
+    >>> load_movielens("100k")  # doctest: +SKIP
+    RatingDataset(ml-100k: 100000 ratings, 943 users, 1682 items)
+
     Args:
         which: `"100k"` or `"1m"`.
         folder: the unpacked data set; None: the one in `$AANMF_DATA`, else in the cache, else a download.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import shlex
 from collections.abc import Mapping
 from dataclasses import field, fields, replace
@@ -12,7 +11,7 @@ import pydantic
 from pydantic.dataclasses import dataclass
 
 from aanmf.data.schema import Schema, first_fault
-from aanmf.errors import ConfigError, DataError
+from aanmf.errors import ConfigError, DataError, unknown
 
 MISSING = ("", "?", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "none given")
 """Texts that stand for an empty cell."""
@@ -20,15 +19,19 @@ MISSING = ("", "?", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "none giv
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-    """How tables of ratings, users and items are read. Every reader accepts these names as keywords too."""
+    """How tables of ratings, users and items are read. Every reader accepts these names as keywords too.
+
+    >>> ReadOptions(title="Book-Title", repeated="last").changed
+    ['title', 'repeated']
+    """
 
     schema: Schema = Schema()
     """Declared attributes; the kinds of the other columns are inferred."""
     attributes: Mapping[str, str] = field(default_factory=dict)
-    """What columns are, by name: `categorical`, `multi-valued` (`multi-valued:,` separated by commas), `numeric`
-    (`numeric:7` in seven groups), `vector`, `label` (shown in results, not used for training) or `ignore`. The name is
-    `users.NAME`, `items.NAME` or `ratings.NAME` where several tables have the column; a kind of the last makes it
-    `context`. On top of `schema`."""
+    """What columns are, by name. The uses are `categorical`, `multi-valued`, `numeric`, `vector`, `label` (shown in
+    results, not used for training) and `ignore`. A separator or a number of groups follows a colon, as in
+    `{"places": "multi-valued:,", "age": "numeric:7"}`. The name is `users.NAME`, `items.NAME` or `ratings.NAME` if
+    several tables have the column; a kind makes the last one `context`. These uses replace those of `schema`."""
     title: str | None = None
     """Column with the titles of items, shown in results; None: found by its name. The same as `label`."""
     user: str | None = None
@@ -77,9 +80,7 @@ class ReadOptions:
         names = [field.name for field in fields(cls)]
         for name in keywords:
             if name not in names:
-                near = difflib.get_close_matches(name, names, n=1)
-                hint = f" Did you mean {near[0]!r}?" if near else ""
-                raise ConfigError(f"Unknown option {name!r}.{hint} Available: {', '.join(names)}")
+                raise ConfigError(unknown("option", name, names))
         given = {name: value for name, value in keywords.items() if value is not None}
         try:
             return replace(options or cls(), **given)

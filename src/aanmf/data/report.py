@@ -68,6 +68,11 @@ class AttributeReport:
 class ReadingReport:
     """How tables of ratings, users and items were read.
 
+    >>> from aanmf import load_restaurants
+    >>> report = load_restaurants().report()
+    >>> report.ratings, report.scale
+    (1161, (0.0, 2.0))
+
     Attributes:
         name: of the data set.
         fingerprint: of its ratings.

@@ -15,7 +15,11 @@ from aanmf.errors import SchemaError
 
 
 class Kind(StrEnum):
-    """What an attribute column holds. `aanmf.data.kinds` has a class for each kind."""
+    """What an attribute column holds. `aanmf.data.kinds` has a class for each kind.
+
+    >>> Kind("multi-valued")
+    <Kind.MULTIVALUED: 'multi-valued'>
+    """
 
     CATEGORICAL = "categorical"
     """One label per cell."""
@@ -46,7 +50,11 @@ class Unseen(StrEnum):
 
 
 class Attribute(BaseModel):
-    """The declaration of one attribute column."""
+    """The declaration of one attribute column.
+
+    >>> Attribute(name="age", kind=Kind.NUMERIC, groups=7) == Attribute.of_use("age", "numeric:7")
+    True
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -142,6 +150,10 @@ class Schema(BaseModel):
         kind = "categorical"
 
     A column of the ratings that is declared is context, see `ReadOptions.context`.
+
+    >>> schema = Schema(users=(Attribute(name="age", kind=Kind.NUMERIC, groups=7),), ignore_items=("url",))
+    >>> schema.users[0].kind
+    <Kind.NUMERIC: 'numeric'>
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -199,16 +211,16 @@ class Schema(BaseModel):
         return frozenset({"users": self.ignore_users, "items": self.ignore_items, "ratings": self.ignore_ratings}[side])
 
     def with_stated(self, side: str, attributes: Iterable[Attribute]) -> Schema:
-        """A copy in which these attributes of one side are declared, in place of earlier declarations."""
+        """A copy in which these attributes of one side are declared, instead of earlier declarations."""
         merged = {**self.stated(side), **{attribute.name: attribute for attribute in attributes}}
         return self.model_copy(update={side: tuple(merged.values())})
 
     def label(self, side: str) -> str | None:
-        """The column stated to be shown beside the ids of `"users"` or `"items"`."""
+        """The column stated to be shown with the ids of `"users"` or `"items"`."""
         return {"users": self.label_users, "items": self.label_items, "ratings": None}[side]
 
     def named(self, side: str) -> frozenset[str]:
-        """All columns of one side that something is stated of."""
+        """All columns of one side about which something is stated."""
         return frozenset(self.stated(side)) | self.ignored(side) | ({self.label(side) or ""} - {""})
 
     def with_use(self, side: str, name: str, use: str) -> Schema:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from aanmf.data.dataset import RatingDataset
 from aanmf.data.files import Sources
 from aanmf.data.movielens import load_movielens
 from aanmf.data.options import ReadOptions
+from aanmf.data.recbole import RATINGS, read_recbole
 from aanmf.data.restaurants import load_restaurants
 from aanmf.data.sql import is_url, read_sql, without_password
 from aanmf.data.synthetic import make_synthetic
@@ -29,7 +31,7 @@ def load(
 
     Args:
         source: `restaurants` (part of the package), `ml-100k`, `ml-1m`, `synthetic` (100,000 ratings), `synthetic:N`
-            (N ratings), a ratings file, or the URL of a database.
+            (N ratings), a ratings file (also `NAME.inter` of RecBole), or the URL of a database.
         users, items: for files only; see `RatingDataset.read`.
         queries: for databases only: `ratings`, `users`, `items`; see `read_sql`.
         options, **keywords: for files and databases; see `ReadOptions`. `context` is for all sources: the times of
@@ -49,6 +51,14 @@ def load(
     if queries:
         raise DataError(f"{source} is not a database: {sorted(queries)[0]}_query cannot be given for it")
     name, _, size = source.partition(":")
+    if source.endswith(RATINGS):
+        if users or items:
+            stem = Path(source).stem
+            raise DataError(
+                f"{source} is a file of RecBole: {stem}.user and {stem}.item "
+                "are read too, if they are next to it: leave the option out"
+            )
+        return read_recbole(source, options=asked)
     if name not in NAMES:
         return RatingDataset.read(source, users=users, items=items, options=asked)
     options_given = [name for name in asked.changed if name != "context"]

@@ -174,16 +174,16 @@ def stream_dataset(
 ) -> StreamedDataset:
     """Prepares ratings in many files for training from disk.
 
-    Columns and cells are read as `RatingDataset.read` does, and what is guessed or left out is told in the same way.
-    Differences: times are not kept, and there is no context; if all ratings are equal, it is an error; columns of the
-    ratings cannot be attributes of users or items (give them in tables of their own); a pair that is rated twice counts
-    twice, since finding such pairs takes all ratings at once.
+    Columns and cells are read as `RatingDataset.read` does, with the same notices. There are four differences. Times
+    and context are not kept. Equal ratings throughout are an error. Columns of the ratings cannot be attributes of
+    users or items: give them in tables of their own. A pair that is rated twice counts twice, since finding such pairs
+    takes all ratings at once.
 
     Args:
         source: a pattern such as `ratings/*.parquet`, or a folder.
         folder: where the prepared ratings and the ids go; they are used again as long as the files are the same.
         users, items: as in `RatingDataset.read`.
-        options, **keywords: as in `RatingDataset.read`; column names are found in each file.
+        options, keywords: as in `RatingDataset.read`; column names are found in each file.
 
     Raises:
         DataError: naming file, row and column, and what to do; or `repeated` or `context` is given.

@@ -1,17 +1,17 @@
-"""Synthetic ratings with planted attention weights: a data set without download, and a truth to test against.
+"""Synthetic ratings with known attention weights: a data set that needs no download, to test models against.
 
 The ratings come from the model family itself, with K = 8 latent factors:
 
     r_ui = 3.5 + q_i . (p_u + sum_j lambda_j(genre of i) a_j) + noise,     j = gender, age, occupation
 
-where lambda(genre) is planted: gender matters most to action, age to animation, and so on.
+where lambda(genre) is known: gender matters most to action, age to animation, and so on.
 
 Ratings only show the products lambda_j a_j . q_i, so:
 
 - attention and the length of an attribute's vectors trade off: a_j twice as long with half the attention predicts the
   same. The generator therefore gives the vectors of all values equal length, and the effects of every attribute equal
   variance over users; each attribute matters to some genre. A model that keeps its vectors short (l2) then has no
-  reason to make one attribute's vectors longer than another's, and its weights can be compared with the planted ones.
+  reason to make one attribute's vectors longer than another's, and its weights can be compared with the known ones.
 - an attribute whose effect on an item is nil shows nothing of its attention. All items therefore share a common
   direction, along which the values of an attribute differ.
 - what an attribute contributes for all items alike can move into p_u. Attention can only be seen where it differs
@@ -92,6 +92,10 @@ def make_synthetic(
     n_users: int = 1000, n_items: int = 400, n_ratings: int = 100_000, seed: int = 0
 ) -> SyntheticDataset:
     """Draws a data set.
+
+    >>> made = make_synthetic(n_users=100, n_items=40, n_ratings=1000, seed=0)
+    >>> made.data
+    RatingDataset(synthetic: 1000 ratings, 100 users, 40 items)
 
     Args:
         n_users, n_items, n_ratings: its size; no pair is rated twice, and popular items are rated more often.

@@ -139,7 +139,9 @@ def paths_of(given: Sources) -> list[Path]:
 
 
 def as_frame(table: object, name: str) -> pl.DataFrame:
-    """A polars, pandas or Arrow table as a polars frame; a named index of pandas becomes columns.
+    """A polars, pandas or Arrow table, or an array (n, columns), as a polars frame.
+
+    A named index of pandas becomes columns; an array, also as a list of rows, is a table without header.
 
     Raises:
         DataError: it is none of these, or its ids seem to be in an index without a name.
@@ -151,10 +153,19 @@ def as_frame(table: object, name: str) -> pl.DataFrame:
     foreign = cast("Any", table)
     if type(table).__module__.split(".")[0] == "pandas" and hasattr(table, "columns"):
         foreign = _with_index(foreign, name)
-        return pl.DataFrame([_pandas_column(str(name), foreign[name].tolist()) for name in foreign.columns])
+        known = foreign.astype(object).where(foreign.notna(), None)  # NaN, NaT and NA are empty cells
+        return pl.DataFrame([_column(str(name), known[name].tolist()) for name in known.columns])
     if hasattr(table, "__arrow_c_stream__"):
         return pl.DataFrame(foreign)
-    raise DataError(f"{name}: a {type(table).__name__} is not a table; give a polars, pandas or Arrow one, or a path")
+    if isinstance(table, list | tuple) or hasattr(table, "__array__"):
+        array = np.array(table if isinstance(table, list | tuple) else np.asarray(table), dtype=object)
+        if array.ndim == 2:
+            return pl.DataFrame([_column(f"column_{k}", column.tolist()) for k, column in enumerate(array.T, 1)])
+        raise DataError(f"{name}: an array of shape {array.shape} is not a table; give one of shape (n, columns)")
+    kind = type(table).__name__ if not hasattr(table, "tocoo") else f"sparse {type(table).__name__}"
+    raise DataError(
+        f"{name}: a {kind} is not a table; give a polars, pandas or Arrow one, an array (n, columns), or a path"
+    )
 
 
 def _with_index(table: Any, where: str) -> Any:
@@ -174,8 +185,9 @@ def _is_integer(index: Any) -> bool:
     return index.dtype.kind in "iu"
 
 
-def _pandas_column(name: str, values: Sequence[object]) -> pl.Series:
-    clean = [None if value is None or value != value else value for value in values]  # NaN, NaT differ from themselves
+def _column(name: str, values: Sequence[object]) -> pl.Series:
+    lists = [value.tolist() if isinstance(value, np.ndarray) else value for value in values]
+    clean = [None if isinstance(value, float) and value != value else value for value in lists]
     kinds = {type(value) for value in clean if value is not None}
     if kinds == {int, str}:  # ids of both forms: 1 and "1" are the same
         clean = [None if value is None else str(value) for value in clean]

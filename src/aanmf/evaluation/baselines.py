@@ -18,7 +18,7 @@ LONGEST = 10
 
 
 def headline_metrics(train: RatingDataset, test: RatingDataset) -> list[str]:
-    """What a model is first judged by: metrics of ratings, and NDCG if a test rating is relevant; of choices, lists."""
+    """Metrics to judge a model by: all of ratings, and NDCG if a test rating is relevant; without ratings, of lists."""
     longest = min(LONGEST, len(train.items))
     if not (train.has_ratings and test.has_ratings):
         return [f"ndcg@{longest}", f"recall@{longest}"]

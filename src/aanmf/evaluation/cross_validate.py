@@ -72,7 +72,13 @@ class Comparison:
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """The runs of `cross_validate`, in the order in which they were made, and what follows from them."""
+    """The runs of `cross_validate`, in the order in which they were made, with their means and comparisons.
+
+    >>> from aanmf import load_restaurants
+    >>> found = cross_validate(load_restaurants(), ["damped-means"], "kfold:5")
+    >>> [name for name in found.summary[0].scores if name.startswith("rmse")]
+    ['rmse_mean', 'rmse_std']
+    """
 
     runs: tuple[Run, ...]
 
@@ -196,6 +202,11 @@ def cross_validate(
         on_start: called with the number of runs before the first one.
         folder: where runs are kept; those that it has already are not repeated. None: nowhere.
 
+    >>> from aanmf import load_restaurants
+    >>> found = cross_validate(load_restaurants(), ["popularity", "ease"], "holdout:0.2", [0, 1], metrics=["ndcg@10"])
+    >>> found.models, len(found.runs)
+    (['popularity', 'ease'], 4)
+
     Raises:
         ConfigError: an unknown model or setting (before anything is trained), or a duplicate model.
         DataError: the protocol is unknown, or the data lacks what it needs.
@@ -254,13 +265,13 @@ def _named(models: Sequence[str | Factory]) -> dict[str, Factory]:
 
 
 def _scored(models: Mapping[str, Factory], metrics: Sequence[str] | None, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What `Recommender.evaluate` is told; nothing where RMSE and MAE of all users are asked for, as by default."""
-    rate = any(CATALOG[name].rates for name in models if name in CATALOG) or not set(models) & set(CATALOG)
-    names = list(metrics or (METRICS if rate else OF_LISTS))
+    """What `Recommender.evaluate` is told: nothing if all models are scored by their default, RMSE and MAE."""
+    rates = [name not in CATALOG or CATALOG[name].rates for name in models]
+    names = list(metrics or (METRICS if any(rates) else OF_LISTS))
     for name in names:
         metric_of(name)
     given = {name: value for name, value in options.items() if value is not None}
-    return {} if names == list(METRICS) and "group_by" not in given else {"metrics": names, **given}
+    return {} if names == list(METRICS) and all(rates) and "group_by" not in given else {"metrics": names, **given}
 
 
 def _deviating(summary: Summary, metric: str) -> str | None:

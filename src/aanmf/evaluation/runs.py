@@ -251,7 +251,7 @@ def fit_and_score(
             model, held_out = fit_to_validate(model, train)
             log, validation = model.fitted_.training_log, held_out.rmse
         else:
-            log = model.fit(train, on_epoch).fitted_.training_log
+            log = model.fit(train, on_epoch=on_epoch).fitted_.training_log
     except ConfigError as error:
         raise ConfigError(f"{job.label}: {error}") from error
     seconds = time.perf_counter() - start
@@ -286,7 +286,7 @@ def fit_to_validate(
         fold = folds(train, protocol, [model.config.seed])[0]
         rest, held_out = fold.of(train)
         candidates = candidates_of(protocol, held_out)
-        scores = model.fit(rest, on_epoch).evaluate(
+        scores = model.fit(rest, on_epoch=on_epoch).evaluate(
             held_out, metrics, candidates=candidates, given=fold.given_of(train)
         )
         return model, scores
@@ -294,9 +294,9 @@ def fit_to_validate(
     of_lists = any(metric_of(name).of == "lists" for name in metrics or ())
     held_out = validation_rows(len(train), share, model.config.seed)
     if isinstance(model.config, BatchConfig) and not of_lists:
-        model = type(model)(**{**model.get_params(), "validation": share, "refit": False}).fit(train, on_epoch)
+        model = type(model)(**{**model.get_params(), "validation": share, "refit": False}).fit(train, on_epoch=on_epoch)
     else:
-        model = model.fit(train.take(np.setdiff1d(np.arange(len(train)), held_out)), on_epoch)
+        model = model.fit(train.take(np.setdiff1d(np.arange(len(train)), held_out)), on_epoch=on_epoch)
     return model, model.evaluate(train.take(held_out), metrics)
 
 

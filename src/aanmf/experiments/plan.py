@@ -224,5 +224,5 @@ def read_items(text: str | None) -> list[str]:
         return list(ITEMS)
     wanted = [part.strip().lower() for part in text.split(",") if part.strip()]
     if unknown := [item for item in wanted if item not in ITEMS]:
-        raise ConfigError(f"--only {unknown[0]}: no such table or figure. Available: {', '.join(ITEMS)}")
+        raise ConfigError(f"--only {unknown[0]}: no such table or plot. Available: {', '.join(ITEMS)}")
     return [item for item in ITEMS if item in wanted]

@@ -29,7 +29,7 @@ class ACMFConfig(MFConfig):
     alpha: float = Field(default=0.07, ge=0)
     """Strength of the pull between coupled items, on the scale of `l2`."""
     neighbours: int = Field(default=5, ge=1)
-    """|N(i)|: how many items each item is pulled to, the most similar ones (of equal ones, the first)."""
+    """How many items each item is pulled to, `|N(i)|`. The most similar ones are taken; of equal ones, the first."""
 
 
 class ACMFModule(MFModule):

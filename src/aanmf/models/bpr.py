@@ -36,7 +36,7 @@ class BPRConfig(ListConfig):
     learning_rate: float = Field(default=2e-2, gt=0)
     """Adam's step size at the start; it falls to 0 along half a cosine over `epochs`."""
     l2: float = Field(default=1e-2, ge=0)
-    """Penalty on the vectors of a training triple: l2 (|p_u|^2 + |q_i|^2 + |q_j|^2 + b_i^2 + b_j^2)."""
+    """Penalty on a training triple: on the sum of squares of `p_u`, `q_i`, `q_j`, `b_i`, `b_j`."""
     batch_size: int = Field(default=4096, ge=1)
     """Triples per step."""
 

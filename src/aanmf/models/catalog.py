@@ -6,14 +6,13 @@ A new model is a file in `models/` and an entry here. The command line, the repo
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from aanmf.errors import ConfigError
+from aanmf.errors import ConfigError, unknown
 
 if TYPE_CHECKING:
     from aanmf.contract import ModelConfig, RatingModule
@@ -292,9 +291,7 @@ def spec_of(name: str) -> ModelSpec:
     """
     if name in CATALOG:
         return CATALOG[name]
-    near = difflib.get_close_matches(name, CATALOG, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ConfigError(f"unknown model {name!r}.{hint} Available: {', '.join(CATALOG)}")
+    raise ConfigError(unknown("model", name, CATALOG))
 
 
 def with_capability(capability: str) -> list[str]:

@@ -16,14 +16,15 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
-from aanmf.errors import AanmfError, ConfigError, DataError, UnknownIdError
+from aanmf.errors import AanmfError, ConfigError, DataError, ForgottenError, UnknownIdError
 from aanmf.ranking import ListOptions
 from aanmf.serving.dispatch import Backend, OverloadedError
 from aanmf.serving.limits import Limits
-from aanmf.serving.model_cache import ListRequest, ModelCache, PredictRequest
+from aanmf.serving.model_cache import ListRequest, ModelCache, PredictRequest, known_of
 from aanmf.serving.model_summary import model_summary
 from aanmf.serving.schemas import (
     LIST_OPTIONS,
+    Erased,
     ErrorAnswer,
     Explanation,
     Found,
@@ -33,6 +34,7 @@ from aanmf.serving.schemas import (
     Requests,
     Similar,
     Stored,
+    UserData,
     fault_of,
     request_models,
 )
@@ -40,6 +42,7 @@ from aanmf.serving.store import RatingStore, StoredRating, StoreError
 
 STATUS: list[tuple[type[Exception], int]] = [
     (UnknownIdError, 404),
+    (ForgottenError, 410),
     (OverloadedError, 503),
     (StoreError, 503),
     (DataError, 422),
@@ -47,14 +50,17 @@ STATUS: list[tuple[type[Exception], int]] = [
 ]
 REFUSALS: dict[int | str, dict[str, Any]] = {
     401: {"model": ErrorAnswer, "description": "The token is missing or wrong"},
+    403: {"model": ErrorAnswer, "description": "Called by another name, or from a page of another site"},
     404: {"model": ErrorAnswer, "description": "An id that the model does not know"},
     408: {"model": ErrorAnswer, "description": "The body took too long"},
+    410: {"model": ErrorAnswer, "description": "Ratings of a user who was forgotten"},
     413: {"model": ErrorAnswer, "description": "The body is too large"},
     415: {"model": ErrorAnswer, "description": "The body is not application/json"},
     422: {"model": ErrorAnswer, "description": "A value that is not allowed; the message says which are"},
     429: {"model": ErrorAnswer, "description": "Too many requests of one client"},
     503: {"model": ErrorAnswer, "description": "Overloaded, or the ratings' database does not answer"},
 }
+UserId = Annotated[str, Query(min_length=1, max_length=200, description="Id of a user.")]
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
@@ -192,7 +198,7 @@ def _search_routes(api: FastAPI, cache: ModelCache, backend: Backend) -> None:
     @api.get("/v1/users", response_model=Found, tags=["search"])
     async def users(query: Text = "", n: Many = 20) -> dict[str, object]:
         """Users whose id contains the query."""
-        found, more = await asyncio.to_thread(cache.users.search, query, n)
+        found, more = await asyncio.to_thread(cache.search_users, query, n)
         return {"found": found, "more": more}
 
     @api.get("/v1/items", response_model=Found, tags=["search"])
@@ -216,6 +222,23 @@ def _rating_routes(api: FastAPI, cache: ModelCache, backend: Backend, store: Rat
         stored = await backend.writes.ask(store.add_all, rows)
         backend.metrics.stored.inc(stored)
         return {"stored": stored}
+
+    @api.get("/v1/user-data", response_model=UserData, tags=["ratings"])
+    async def user_data(user: UserId) -> object:
+        """All that is known of a user: ratings stored since training, and what the model has learned from."""
+        kept = await asyncio.to_thread(store.stored_of, user)
+        return {"user": user, "stored": kept, "learned": known_of(cache.fitted, user)}
+
+    @api.delete("/v1/user-data", response_model=Erased, tags=["ratings"])
+    async def forget(user: UserId) -> object:
+        """Forgets a user: removes what is stored, and answers as if the user had never been there.
+
+        `learned` says that the model has learned from the user's ratings: they leave its folder with the next
+        `aanmf update`, which fits it again without them.
+        """
+        removed = await backend.writes.call(lambda: store.forget(user))
+        await backend.models.call(cache.lists.clear)
+        return {"erased": removed, "learned": user in cache.fitted.users.table.ids}
 
 
 def _service_routes(api: FastAPI, cache: ModelCache, backend: Backend) -> None:

@@ -102,7 +102,7 @@ class Service:
         api = make_api(cache, self.backend)
         add_page(api, cache, self.backend)
         add_examples(api, cache.fitted)
-        self.current, self.version = api, cache.version
+        self.current, self.version, self.cache = api, cache.version, cache
         self.backend.metrics.loads.labels("ok").inc()
         self.backend.metrics.loaded.set(time.time())
         self.backend.metrics.saved.set(cache.saved)
@@ -112,6 +112,7 @@ class Service:
         while True:
             flush_logs()
             await asyncio.sleep(CHECK_SECONDS)
+            await self._look_for_forgotten()
             stamp = await asyncio.to_thread(_stamp, self.folder)
             if stamp is None or stamp == self._seen:  # None: the old folder is gone and the new one not there yet
                 continue
@@ -121,6 +122,15 @@ class Service:
                 self.backend.metrics.loads.labels("failed").inc()
                 logger.error("new model not loaded; the old one stays", extra={"fields": {"fault": fault}})
             self._seen = stamp
+
+    async def _look_for_forgotten(self) -> None:
+        """Drops cached lists where another process has forgotten a user."""
+        store = self.backend.store
+        try:
+            if store is not None and await asyncio.to_thread(store.refresh):
+                await self.backend.models.call(self.cache.lists.clear)
+        except Exception as error:  # watching must go on
+            logger.warning("the store of ratings does not answer", extra={"fields": {"fault": str(error)}})
 
     def _try_to_load(self) -> str | None:
         """Loads the model in the folder if it is another one; returns what went wrong, whatever it is."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from aanmf.errors import AanmfError, ConfigError, UnknownIdError
 from aanmf.explanation import Explained, Explanation, explain_pair
+from aanmf.fitted import Fitted
 from aanmf.manifest import MANIFEST, read_manifest
 from aanmf.profile import Profile
 from aanmf.ranking import ListOptions, make_lists, most_similar
@@ -111,6 +112,7 @@ class ModelCache:
         for interval in {each.interval for each in asked}:
             rows = [row for row, each in enumerate(asked) if each.interval == interval]
             users, items = zip(*(pair for row in rows for pair in asked[row].pairs), strict=True)
+            users = ["" if self._is_forgotten(user) else user for user in users]  # as if never known
             found, fallbacks = self.predictor.predict(users, items, interval)
             columns = {name: values.astype(np.float64).round(4).tolist() for name, values in found.items()}
             columns = {"ratings": columns.pop("rating"), "fallbacks": fallbacks, **columns}
@@ -131,6 +133,9 @@ class ModelCache:
         rated = [self._new_ratings(each, stored) for each in asked]
         for row, (each, new) in enumerate(zip(asked, rated, strict=True)):
             keys.append(_digest(each, new))
+            if self._is_forgotten(each.user):
+                answers[row] = _unknown(each.user)
+                continue
             if (kept := self.lists.get(keys[row])) is not None:
                 answers[row] = ListAnswer(kept.rows(), len(new))
                 continue
@@ -171,11 +176,29 @@ class ModelCache:
             UnknownIdError: no such item (user).
         """
         predictor = self.predictor
-        found = most_similar(predictor.item_similarity if side == "item" else predictor.user_similarity, of, n)
+        if side == "user" and isinstance(of, str) and self._is_forgotten(of):
+            raise _unknown(of)
+        more = 0 if self.store is None or side == "item" else len(self.store.forgotten)
+        found = most_similar(predictor.item_similarity if side == "item" else predictor.user_similarity, of, n + more)
         return [
             {"id": row[side], "label": row.get("label"), "similarity": round(row["similarity"], 4)}
             for row in found.iter_rows(named=True)
-        ]
+            if side == "item" or not self._is_forgotten(row[side])
+        ][:n]
+
+    def search_users(self, query: str, n: int) -> tuple[list[dict[str, str | None]], bool]:
+        """As `users.search`, without users who were forgotten."""
+        more = 0 if self.store is None else len(self.store.forgotten)
+        found, cut = self.users.search(query, n + more)
+        found = [each for each in found if not self._is_forgotten(each["id"])]
+        return found[:n], cut or len(found) > n
+
+    def knows(self, user: str) -> bool:
+        """Whether a user is in the training data, and was not forgotten since."""
+        return user in self.fitted.users.table.ids and not self._is_forgotten(user)
+
+    def _is_forgotten(self, user: str | None) -> bool:
+        return self.store is not None and user is not None and user in self.store.forgotten
 
     def _new_ratings(
         self, asked: ListRequest, stored: Mapping[str, Mapping[str, float | None]]
@@ -194,12 +217,14 @@ class ModelCache:
         return {item: rating for item, rating in known.items() if rating is not None or item not in trained}
 
     def _profile(self, asked: ListRequest, new: Mapping[str, float | None]) -> Profile:
+        if self._is_forgotten(asked.user):
+            raise _unknown(asked.user)
         if asked.user is not None and asked.user in self.fitted.users.table.ids:
             if asked.attributes is not None:
                 raise ConfigError(f"user {asked.user!r} is known to the model, attributes too: leave them out")
             return self.predictor.profile(asked.user, new, asked.without)
         if asked.user is not None and asked.attributes is None and not new:
-            raise UnknownIdError(f"user {asked.user!r} is not in the training data and has no ratings; give attributes")
+            raise _unknown(asked.user)
         return self.predictor.profile(asked.attributes or {}, new, asked.without)
 
     def explain(
@@ -213,6 +238,20 @@ class ModelCache:
             ConfigError: the model cannot explain this.
         """
         return explain_pair(self.predictor, self.profile(asked), item, top, of, against)
+
+
+def known_of(fitted: Fitted, user: str) -> dict[str, object] | None:
+    """What a model has learned from of a user: `ratings` by item, and `attributes`; None for an unknown one."""
+    if user not in fitted.users.table.ids:
+        return None
+    at, table = fitted.users.position(user), fitted.users.table
+    items, ratings = fitted.ratings_of(at)
+    rated = {fitted.items.ids[item]: rating for item, rating in zip(items, ratings, strict=True)}
+    return {"ratings": rated, "attributes": table.columns.row(at, named=True) if table.names else {}}
+
+
+def _unknown(user: str | None) -> UnknownIdError:
+    return UnknownIdError(f"user {user!r} is not in the training data and has no ratings; give attributes")
 
 
 def _digest(asked: ListRequest, ratings: Mapping[str, float | None]) -> bytes:

@@ -118,7 +118,7 @@ class Site:
     async def users(self, request: Request) -> tuple[str, Shows]:
         """Users whose id contains what is being typed."""
         query = request.query_params.get("user", "")[:200]
-        return "users.html", {"suggested": self.cache.users.search(query, 50)[0]}
+        return "users.html", {"suggested": self.cache.search_users(query, 50)[0]}
 
     async def item(self, request: Request) -> tuple[str, Shows]:
         """One item: why it is predicted what it is, if there is a user, and the items similar to it."""

@@ -163,7 +163,7 @@ def described(user: PageUser, cache: ModelCache) -> dict[str, str]:
     if user.id is None:
         return {name: _word(value) for name, value in user.attributes.items()}
     side = cache.fitted.users
-    if user.id not in side.table.ids:
+    if not cache.knows(user.id):
         return {}
     at, columns = side.position(user.id), side.table.columns
     sized = {each.name for each in side.encoder.fitted if each.size is not None}

@@ -129,6 +129,25 @@ class Stored(BaseModel):
     stored: int
 
 
+class UserData(BaseModel):
+    """All that is known of a user."""
+
+    user: str
+    stored: list[dict[str, object]]
+    """Since training: `item`, `rating` (null: chosen, not rated) and `time`."""
+    learned: dict[str, object] | None
+    """What the model has learned from: `ratings` by item, and `attributes`; null where it does not know the user."""
+
+
+class Erased(BaseModel):
+    """What was done to forget a user."""
+
+    erased: int
+    """Ratings that were removed from the store."""
+    learned: bool
+    """Whether the model has learned from the user: until the next `aanmf update` its folder holds the ratings."""
+
+
 @dataclass(frozen=True)
 class Requests:
     """The requests that one model understands: pydantic models, made at run time."""
@@ -302,7 +321,7 @@ def fault_of(error: pydantic.ValidationError, names: Mapping[str, Sequence[str]]
         return f"the body is not JSON: {fault['msg']}"
     holder = str(fault["loc"][-2]) if len(fault["loc"]) > 1 else ""
     if fault["type"] == "extra_forbidden" and (known := names.get(holder)) is not None:
-        return f"{where}: unknown attribute; this model knows: {', '.join(known) or 'none'}"
+        return f"{where}: unknown attribute. Available: {', '.join(known) or 'none'}"
     if fault["type"] == "none_required":
         return f"{where}: this model was trained on choices without ratings; leave the rating out"
     given = fault["input"]

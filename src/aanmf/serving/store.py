@@ -1,7 +1,17 @@
-"""Ratings and choices since training, in a database: acknowledged when committed, never before."""
+"""Ratings and choices since training, in a database: acknowledged when committed, never before.
+
+| version | what changed |
+|---|---|
+| 1 | table `ratings`, every row with a rating |
+| 2 | a row may be a choice, without a rating |
+| 3 | users can be forgotten: tables `ratings_about` (version and salt) and `ratings_forgotten` (digests) |
+
+Tables of earlier versions are brought up to this one when the store is opened.
+"""
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -10,13 +20,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aanmf.data.sql import open_engine, without_password
-from aanmf.errors import AanmfError, ConfigError, MissingExtraError
+from aanmf.errors import AanmfError, ConfigError, ForgottenError, MissingExtraError
+from aanmf.serving.forgotten import Forgotten
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Connection, Engine, Table
 
 LEAST_FREE = 16 << 20
 """Bytes of free disk below which the store reports that the disk is full."""
+
+
+VERSION = 3
 
 
 class StoreError(AanmfError):
@@ -33,6 +47,10 @@ class StoredRating(NamedTuple):
 
 class RatingStore:
     """A table `ratings` with one row per user and item: SQLite, or PostgreSQL.
+
+    Attributes:
+        url: of the database, without the password.
+        forgotten: users who were forgotten, as of the last look (`refresh`).
 
     >>> store = RatingStore("sqlite://")
     >>> store.add([StoredRating("1", "50", 4.0), StoredRating("1", "50", 5.0), StoredRating("1", "7", None)])
@@ -59,10 +77,23 @@ class RatingStore:
             sql.Column("rating", sql.Float(53), nullable=True),
             sql.Column("time", sql.BigInteger, nullable=False),
         )
+        name, digest = sql.Column("name", text, primary_key=True), sql.Column("digest", text, primary_key=True)
+        about = sql.Table("ratings_about", sql.MetaData(), name, sql.Column("value", text, nullable=False))
+        self._gone = sql.Table(
+            "ratings_forgotten", sql.MetaData(), digest, sql.Column("time", sql.BigInteger, nullable=False)
+        )
         with self._faults(), self._engine.begin() as connection:
-            connection.execute(sql.schema.CreateTable(self._table, if_not_exists=True))
+            for table in (self._table, about, self._gone):
+                connection.execute(sql.schema.CreateTable(table, if_not_exists=True))
+            new = [{"name": "version", "value": str(VERSION)}, {"name": "salt", "value": secrets.token_hex(32)}]
+            connection.execute(self._insert(about).on_conflict_do_nothing(), new)
+            found = {row.name: row.value for row in connection.execute(sql.select(about.c.name, about.c.value))}
+        if int(found["version"]) > VERSION:
+            raise StoreError(f"the ratings in {self.url} were written by a newer version of aanmf: install that one")
+        self.forgotten = Forgotten(bytes.fromhex(found["salt"]))
         with self._faults():
             self._allow_choices()
+        self.refresh()
 
     def add(self, ratings: Sequence[StoredRating]) -> None:
         """Stores ratings in one transaction; they are on disk when this returns.
@@ -71,6 +102,7 @@ class RatingStore:
 
         Raises:
             StoreError: the database does not answer or refuses; then none of them is stored.
+            ForgottenError: one is of a user who was forgotten; then none of them is stored.
         """
         last: dict[tuple[str, str], float | None] = {}  # an upsert may touch a row once
         for user, item, rating in ratings:
@@ -79,20 +111,64 @@ class RatingStore:
             return
         now = int(time.time())
         rows = [{"user": u, "item": i, "rating": rating, "time": now} for (u, i), rating in sorted(last.items())]
-        if self._engine.dialect.name == "postgresql":
-            from sqlalchemy.dialects.postgresql import insert
-        else:
-            from sqlalchemy.dialects.sqlite import insert
-        new = insert(self._table)
+        new = self._insert(self._table)
         rating = self._sql.func.coalesce(new.excluded.rating, self._table.c.rating)
         newer = {"rating": rating, "time": new.excluded.time}
+        digests = {self.forgotten.digest(user) for user, _ in last}
         with self._faults(), self._engine.begin() as connection:
+            if self._engine.dialect.name == "postgresql":  # or a user could be forgotten between writing and looking
+                connection.exec_driver_sql("LOCK TABLE ratings_forgotten IN SHARE MODE")
             connection.execute(new.on_conflict_do_update(index_elements=["user", "item"], set_=newer), rows)
+            gone = self._gone.c.digest
+            if connection.execute(self._sql.select(gone).where(gone.in_(digests)).limit(1)).first() is not None:
+                raise ForgottenError("a user among these was forgotten on request: nothing is stored under this id")
 
-    def add_all(self, many: Sequence[Sequence[StoredRating]]) -> list[int]:
-        """Stores the ratings of several requests in one transaction, and returns how many each of them had."""
-        self.add([rating for ratings in many for rating in ratings])
+    def add_all(self, many: Sequence[Sequence[StoredRating]]) -> list[int | Exception]:
+        """Stores the ratings of several requests in one transaction, and returns how many each of them had.
+
+        A request with a forgotten user is refused alone; the error stands in its place.
+        """
+        try:
+            self.add([rating for ratings in many for rating in ratings])
+        except ForgottenError as error:
+            return [error] if len(many) == 1 else [each for one in many for each in self.add_all([one])]
         return [len(ratings) for ratings in many]
+
+    def forget(self, user: str) -> int:
+        """Removes all that is stored of a user, and takes nothing more of that id; returns how many ratings there were.
+
+        SQLite overwrites the rows and empties its log; PostgreSQL keeps dead rows until the next VACUUM.
+
+        Raises:
+            StoreError: the database does not answer or refuses; then nothing has changed.
+        """
+        told = {"digest": self.forgotten.digest(user), "time": int(time.time())}
+        with self._faults(), self._engine.begin() as connection:
+            connection.execute(self._insert(self._gone).on_conflict_do_nothing(), [told])
+            removed = connection.execute(self._sql.delete(self._table).where(self._table.c.user == user)).rowcount
+        if self._engine.dialect.name == "sqlite":
+            with self._faults(), self._engine.connect() as connection:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        self.refresh()
+        return removed
+
+    def refresh(self) -> bool:
+        """Looks for users whom other processes have forgotten; returns whether there are more than before."""
+        known, gone = self.forgotten, self._gone.c.digest
+        with self._faults(), self._engine.connect() as connection:
+            if connection.execute(self._sql.select(self._sql.func.count()).select_from(self._gone)).scalar() == len(
+                known
+            ):
+                return False
+            self.forgotten = known.with_digests(connection.execute(self._sql.select(gone)).scalars().all())
+        return True
+
+    def stored_of(self, user: str) -> list[dict[str, object]]:
+        """All that is stored of a user, oldest first: `item`, `rating` and `time`, in seconds since 1970."""
+        table = self._table.c
+        asked = self._sql.select(table.item, table.rating, table.time).where(table.user == user)
+        with self._faults(), self._engine.connect() as connection:
+            return [dict(row._mapping) for row in connection.execute(asked.order_by(table.time, table.item))]
 
     def of_users(self, users: Collection[str]) -> dict[str, dict[str, float | None]]:
         """Item id -> rating of each of these users who has any."""
@@ -131,6 +207,14 @@ class RatingStore:
     def close(self) -> None:
         """Closes all connections."""
         self._engine.dispose()
+
+    def _insert(self, table: Table) -> Any:
+        """An INSERT that can say what to do about rows that are there."""
+        if self._engine.dialect.name == "postgresql":
+            from sqlalchemy.dialects.postgresql import insert
+        else:
+            from sqlalchemy.dialects.sqlite import insert
+        return insert(table)
 
     def _allow_choices(self) -> None:
         """Makes `rating` optional in a table of an earlier version, which asked for one in every row."""
@@ -189,6 +273,7 @@ def store_engine(url: str) -> Engine:
         cursor = connection.cursor()
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = FULL")
+        cursor.execute("PRAGMA secure_delete = ON")
         cursor.close()
 
     return engine

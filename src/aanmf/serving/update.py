@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import polars as pl
 
@@ -11,14 +12,14 @@ from aanmf.serving.store import RatingStore, StoredRating
 
 
 def stored_additions(url: str) -> Additions:
-    """All ratings of a database; those that a model has learned already change nothing.
+    """All ratings of a database, and the users who are to be forgotten; what a model has learned changes nothing.
 
     Raises:
         ConfigError, StoreError: the database cannot be read.
     """
     store = RatingStore(url)
     try:
-        return as_additions(store.all())
+        return replace(as_additions(store.all()), forgotten=store.forgotten)
     finally:
         store.close()
 

@@ -62,7 +62,7 @@ class Views:
             "search": search,
             "to_rate": self.rate.rows(given, search),
             "values": self.rate.values,
-            "suggested": self.cache.users.search("", 50)[0],
+            "suggested": self.cache.search_users("", 50)[0],
         }
 
     def options(self, choice: ListChoice) -> ListOptions:

@@ -70,11 +70,15 @@ class Checkpoints:
     """The checkpoints of one training, in a folder of their own.
 
     Args:
-        folder: where they lie; it is made when the first one is written.
+        folder: where they are kept; it is made when the first one is written.
         every: when they are written.
-        resume: go on from the last one there, if there is one.
+        resume: continue from the last one there, if there is one.
 
-    >>> model.fit(train, checkpoints=Checkpoints("model.training", resume=True))  # doctest: +SKIP
+    >>> from tempfile import mkdtemp
+    >>> from aanmf import MF, load_restaurants
+    >>> checkpoints = Checkpoints(mkdtemp() + "/model.training", every="epoch", resume=True)
+    >>> MF(epochs=2).fit(load_restaurants(), checkpoints=checkpoints)
+    MF(epochs=2)
     """
 
     def __init__(self, folder: str | Path, every: Every | str = "epoch", *, resume: bool = False) -> None:
@@ -94,10 +98,10 @@ class Checkpoints:
         return locked(self.folder)
 
     def open(self, training: Mapping[str, object]) -> Checkpoint | None:
-        """The checkpoint to go on from; None: start at the beginning.
+        """The checkpoint to resume from; None: start at the beginning.
 
         Args:
-            training: settings and fingerprints by name: what must be the same for a training to go on. Plain values.
+            training: settings and fingerprints by name: what must be the same for a training to resume. Plain values.
 
         Raises:
             CheckpointError: a checkpoint is there and `resume` was not asked for; or it is of another training; or
@@ -147,7 +151,7 @@ class Checkpoints:
         except OSError as error:
             shutil.rmtree(path, ignore_errors=True)
             kept = f"the last good one, {found[-1]}, stays" if found else "there is none before it"
-            remedy = "Make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Remove the cause"
+            remedy = "Free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Remove the cause"
             raise CheckpointError(
                 f"checkpoint {path} cannot be written ({error.strerror or error}); {kept}. "
                 f"{remedy}, then resume the training (resume=True, --resume)"

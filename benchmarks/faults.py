@@ -1,0 +1,80 @@
+"""Makes every step fail that a save asks of the disk, in every way, and counts; the checks are those of the tests.
+
+    python benchmarks/faults.py [--times 3] [--json OUT]
+
+A count is of points: one step of one action, failing in one way. After each, the folder must hold the old state or the
+new one, whole, and the next save must go through (`tests/test_faults.py`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests import test_faults
+from tests.conftest import small_dataset
+from tests.faults import FAULTS
+
+from aanmf import MF
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--times", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    models = [MF(epochs=1, factors=factors).fit(small_dataset()) for factors in (2, 3)]
+    actions = {
+        "model saved over an older one": lambda at, fault: test_faults.test_a_model_is_saved_over_an_older_one(
+            models, at, fault, 1
+        ),
+        "model saved where none was": lambda at, fault: test_faults.test_a_model_is_saved_where_none_was(
+            models, at, fault, 1
+        ),
+        "checkpoint": test_faults.test_a_checkpoint_is_written,
+        "ratings prepared over others": test_faults.test_ratings_are_prepared,
+        "one file replaced": test_faults.test_a_file_is_replaced,
+    }
+    points, failed, steps = Counter[str](), list[str](), test_faults.every_fault
+    start = time.perf_counter()
+    for name, act in actions.items():
+        for fault in FAULTS:
+            for _ in range(args.times):
+                with tempfile.TemporaryDirectory() as place:
+
+                    def counted(*given: object, at: str = name) -> int:
+                        found = steps(*given)  # type: ignore[arg-type]
+                        points[at] += found
+                        return found
+
+                    test_faults.every_fault = counted
+                    try:
+                        act(Path(place), fault)
+                    except AssertionError as error:
+                        failed.append(f"{name}, {fault}: {error}")
+                    finally:
+                        test_faults.every_fault = steps
+    report = {
+        "times": args.times,
+        "faults": list(FAULTS),
+        "points": dict(points),
+        "failed": failed,
+        "seconds": round(time.perf_counter() - start),
+    }
+    text = json.dumps(report, indent=1) + "\n"
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(text)
+    sys.stdout.write(text)
+    sys.exit(bool(failed))
+
+
+if __name__ == "__main__":
+    main()
