@@ -56,7 +56,7 @@ def test_what_is_said_of_a_column_replaces_its_type(folder: Path) -> None:
 def test_the_command_line_reads_them(folder: Path) -> None:
     found = load(str(folder / "ml.inter"), attributes={"gender": "ignore"})
     assert found.users.names == ["age"]
-    with pytest.raises(DataError, match="ml.user and ml.item are found beside it"):
+    with pytest.raises(DataError, match="ml.user and ml.item are read too"):
         load(str(folder / "ml.inter"), users=folder / "ml.user")
 
 
@@ -93,7 +93,7 @@ def test_blanks_in_labels_and_titles(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_ratings(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"one file of ratings \(NAME.inter\) is needed; there are: none"):
+    with pytest.raises(DataError, match=r"one file of ratings \(NAME.inter\) is needed. Available: none"):
         read_recbole(tmp_path)
     with pytest.raises(DataError, match="no such file"):
         read_recbole(tmp_path / "x.inter")

@@ -46,7 +46,7 @@ def test_nothing_is_shown_that_was_not_asked_for(
     MF(factors=2, epochs=2).fit(small)
     assert capsys.readouterr().err == ""
     told: list[str] = []
-    MF(factors=2, epochs=2).fit(small, lambda each: told.append(each.phase), progress=True)
+    MF(factors=2, epochs=2).fit(small, on_epoch=lambda each: told.append(each.phase), progress=True)
     assert capsys.readouterr().err.count("train RMSE") == len(told) > 2
     with shown_progress("mf", shown=False) as on_epoch:
         on_epoch(epoch(1))
