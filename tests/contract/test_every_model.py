@@ -65,9 +65,8 @@ def in_context() -> RatingDataset:
     rng, n = np.random.default_rng(0), len(DATA)
     place, hour = rng.integers(2, size=n), rng.integers(6, size=n)
     rating = DATA.rating + 0.5 * place + rng.normal(size=(len(DATA.users), 6))[DATA.user, hour]
-    table = ContextTable(
-        pl.DataFrame({"place": list(map(str, place))}), (Attribute(name="place", kind=Kind.CATEGORICAL),)
-    )
+    declared = Attribute(name="place", kind=Kind.CATEGORICAL)
+    table = ContextTable(pl.DataFrame({"place": list(map(str, place))}), (declared,), "timestamp")
     time = 1_600_000_000 + 3600 * hour + rng.integers(60, size=n)
     return replace(DATA, rating=rating.clip(1, 5).astype(np.float32), time=time, context=table)
 
