@@ -105,12 +105,13 @@ class KernelRidge(nn.Module):
         """Predicted residuals (F, B, I) of all items.
 
         In blocks of columns: a row of the similarity is read once per rating, and all of it would not fit the cache.
+        Few ratings read it where it is: copying the blocks would cost more.
         """
         n_items = len(self.similarity)
         entry, start = self.history.matrix.entries(users)
         item, alphas = self.history.item[entry], self.alpha[:, entry]
         result = torch.empty(len(alphas), len(users), n_items, device=users.device)
-        width = n_items if users.is_cuda else max(1, COLUMNS // n_items)
+        width = n_items if users.is_cuda or len(entry) < n_items else max(1, COLUMNS // n_items)
         for first in range(0, n_items, width):
             block = slice(first, first + width)
             similarity = self.similarity[:, block].contiguous()
