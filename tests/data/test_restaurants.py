@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 from importlib.resources import files
 from pathlib import Path
 from types import ModuleType
@@ -16,19 +15,16 @@ from aanmf import load_restaurants
 from aanmf.data.restaurants import FOLDER
 from aanmf.data.sources import load
 from aanmf.errors import DataError
+from tests import scripts
+from tests.scripts import ROOT
 
-ROOT = Path(__file__).parents[2]
 SHIPPED = files("aanmf.data") / FOLDER
 
 
 @pytest.fixture
-def script() -> ModuleType:
+def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """`benchmarks/restaurants.py`."""
-    spec = importlib.util.spec_from_file_location("restaurants", ROOT / "benchmarks" / "restaurants.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return scripts.script("benchmarks/restaurants.py", monkeypatch)
 
 
 def test_rows_as_published() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -13,6 +11,7 @@ from aanmf import AANMF
 from aanmf.account import shapley
 from aanmf.data.synthetic import VALUES, _attribute_vectors, _shares, make_synthetic
 from aanmf.errors import DataError
+from tests import scripts
 
 
 def test_seed_fixes_everything() -> None:
@@ -96,14 +95,9 @@ def test_planted_attention_is_recovered_and_the_floor_approached(seed: int) -> N
     assert model.evaluate(test).rmse <= 1.05 * made.noise_rmse
 
 
-@pytest.fixture(scope="module")
-def reasons() -> ModuleType:
-    path = Path(__file__).parents[2] / "benchmarks" / "planted_reasons.py"
-    spec = importlib.util.spec_from_file_location("planted_reasons", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def reasons(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    return scripts.script("benchmarks/planted_reasons.py", monkeypatch)
 
 
 def test_planted_shares_are_the_shapley_values_of_the_planted_rating(reasons: ModuleType) -> None:

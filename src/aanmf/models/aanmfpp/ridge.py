@@ -86,10 +86,12 @@ class KernelRidge(nn.Module):
         """alpha and leave-one-out values (F, n) of the user whose ratings are `rows`."""
         item, target = self.history.item[rows], self.residual[rows]
         liked, rated = self.liked[rows], self.rated[rows]
-        cells = (item[:, None] * len(self.similarity) + item).view(-1)
-        kernel = self.similarity.view(-1).index_select(0, cells).view(len(item), -1)
-        kernel = kernel - liked[:, None] * liked - rated[:, None] * rated
+        kernel = self._among(item) - liked[:, None] * liked - rated[:, None] * rated
         return ridge(kernel, target, self.strengths)
+
+    def _among(self, items: Tensor) -> Tensor:
+        """The similarity (n, n) of some items; rows first, which costs a third of indexing both at once."""
+        return self.similarity.index_select(0, items).index_select(1, items)
 
     def features(self, users: Tensor, items: Tensor) -> Tensor:
         """Predicted residuals (F, B); for pairs that are not in the history."""
@@ -105,12 +107,13 @@ class KernelRidge(nn.Module):
         """Predicted residuals (F, B, I) of all items.
 
         In blocks of columns: a row of the similarity is read once per rating, and all of it would not fit the cache.
+        Few ratings read it where it is: copying the blocks would cost more.
         """
         n_items = len(self.similarity)
         entry, start = self.history.matrix.entries(users)
         item, alphas = self.history.item[entry], self.alpha[:, entry]
         result = torch.empty(len(alphas), len(users), n_items, device=users.device)
-        width = n_items if users.is_cuda else max(1, COLUMNS // n_items)
+        width = n_items if users.is_cuda or len(entry) < n_items else max(1, COLUMNS // n_items)
         for first in range(0, n_items, width):
             block = slice(first, first + width)
             similarity = self.similarity[:, block].contiguous()
@@ -150,7 +153,7 @@ class KernelRidge(nn.Module):
         own = torch.zeros(2, len(self.similarity), device=items.device)
         own[:, self.history.item[rows]] = torch.stack([self.liked[rows], self.rated[rows]])
         mine, target = own[:, items], self.residual[rows] if residual is None else residual
-        kernel, similar = self.similarity[items[:, None], items] - mine.T @ mine, self.similarity[items, item]
+        kernel, similar = self._among(items) - mine.T @ mine, self.similarity[items, item]
         if residual is not None:
             similar = similar - own[:, item] @ mine
         eye = torch.eye(len(items), device=items.device)
