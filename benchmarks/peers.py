@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from surprise import SVDpp
 
 Predictions = NDArray[np.float64]
-MYFM_RANK, MYFM_ITERATIONS, DAY = 32, 300, 86_400
+MYFM_RANK, MYFM_ITERATIONS, LEVELS, DAY = 32, 300, 25, 86_400
 
 
 def damped_means(train: RatingDataset, test: RatingDataset, damping: float = 5.0) -> Predictions:
@@ -79,18 +79,25 @@ def myfm_ordered(train: RatingDataset, test: RatingDataset, seed: int, attribute
 
 
 def myfm_in_context(train: RatingDataset, test: RatingDataset, seed: int) -> Predictions:
-    """The same with the context of the ratings: a group per attribute, and one of the days where their time is known."""
+    """The same with the context of the ratings, a group per attribute, and one of the days where times are known.
+
+    Ratings of too many levels for an ordered probit are predicted by the sampler for squared error.
+    """
     import myfm
 
     design, encoder = Design(train, attributes=True), ContextEncoder.fit(train.context, train.time)
     levels, code = np.unique(train.rating, return_inverse=True)
+    kind = myfm.MyFMOrderedProbit if len(levels) <= LEVELS else myfm.MyFMRegressor
     of_train, of_test = (_of_ratings(encoder, data, train) for data in (train, test))
-    model = myfm.MyFMOrderedProbit(rank=MYFM_RANK, random_seed=seed)
+    model = kind(rank=MYFM_RANK, random_seed=seed)
     shapes = [*(part.get_shape()[1] for part in of_train), *design.group_shapes]
     whole = [
         sp.hstack([design.none(data), *parts], format="csr") for data, parts in ((train, of_train), (test, of_test))
     ]
-    model.fit(whole[0], code, design.relations(train), n_iter=MYFM_ITERATIONS, group_shapes=shapes)
+    truth = code if len(levels) <= LEVELS else train.rating
+    model.fit(whole[0], truth, design.relations(train), n_iter=MYFM_ITERATIONS, group_shapes=shapes)
+    if isinstance(model, myfm.MyFMRegressor):
+        return np.asarray(model.predict(whole[1], design.relations(test)))
     return model.predict_proba(whole[1], design.relations(test)) @ levels
 
 
