@@ -146,8 +146,8 @@ def myfm(case: Case) -> dict[str, Any]:
     train, test = case.parts()
     start = time.process_time()
     predicted = peers.myfm_in_context(train, test, case.seed)
-    seconds = time.process_time() - start
-    return {**_scored((predicted.clip(*(train.scale or (1, 5))) - test.rating) ** 2), "seconds": seconds}
+    seconds, (low, high) = time.process_time() - start, train.scale or (1.0, 5.0)
+    return {**_scored((np.clip(predicted, low, high) - test.rating) ** 2), "seconds": seconds}
 
 
 MODELS = {"aanmf++": ours, "myfm": myfm}

@@ -1,15 +1,16 @@
-"""Which spans and ages say most about ratings held out of the training parts of u1-u5: no test rating is read.
+"""What the time of ratings says, tried on ratings held out of the training parts of u1-u5: no test rating is read.
 
-    AANMF_DATA=... python docs/research/time_kernels.py
+    AANMF_DATA=... python docs/research/time_kernels.py        writes docs/results/figures/time-kernels.json
 
-For each of u1-u5, 10 % of the training ratings are held out and one member is trained on the others. Weights are least
+10 % of the training ratings of each fold are held out, and one member is trained on the others. Weights are least
 squares on one half of the held-out ratings and scored on the other half, both ways.
 """
 
 from __future__ import annotations
 
-import sys
+import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,137 +21,126 @@ from aanmf.data.split import folds
 from aanmf.fitted import Fitted
 from aanmf.models.aanmfpp import fit
 from aanmf.models.aanmfpp.config import AANMFppConfig
-from aanmf.models.aanmfpp.drift import weigh
+from aanmf.models.aanmfpp.drift import SHRUNK, SPANS, weigh
 from aanmf.models.aanmfpp.trainer import Trainer
+from aanmf.ratings import Ratings
 
-HOUR, DAY = 3600, 86_400
-SPANS = {
-    "six by hand": [30, 120, 600, HOUR, DAY, 30 * DAY],
-    "x 10": [10.0**k for k in range(1, 8)],
-    "x 4": [10 * 4.0**k for k in range(0, 11)],
-    "x 3.16": [10 ** (k / 2) for k in range(2, 15)],
-    "x 100": [10.0, 1e3, 1e5, 1e7],
-}
-SHRUNK = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-AGES = {
-    "by hand": [1, 60, 300, HOUR, DAY, 7 * DAY, 30 * DAY, 90 * DAY, 180 * DAY, 365 * DAY, 3 * 365 * DAY],
-    "x 4": [4.0**k for k in range(14)],
-    "x 10": [10.0**k for k in range(9)],
-}
+OUT = Path(__file__).parents[1] / "results" / "figures" / "time-kernels.json"
+GRIDS = {"x 4": [10 * 4.0**k for k in range(11)], "x 100": [10.0, 1e3, 1e5, 1e7]}
+COUNTS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+AGES = [4.0**k for k in range(14)]
+"""Ends of groups of ages, in seconds."""
 
 
-def sums(history, time: Tensor, residual: Tensor, users: Tensor, when: Tensor, span: float, future: bool) -> Tensor:
-    """(2, B): the sum of weights, and of weighted residuals."""
-    entry, _ = history.matrix.entries(users)
-    row = torch.repeat_interleave(torch.arange(len(users)), history.matrix.count[users])
-    apart = (when[row] - time[entry]).double()
-    weight = torch.exp(-apart.abs() / span) * (1.0 if future else (apart > 0).double())
-    zero = torch.zeros(len(users), dtype=torch.float64)
-    return torch.stack([zero.index_add(0, row, each) for each in (weight, weight * residual[entry].double())])
+class HeldOut:
+    """Held-out ratings of one fold, the ratings that count for each of them, and half of them at random."""
+
+    def __init__(self, part: fit.HeldOut, trainer: Trainer, valid: Ratings) -> None:
+        module, member = part.module, part.members[0]
+        scale, self.drift = float(module.scale), module.drift
+        self.history, self.time, self.when = self.drift.history, self.drift.time, valid.context.time
+        self.user, self.item = valid.user, valid.item
+        self.residual = trainer.residual[member].double() / scale
+        self.error = ((part.truth - part.moments[0, 0]) / scale).double().detach()
+        self.half = torch.as_tensor(np.random.default_rng(5).random(len(self.error)) < 0.5)
+        z = module.encode(member, module.history.see_all(module.config.damping)).z[:, :-1].double().detach()
+        self.z = z / z.norm(dim=1, keepdim=True).clamp(min=1e-9)
+
+    def near(self, of_history: Tensor, asked: Tensor, future: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Pairs of a held-out rating and one of the history of the same user (item): both, and the time between."""
+        order = torch.argsort(of_history, stable=True)
+        count = torch.bincount(of_history, minlength=int(max(of_history.max(), asked.max())) + 1)
+        n, start = count[asked], (count.cumsum(0) - count)[asked]
+        row = torch.repeat_interleave(torch.arange(len(asked)), n)
+        entry = order[start[row] + torch.arange(len(row)) - (n.cumsum(0) - n)[row]]
+        apart = (self.when[row] - self.time[entry]).double()
+        kept = torch.ones_like(apart, dtype=torch.bool) if future else apart > 0
+        return row[kept], entry[kept], apart[kept]
+
+    def mean(self, row: Tensor, entry: Tensor, weight: Tensor, count: float) -> Tensor:
+        """Weighted means of residuals, `count` zeros included."""
+        zero = torch.zeros(len(self.error), dtype=torch.float64)
+        return zero.index_add(0, row, weight * self.residual[entry]) / (zero.index_add(0, row, weight) + count)
+
+    def ages(self) -> Tensor:
+        """Mean residuals by the age of the user, and of the item."""
+        found = []
+        for known, asked in ((self.history.user, self.user), (self.history.item, self.item)):
+            never = torch.full((int(max(known.max(), asked.max())) + 1,), 2**62, dtype=torch.int64)
+            first, ends = never.scatter_reduce(0, known, self.time, "amin"), torch.tensor(AGES, dtype=torch.float64)
+            group, place = (
+                torch.bucketize((at - first[who]).clamp(min=0).double(), ends, right=True)
+                for at, who in ((self.time, known), (self.when, asked))
+            )
+            total = torch.zeros(len(AGES) + 1, dtype=torch.float64).index_add(0, group, self.residual)
+            found.append((total / (torch.bincount(group, minlength=len(total)) + 200))[place])
+        return torch.stack(found)
+
+    def left(self, features: Tensor) -> Tensor:
+        """Squared errors (n,), each by weights from the other half."""
+        left = self.error.clone()
+        for part in (self.half, ~self.half):
+            left[part] = left[part] - weigh(features[:, ~part], self.error[~part]) @ features[:, part]
+        return left.square()
+
+    def left_by_chosen(self, of: Callable[[float], Tensor]) -> Tensor:
+        """The same with the count of zeros that does best on the half that the weights are from."""
+        left = self.error.clone()
+        for part in (self.half, ~self.half):
+            error = self.error[~part]
+
+            def fitted(count: float, part: Tensor = part, error: Tensor = error) -> float:
+                features = of(count)[:, ~part]
+                return float((error - weigh(features, error) @ features).square().mean())
+
+            features = of(min(COUNTS, key=fitted))
+            left[part] = left[part] - weigh(features[:, ~part], error) @ features[:, part]
+        return left.square()
 
 
-def ages(
-    ids: Tensor, time: Tensor, residual: Tensor, asked: Tensor, when: Tensor, ends: list[float], count: float | None
-) -> Tensor:
-    """(B,) the mean residual by age, shrunk by a count of zeros; None: as a one-way random effect (method of moments)."""
-    first = torch.full((int(max(ids.max(), asked.max())) + 1,), 2**62, dtype=torch.int64).scatter_reduce(
-        0, ids, time, "amin"
-    )
-    group = lambda at, who: torch.bucketize(
-        (at - first[who]).clamp(min=0).double(), torch.tensor(ends, dtype=torch.float64), right=True
-    )
-    place = group(time, ids)
-    n = torch.bincount(place, minlength=len(ends) + 1).double()
-    mean = torch.zeros_like(n).index_add(0, place, residual.double()) / n.clamp(min=1)
-    if count is None:
-        variance = residual.double().var()
-        between = ((n * mean.square()).sum() - variance * (n > 0).sum()).clamp(min=0) / n.sum()
-        mean = mean * between / (between + variance / n.clamp(min=1)).clamp(min=1e-12)
-    else:
-        mean = mean * n / (n + count)
-    return mean[group(when, asked)]
+def tried(held: HeldOut, future: bool) -> Iterator[tuple[str, Tensor]]:
+    """A name, and squared errors, of everything that was tried."""
+    row, entry, apart = held.near(held.history.user, held.user, future)
+    apart = apart.abs()
 
+    def kernels(spans: list[float], count: float = SHRUNK, of: Tensor | float = 1.0) -> Tensor:
+        return torch.stack([held.mean(row, entry, torch.exp(-apart / span) * of, count) for span in spans])
 
-def crossed(features: Tensor, error: Tensor, half: Tensor) -> Tensor:
-    """Squared errors left (n,), each by weights from the other half."""
-    left = error.clone()
-    for part in (half, ~half):
-        left[part] = error[part] - weigh(features[:, ~part], error[~part]) @ features[:, part]
-    return left.square()
-
-
-def chosen(of: Callable[[float], Tensor], error: Tensor, half: Tensor) -> Tensor:
-    """The same with the shrinkage that does best on the half that the weights are from."""
-    left = error.clone()
-    for part in (half, ~half):
-
-        def fitted(count: float, part: Tensor = part) -> float:
-            features = of(count)
-            return float((error[~part] - weigh(features[:, ~part], error[~part]) @ features[:, ~part]).square().mean())
-
-        features = of(min(SHRUNK, key=fitted))
-        left[part] = error[part] - weigh(features[:, ~part], error[~part]) @ features[:, part]
-    return left.square()
-
-
-def held_out() -> Iterator[tuple[fit.HeldOut, Trainer, Tensor, Tensor, Tensor]]:
-    data = load("ml-100k").with_context(["timestamp"])
-    for fold in folds(data, "u1-u5"):
-        training = Fitted.of(data.take(fold.train)).training
-        config = AANMFppConfig(context=False, l2=70.0, match=False, validation_ratings=8000, validation=0.1)
-        trainer = Trainer(config, torch.device("cpu"), None)
-        (rows,) = fit.validation_cuts(len(training.train), config)[:1]
-        yield fit._hold_out(trainer, training, config, [70.0], rows), trainer, training, torch.as_tensor(rows)
+    chosen = kernels(SPANS)
+    yield "without", held.error.square()
+    yield "kernels", held.left(chosen)
+    for count in COUNTS:
+        yield f"shrunk/{count:g}", held.left(kernels(SPANS, count))
+    yield "shrunk/chosen", held.left_by_chosen(lambda count: kernels(SPANS, count))
+    for name, spans in GRIDS.items():
+        yield f"grid/{name.replace(' ', '')}", held.left(kernels(spans))
+    yield "ages/alone", held.left(held.ages())
+    yield "ages/too", held.left(torch.cat([chosen, held.ages()]))
+    alike = (held.z[held.item[row]] * held.z[held.history.item[entry]]).sum(-1).clamp(min=0)
+    yield "similar", held.left(torch.cat([chosen, kernels(SPANS, SHRUNK / 2, alike)]))
+    row, entry, apart = held.near(held.history.item, held.item, future)
+    apart = apart.abs()
+    yield "items", held.left(torch.cat([chosen, kernels(SPANS[2:])]))
 
 
 def main() -> None:
-    found: dict[str, list[Tensor]] = {}
-    for part, trainer, training, rows in held_out():
-        valid, drift = training.train.take(rows), part.module.drift
-        history, time = drift.history, drift.time
-        residual = trainer.residual[part.members[0]]
-        error = (part.truth - part.moments[0, 0]).double() / float(part.module.scale)
-        residual = residual / float(part.module.scale)
-        half = torch.as_tensor(np.random.default_rng(5).random(len(error)) < 0.5)
-        when = valid.context.time
-        found.setdefault("without", []).append(error.square())
-        aged = {
-            (name, count): torch.stack(
-                [
-                    ages(history.user, time, residual, valid.user, when, ends, count),
-                    ages(history.item, time, residual, valid.item, when, ends, count),
-                ]
-            )
-            for name, ends in AGES.items()
-            for count in (200.0, None)
-        }
-        for (name, count), features in aged.items():
-            found.setdefault(f"ages {name} {count}", []).append(crossed(features, error, half))
-        for future in (False, True):
-            for name, spans in SPANS.items():
-                pairs = torch.stack([sums(history, time, residual, valid.user, when, span, future) for span in spans])
-                of = lambda count: torch.cat([pairs[:, 1] / (pairs[:, 0] + count), aged["x 4", None]])
-                when_words = "any" if future else "past"
-                for count in SHRUNK:
-                    found.setdefault(f"{when_words} {name} shrunk {count}", []).append(crossed(of(count), error, half))
-                found.setdefault(f"{when_words} {name} shrunk chosen", []).append(chosen(of, error, half))
-                every = torch.cat([pairs[:, 1] / (pairs[:, 0] + c) for c in SHRUNK] + [aged["x 4", None]])
-                found.setdefault(f"{when_words} {name} all shrinkages", []).append(crossed(every, error, half))
-                if name == "six by hand":
-                    as_now = torch.cat([pairs[:, 1] / (pairs[:, 0] + 2), aged["by hand", 200.0]])
-                    found.setdefault(f"{when_words} as it is", []).append(crossed(as_now, error, half))
-        print(
-            {
-                k: round(float(torch.cat(v).mean().sqrt()), 5)
-                for k, v in found.items()
-                if "without" in k or "as it" in k
-            },
-            file=sys.stderr,
-            flush=True,
-        )
-    for name, parts in found.items():
-        each = " ".join(f"{float(p.mean().sqrt()):.4f}" for p in parts)
-        print(f"{name:40s} {float(torch.cat(parts).mean().sqrt()):.5f}   {each}", flush=True)
+    """Writes the RMSE of all of it."""
+    data, found = load("ml-100k").with_context(["timestamp"]), dict[str, dict[str, list[Tensor]]]()
+    for fold in folds(data, "u1-u5"):
+        training = Fitted.of(data.take(fold.train)).training
+        config = AANMFppConfig(context=False, l2=70.0, match=False, validation=0.1, validation_ratings=8000)
+        trainer = Trainer(config, torch.device("cpu"), None)
+        rows = fit.validation_cuts(len(training.train), config)[0]
+        part = fit._hold_out(trainer, training, config, [70.0], rows)
+        held = HeldOut(part, trainer, training.train.take(torch.as_tensor(rows)))
+        for future, column in ((False, "past"), (True, "any")):
+            for name, squares in tried(held, future):
+                found.setdefault(name, {}).setdefault(column, []).append(squares)
+    summary = [
+        {"model": name, **{f"{column}_mean": float(torch.cat(each).mean().sqrt()) for column, each in of.items()}}
+        for name, of in found.items()
+    ]
+    OUT.write_text(json.dumps({"summary": summary}, indent=1) + "\n")
 
 
 main()
