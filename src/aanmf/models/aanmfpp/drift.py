@@ -62,6 +62,11 @@ class Drift(nn.Module):
             return None
         return self.weight @ self.kernels(users, context.time, gone)
 
+    def of_catalogue(self, users: Tensor, context: Context | None, gone: Tensor | None = None) -> Tensor | None:
+        """The same of all items: (B, 1)."""
+        drift = self.of(users, context, gone)
+        return None if drift is None else drift[:, None]
+
     def kernels(self, users: Tensor, time: Tensor, gone: Tensor | None = None) -> Tensor:
         """k (S, B) of users and times (B,)."""
         found = [self._near(users[part], time[part], gone) for part in self._blocks(users)]

@@ -142,8 +142,8 @@ class AANMFppModule(Equations):
             for rows in torch.arange(len(part), device=users.device).split(few):
                 some = part[rows]
                 own, known = sets.rows(some), features[:, rows[0] : rows[-1] + 1]
-                grid = Grid(users[some], slice(self.n_items), own, known, self._drift(users[some], own))
-                yield some, self._predict(self.state(), grid)
+                drift = None if self.drift is None else self.drift.of_catalogue(users[some], own.context)
+                yield some, self._predict(self.state(), Grid(users[some], slice(self.n_items), own, known, drift))
 
     def fold_in(
         self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor, without: Tensor | None = None
@@ -170,12 +170,8 @@ class AANMFppModule(Equations):
             features = self.ridge.of_history(user, items, state.explained.users.residual[0])[:, None, :-1]
         row = torch.zeros(1, dtype=torch.int64, device=items.device)
         own = self.sets.rows(row + user) if sets is None else sets
-        return state, Grid(row, slice(self.n_items), own, features, self._drift(row + user, own, gone))
-
-    def _drift(self, users: Tensor, sets: AttributeSet, gone: Tensor | None = None) -> Tensor | None:
-        """What the times of requests by users (b,) say of all items (b, 1); `gone`: as `Drift.of`."""
-        drift = None if self.drift is None else self.drift.of(users, sets.context, gone)
-        return None if drift is None else drift[:, None]
+        drift = None if self.drift is None else self.drift.of_catalogue(row + user, own.context, gone)
+        return state, Grid(row, slice(self.n_items), own, features, drift)
 
     def state_with(self, user: int, items: Tensor, ratings: Tensor) -> State:
         """The state with this history (m,) of a user, in scaled ratings; or with n histories (n, m)."""
