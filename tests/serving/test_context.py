@@ -17,7 +17,7 @@ from tests.serving.test_api import told
 from tests.serving.test_page import titles
 from tests.test_context import COMPANY, START, planted, small
 
-FAMILY, ALONE = {"company": "family", "timestamp": START + 7_000}, {"company": "alone"}
+FAMILY, ALONE = {"company": "family", "timestamp": START + 91_000}, {"company": "alone"}
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_explain(asked: Any, model: Recommender) -> None:
     assert found["prediction"] == pytest.approx(expected.prediction, abs=1e-4)
     parts = {part["name"]: part["value"] for part in found["parts"] if part["kind"] == "context"}
     assert parts["company"] == "family"
-    assert parts["timestamp"] == "2020-09-13 14:23"
+    assert parts["timestamp"] == "2020-09-14 13:43"
 
 
 @pytest.mark.parametrize(
