@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from aanmf import RatingDataset
 from aanmf.data.attributes import AttributeEncoder, AttributeSet
+from aanmf.data.context import ContextEncoder
 
 if TYPE_CHECKING:
     from surprise import SVDpp
 
 Predictions = NDArray[np.float64]
-MYFM_RANK, MYFM_ITERATIONS = 32, 300
+MYFM_RANK, MYFM_ITERATIONS, LEVELS, DAY = 32, 300, 25, 86_400
 
 
 def damped_means(train: RatingDataset, test: RatingDataset, damping: float = 5.0) -> Predictions:
@@ -75,6 +76,43 @@ def myfm_ordered(train: RatingDataset, test: RatingDataset, seed: int, attribute
     relations = design.relations(train)
     model.fit(design.none(train), code, relations, n_iter=MYFM_ITERATIONS, group_shapes=design.group_shapes)
     return model.predict_proba(design.none(test), design.relations(test)) @ levels
+
+
+def myfm_in_context(train: RatingDataset, test: RatingDataset, seed: int) -> Predictions:
+    """The same with the context of the ratings, a group per attribute, and one of the days where times are known.
+
+    Ratings of too many levels for an ordered probit are predicted by the sampler for squared error.
+    """
+    import myfm
+
+    design, encoder = Design(train, attributes=True), ContextEncoder.fit(train.context, train.time)
+    levels, code = np.unique(train.rating, return_inverse=True)
+    kind = myfm.MyFMOrderedProbit if len(levels) <= LEVELS else myfm.MyFMRegressor
+    of_train, of_test = (_of_ratings(encoder, data, train) for data in (train, test))
+    model = kind(rank=MYFM_RANK, random_seed=seed)
+    shapes = [*(part.get_shape()[1] for part in of_train), *design.group_shapes]
+    whole = [
+        sp.hstack([design.none(data), *parts], format="csr") for data, parts in ((train, of_train), (test, of_test))
+    ]
+    truth = code if len(levels) <= LEVELS else train.rating
+    model.fit(whole[0], truth, design.relations(train), n_iter=MYFM_ITERATIONS, group_shapes=shapes)
+    if isinstance(model, myfm.MyFMRegressor):
+        return np.asarray(model.predict(whole[1], design.relations(test)))
+    return model.predict_proba(whole[1], design.relations(test)) @ levels
+
+
+def _of_ratings(encoder: ContextEncoder, data: RatingDataset, train: RatingDataset) -> list[sp.csr_matrix]:
+    """One block per context attribute, and one of the days that have training ratings."""
+    context = encoder.transform(data.context, data.time)
+    blocks = []
+    for fitted, sets in zip(encoder.attributes.fitted, context.sets, strict=True):
+        blocks += _attributes(AttributeEncoder(fitted=(fitted,)), sets)
+    if context.time is not None and train.time is not None:
+        days, of_data = np.unique(train.time // DAY), data.time // DAY
+        known = np.isin(of_data, days).nonzero()[0]
+        place = np.searchsorted(days, of_data[known])
+        blocks.append(sp.csr_matrix((np.ones(len(known)), (known, place)), shape=(len(data), len(days))))
+    return blocks
 
 
 class Design:

@@ -9,7 +9,7 @@ import pytest
 
 from aanmf import AANMF
 from aanmf.account import shapley
-from aanmf.data.synthetic import VALUES, _attribute_vectors, _shares, make_synthetic
+from aanmf.data.synthetic import CONTEXT, CONTEXT_ATTENTION, VALUES, _attribute_vectors, _shares, make_synthetic
 from aanmf.errors import DataError
 from tests import scripts
 
@@ -125,3 +125,37 @@ def test_planted_reasons_are_found(reasons: ModuleType) -> None:
     (_, new) = reasons.runs_of("aanmf++", 0, 200, make_synthetic(seed=0), members=2)
     assert new["model"] == "aanmf++/new"
     assert new["whole"] >= 0.85
+
+
+def test_without_context_all_is_as_ever() -> None:
+    plain, nothing = make_synthetic(50, 60, 900, seed=3), make_synthetic(50, 60, 900, seed=3, context_strength=0.0)
+    assert not plain.data.context.names
+    assert not plain.context_effects
+    assert (plain.data.rating == nothing.data.rating).all()
+    assert (plain.data.user == nothing.data.user).all()
+    assert nothing.data.context.names == ["company", "weather"]
+    assert all((effect == 0).all() for effect in nothing.context_effects.values())
+
+
+def test_the_context_moves_ratings_as_it_says() -> None:
+    plain, made = make_synthetic(80, 60, 2000, seed=1), make_synthetic(80, 60, 2000, seed=1, context_strength=0.5)
+    added = np.zeros(2000)
+    for name, effect in made.context_effects.items():
+        value = made.data.context.columns[name].replace_strict({v: k for k, v in enumerate(CONTEXT[name])}).to_numpy()
+        added += effect[value, made.data.item]
+    inside = (np.abs(plain.truth - 3) < 1) & (np.abs(made.truth - 3) < 1.99)
+    assert inside.sum() > 500
+    assert made.truth[inside] == pytest.approx((plain.truth + added)[inside], abs=1e-5)
+    share = list(CONTEXT["company"].values())
+    assert share @ made.context_effects["company"] == pytest.approx(0, abs=1e-12)
+    of_first = CONTEXT_ATTENTION[made.data.items.columns["genres"][0][0]][0]
+    assert share @ made.context_effects["company"][:, 0] ** 2 == pytest.approx((0.5 * of_first) ** 2)
+
+
+def test_missing_context_is_missing_by_chance() -> None:
+    whole, half = (make_synthetic(80, 60, 2000, seed=1, context_strength=1.0, context_missing=m) for m in (0.0, 0.5))
+    assert (whole.data.rating == half.data.rating).all()
+    columns = half.data.context.columns
+    assert [columns[name].null_count() / 2000 for name in columns.columns] == pytest.approx([0.5, 0.5], abs=0.05)
+    with pytest.raises(DataError, match="context_missing=1.5"):
+        make_synthetic(80, 60, 2000, context_strength=1.0, context_missing=1.5)

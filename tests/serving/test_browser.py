@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 
 from aanmf.ranking import ListOptions, make_lists
-from aanmf.recommender import load_model
+from aanmf.recommender import Recommender, load_model
 from aanmf.serving.charts import signed
 from aanmf.serving.page_user import changed
 from tests.serving.conftest import LABELS, serving
+from tests.test_context import planted, small
 
 playwright = pytest.importorskip("playwright.sync_api", reason="browser tests need playwright (aanmf[dev])")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -72,6 +73,12 @@ def page(chromium: Any, url: str, request: pytest.FixtureRequest) -> Iterator[An
     assert not said
     assert asked
     assert all(each.startswith((url, "data:")) for each in asked), asked
+
+
+def pictures(page: Any, name: str) -> None:
+    """Screenshots of a page, where they are asked for."""
+    if folder := os.environ.get("AANMF_SCREENSHOTS"):
+        page.screenshot(path=f"{folder}/{name}.png", full_page=True)
 
 
 def titles(page: Any) -> list[str]:
@@ -289,6 +296,52 @@ def test_a_fault_is_said_in_the_page(chromium: Any, url: str) -> None:
         page.get_by_role("button", name="Recommend", exact=True).click()
         assert "'nobody' is not in the training data" in page.get_by_role("alert").inner_text()
         assert page.get_by_label("Or a user's id").input_value() == "nobody"  # to be corrected
+
+
+@pytest.fixture(scope="module")
+def in_context(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Recommender]]:
+    """Address of a model that has learned from the context of ratings, and the model."""
+    from aanmf.serving.app import create_app
+
+    folder = tmp_path_factory.mktemp("context") / "model"
+    model = small(members=1, epochs=5).fit(planted())
+    model.save(folder)
+    with serving(create_app(folder, store="sqlite://")) as address:
+        yield address, model
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_choose_the_context(chromium: Any, in_context: tuple[str, Recommender], script: bool) -> None:
+    """The list is made in the context that was chosen, and stays in it on the way to a reason and back."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python").Axe()
+    address, model = in_context
+    with chromium.new_context(base_url=address, java_script_enabled=script) as context:
+        page = context.new_page()
+        page.goto("/?user=3&n=20")
+        usual = titles(page)
+        page.get_by_label("company").select_option("alone")
+        page.get_by_label("timestamp (UTC)").fill("2020-09-13T14:23")
+        page.get_by_role("button", name="Recommend in this context").click()
+        page.wait_for_url(re.compile("context.company=alone"))
+        asked = {"company": "alone", "timestamp": "2020-09-13 14:23"}
+        listed = model.recommend("3", 20, context=asked)
+        assert titles(page) == listed["label"].to_list() != usual
+        assert page.get_by_label("company").input_value() == "alone"
+        assert page.get_by_label("timestamp (UTC)").input_value() == "2020-09-13T14:23"
+        pictures(page, f"context-{'script' if script else 'plain'}")
+        page.get_by_role("link", name=re.compile("Why")).first.click()
+        page.get_by_role("heading", name=re.compile("^Why")).wait_for()
+        prediction = model.predict("3", listed["item"][0], context=asked)["rating"][0]
+        assert page.get_by_text(re.compile(f"Predicted rating {prediction:.2f} of 5")).is_visible()
+        assert page.get_by_text("for the context").is_visible()
+        pictures(page, f"why-in-context-{'script' if script else 'plain'}")
+        page.get_by_role("link", name="Back to the list").click()
+        page.get_by_role("heading", name="Recommended to user 3").wait_for()
+        assert titles(page) == listed["label"].to_list()[:10]
+        page.set_viewport_size(PHONE)
+        if script:
+            assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+            assert not axe.run(page).response["violations"]
 
 
 VIEWS = {

@@ -26,6 +26,8 @@ from aanmf.errors import DataError, SchemaError
 Rows = NDArray[np.int64]
 TIME = "timestamp"
 """Name of the time as context, where its column has none."""
+EARLIEST, LATEST = -62_135_596_800, 253_402_300_799
+"""Seconds since 1970 at the start of the year 1 and the end of the year 9999."""
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
@@ -182,8 +184,8 @@ def seconds(name: str, value: object) -> int:
     """
     found = None
     if isinstance(value, int | float | str | date | datetime) and not isinstance(value, bool):
-        found = times(pl.Series([value]))[0]
-    if found is None:
+        found = times(pl.Series([value], strict=False))[0]
+    if found is None or not EARLIEST <= found <= LATEST:
         raise SchemaError(
             f"context {name!r}: {value!r} is not a time; give seconds since 1970, or a date like 2024-12-31 20:15"
         )

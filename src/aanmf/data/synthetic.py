@@ -18,17 +18,22 @@ Ratings only show the products lambda_j a_j . q_i, so:
   between genres, and only through many users per value.
 - a model with many factors can give each attribute dimensions of its own and let q_i choose among them, without
   attention. l2 makes that more costly, but nothing forbids it: expect a high correlation of the maps, not equality.
+
+On request the ratings have a context too, company and weather. Each matters for some genres more than for others:
+
+    r_ui += strength * sum_l kappa_l(genre of i) c_l(value of l)      l = company, weather;  c of mean 0, variance 1
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from aanmf.data.context import ContextTable
 from aanmf.data.dataset import EntityTable, RatingDataset, Vocabulary
 from aanmf.data.schema import Attribute, Kind
 from aanmf.errors import DataError
@@ -59,6 +64,16 @@ ATTENTION = {
     "thriller": (0.45, 0.15, 0.40),
 }
 """Planted attention of each genre on gender, age, occupation."""
+CONTEXT: dict[str, dict[str, float]] = {
+    "company": {"alone": 0.3, "family": 0.3, "friends": 0.4},
+    "weather": {"rain": 0.25, "sun": 0.5, "snow": 0.25},
+}
+"""Context attributes: their values, and how frequent they are."""
+CONTEXT_ATTENTION = {
+    **{"action": (0.7, 0.3), "animation": (0.9, 0.1), "children": (0.9, 0.1), "comedy": (0.6, 0.4)},
+    **{"documentary": (0.1, 0.9), "drama": (0.3, 0.7), "romance": (0.5, 0.5), "thriller": (0.2, 0.8)},
+}
+"""Planted attention of each genre on company and weather."""
 FACTORS, MEAN, EFFECT, BIAS, ITEM_DEVIATION, NOISE = 8, 3.5, 1.0, 0.1, 0.1, 0.5
 
 
@@ -79,6 +94,7 @@ class SyntheticDataset:
         noise_rmse: RMSE of `truth`: no predictor can do better.
         effects: by attribute of the users, (n_values, n_items): what each value (in the order of `VALUES`) adds to the
             rating of each item, lambda_j(genre of i) a_j . q_i. An absent attribute adds 0.
+        context_effects: the same by context attribute, in the order of the values of `CONTEXT`; empty without context.
     """
 
     data: RatingDataset
@@ -86,10 +102,17 @@ class SyntheticDataset:
     truth: NDArray[np.float32]
     noise_rmse: float
     effects: Mapping[str, NDArray[np.float64]]
+    context_effects: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
 
 def make_synthetic(
-    n_users: int = 1000, n_items: int = 400, n_ratings: int = 100_000, seed: int = 0
+    n_users: int = 1000,
+    n_items: int = 400,
+    n_ratings: int = 100_000,
+    seed: int = 0,
+    *,
+    context_strength: float | None = None,
+    context_missing: float = 0.0,
 ) -> SyntheticDataset:
     """Draws a data set.
 
@@ -100,14 +123,18 @@ def make_synthetic(
     Args:
         n_users, n_items, n_ratings: its size; no pair is rated twice, and popular items are rated more often.
         seed: of everything.
+        context_strength: how much the context of a rating moves it, in stars; None: ratings have no context.
+        context_missing: share of the cells of the context that are empty; the context moves these ratings all the same.
 
     Raises:
-        DataError: a size below 1, or more than half of all pairs.
+        DataError: a size below 1, more than half of all pairs, or a share that is not between 0 and 1.
     """
     if min(n_users, n_items, n_ratings) < 1:
         raise DataError("synthetic data: users, items and ratings must be at least 1 each")
     if n_ratings > n_users * n_items // 2 and n_ratings > 1:
         raise DataError(f"synthetic data: {n_ratings} ratings are more than half of {n_users} users x {n_items} items")
+    if not 0 <= context_missing <= 1:
+        raise DataError(f"synthetic data: context_missing={context_missing:g} is not between 0 and 1")
     rng = np.random.default_rng(seed)
     common = _unit(rng.normal(size=FACTORS))
     genre = rng.integers(len(ATTENTION), size=n_items)
@@ -121,12 +148,40 @@ def make_synthetic(
     effects = {name: attention[genre, j] * (vectors[name] @ q.T) for j, name in enumerate(VALUES)}
     for name, effect in effects.items():
         truth += effect[values[name][user], item]
+    context, context_effects = ContextTable(), {}
+    if context_strength is not None:
+        apart = np.random.default_rng([seed, 1])  # of its own: without context all else is drawn as ever
+        given = {name: apart.choice(len(freq), size=n_ratings, p=_shares(freq)) for name, freq in CONTEXT.items()}
+        context_effects = _context_effects(genre, context_strength)
+        for name, effect in context_effects.items():
+            truth += effect[given[name], item]
+        context = _context(given, apart.random((len(CONTEXT), n_ratings)) < context_missing)
     rating = np.clip(truth + NOISE * rng.normal(size=n_ratings), 1, 5).astype(np.float32)
     truth = np.clip(truth, 1, 5).astype(np.float32)
     users, items = _users(values, n_users), _items(genre, n_items)
-    data = RatingDataset(users, items, user, item, rating, scale=(1.0, 5.0), name="synthetic")
+    data = RatingDataset(users, items, user, item, rating, scale=(1.0, 5.0), name="synthetic", context=context)
     noise_rmse = float(np.sqrt(np.mean((rating - truth) ** 2, dtype=np.float64)))
-    return SyntheticDataset(data, planted(), truth, noise_rmse, effects)
+    return SyntheticDataset(data, planted(), truth, noise_rmse, effects, context_effects)
+
+
+def _context_effects(genre: NDArray[np.int64], strength: float) -> dict[str, NDArray[np.float64]]:
+    """(n values, n_items) of each context attribute: what its values add, from the first (least) to the last (most)."""
+    attention, found = np.array(list(CONTEXT_ATTENTION.values())), {}
+    for j, (name, freq) in enumerate(CONTEXT.items()):
+        share, effect = _shares(freq), np.linspace(-1, 1, len(freq))
+        effect = effect - share @ effect
+        effect = effect / np.sqrt(share @ effect**2)
+        found[name] = strength * effect[:, None] * attention[genre, j]
+    return found
+
+
+def _context(given: dict[str, NDArray[np.int64]], missing: NDArray[np.bool_]) -> ContextTable:
+    columns = {
+        name: pl.Series(np.array(list(CONTEXT[name]))[value]).set(pl.Series(empty), None)
+        for (name, value), empty in zip(given.items(), missing, strict=True)
+    }
+    declared = tuple(Attribute(name=name, kind=Kind.CATEGORICAL) for name in CONTEXT)
+    return ContextTable(pl.DataFrame(columns), declared)
 
 
 def _attribute_vectors(rng: np.random.Generator, common: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:

@@ -99,8 +99,14 @@ def make_api(cache: ModelCache, backend: Backend) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},  # asked for on every request otherwise
     )
     api.router.route_class = JsonRoute
+    fitted = cache.fitted
     _handle_faults(
-        api, {"attributes": cache.fitted.users.encoder.names, "item_attributes": cache.fitted.items.encoder.names}
+        api,
+        {
+            "attributes": fitted.users.encoder.names,
+            "item_attributes": fitted.items.encoder.names,
+            "context": fitted.context.names,
+        },
     )
     bodies = request_models(cache.fitted, backend.limits)
     _model_routes(api, cache, backend, bodies)
@@ -119,7 +125,8 @@ def _model_routes(api: FastAPI, cache: ModelCache, backend: Backend, bodies: Req
         cache.predictor.check_rates()
         if body.interval is not None:
             cache.predictor.check_interval(body.interval)
-        answer = await backend.models.ask(cache.predict, PredictRequest(body.pairs, body.interval))
+        asked = PredictRequest(body.pairs, body.interval, _given(body.context))
+        answer = await backend.models.ask(cache.predict, asked)
         backend.metrics.predictions.inc(len(body.pairs))
         return answer
 
@@ -168,7 +175,7 @@ def _list_routes(api: FastAPI, cache: ModelCache, backend: Backend, bodies: Requ
         if len(given) != 1:
             raise ConfigError("give one of: item, item_attributes (of a new item), user, attributes (of a new user)")
         of = getattr(body, given[0])
-        wanted = _given(of) if isinstance(of, BaseModel) else of
+        wanted = _given(of) or {} if isinstance(of, BaseModel) else of
         side = "item" if given[0].startswith("item") else "user"
         return {"similar": await backend.models.call(lambda: cache.similar(wanted, side, body.n))}
 
@@ -266,13 +273,13 @@ def _service_routes(api: FastAPI, cache: ModelCache, backend: Backend) -> None:
 
 def _about(user: Any, options: ListOptions) -> ListRequest:
     """Who is asked about, from the body of a request."""
-    attributes = None if user.attributes is None else _given(user.attributes)
-    return ListRequest(user.user, attributes, user.ratings, options, tuple(user.without))
+    attributes, context = _given(user.attributes), _given(user.context)
+    return ListRequest(user.user, attributes, user.ratings, options, tuple(user.without), context)
 
 
-def _given(attributes: BaseModel) -> dict[str, object]:
-    """Attributes that were given, by their own names."""
-    return attributes.model_dump(by_alias=True, exclude_none=True)
+def _given(attributes: BaseModel | None) -> dict[str, object] | None:
+    """Attributes that were given, by their own names; None where there are none."""
+    return None if attributes is None else attributes.model_dump(by_alias=True, exclude_none=True)
 
 
 def _handle_faults(api: FastAPI, names: Mapping[str, Sequence[str]]) -> None:

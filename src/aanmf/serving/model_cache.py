@@ -17,7 +17,7 @@ from aanmf.errors import AanmfError, ConfigError, UnknownIdError
 from aanmf.explanation import Explained, Explanation, explain_pair
 from aanmf.fitted import Fitted
 from aanmf.manifest import MANIFEST, read_manifest
-from aanmf.profile import Profile
+from aanmf.profile import Profile, RequestContext
 from aanmf.ranking import ListOptions, make_lists, most_similar
 from aanmf.recommender import Recommender, load_model
 from aanmf.serving.list_cache import ListCache
@@ -31,10 +31,16 @@ SCORE_BYTES = 256 << 20
 
 @dataclass(frozen=True, eq=False)
 class PredictRequest:
-    """Pairs to predict; with an interval, also `low` and `high`."""
+    """Pairs to predict in one context; with an interval, also `low` and `high`."""
 
     pairs: Sequence[tuple[str, str]]
     interval: float | None = None
+    context: RequestContext | None = None
+
+    @property
+    def kind(self) -> tuple[float | None, tuple[str, ...] | None]:
+        """What requests that are answered together have in common: the interval, and which context they name."""
+        return self.interval, None if self.context is None else tuple(sorted(self.context))
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +53,7 @@ class ListRequest:
         ratings: item id -> rating, in addition to those stored and instead of them; None: chosen, not rated.
         options: what the list holds.
         without: items as if the user had not rated them.
+        context: in which the list is wanted; None: what is usual.
     """
 
     user: str | None
@@ -54,6 +61,7 @@ class ListRequest:
     ratings: Mapping[str, float | None]
     options: ListOptions = field(default_factory=ListOptions)
     without: tuple[str, ...] = ()
+    context: RequestContext | None = None
 
 
 @dataclass(frozen=True)
@@ -109,11 +117,12 @@ class ModelCache:
     def predict(self, asked: Sequence[PredictRequest]) -> list[Row]:
         """`ratings`, `fallbacks` and, with an interval, `low` and `high` for each of several requests."""
         answers: dict[int, Row] = {}
-        for interval in {each.interval for each in asked}:
-            rows = [row for row, each in enumerate(asked) if each.interval == interval]
+        for kind in {each.kind for each in asked}:
+            rows = [row for row, each in enumerate(asked) if each.kind == kind]
             users, items = zip(*(pair for row in rows for pair in asked[row].pairs), strict=True)
             users = ["" if self._is_forgotten(user) else user for user in users]  # as if never known
-            found, fallbacks = self.predictor.predict(users, items, interval)
+            context = [asked[row].context or {} for row in rows for _ in asked[row].pairs]
+            found, fallbacks = self.predictor.predict(users, items, kind[0], None if kind[1] is None else context)
             columns = {name: values.astype(np.float64).round(4).tolist() for name, values in found.items()}
             columns = {"ratings": columns.pop("rating"), "fallbacks": fallbacks, **columns}
             start = 0
@@ -222,10 +231,10 @@ class ModelCache:
         if asked.user is not None and asked.user in self.fitted.users.table.ids:
             if asked.attributes is not None:
                 raise ConfigError(f"user {asked.user!r} is known to the model, attributes too: leave them out")
-            return self.predictor.profile(asked.user, new, asked.without)
+            return self.predictor.profile(asked.user, new, asked.without, asked.context)
         if asked.user is not None and asked.attributes is None and not new:
             raise _unknown(asked.user)
-        return self.predictor.profile(asked.attributes or {}, new, asked.without)
+        return self.predictor.profile(asked.attributes or {}, new, asked.without, asked.context)
 
     def explain(
         self, asked: ListRequest, item: str, top: int = 10, of: Explained | None = None, against: str | None = None
@@ -256,8 +265,8 @@ def _unknown(user: str | None) -> UnknownIdError:
 
 def _digest(asked: ListRequest, ratings: Mapping[str, float | None]) -> bytes:
     """Tells a list from others in a few bytes, however many candidates it was made from."""
-    attributes = None if asked.attributes is None else sorted(asked.attributes.items())
-    named = (asked.user, attributes, sorted(ratings.items()), asked.options, asked.without)
+    attributes, context = (None if each is None else sorted(each.items()) for each in (asked.attributes, asked.context))
+    named = (asked.user, attributes, sorted(ratings.items()), asked.options, asked.without, context)
     return hashlib.blake2b(repr(named).encode(), digest_size=16).digest()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aanmf.data.attribute_kind import SHOWN
 from aanmf.data.attributes import AttributeEncoder
+from aanmf.data.context import ContextEncoder
 from aanmf.ranking import ways_to_rank
 from aanmf.serving.model_cache import ModelCache
 from aanmf.versions import versions
@@ -41,6 +42,7 @@ def model_summary(cache: ModelCache) -> dict[str, object]:
         "settings": settings,
         "chosen": model.chosen_,
         "attributes": {"users": _attributes(fitted.users.encoder), "items": _attributes(fitted.items.encoder)},
+        "context": _context(fitted.context),
     }
 
 
@@ -57,6 +59,13 @@ def _attributes(encoder: AttributeEncoder) -> list[dict[str, object]]:
             }
         )
     return rows
+
+
+def _context(encoder: ContextEncoder) -> list[dict[str, object]]:
+    """Of the attributes that a request may give; the time of a rating has no values."""
+    rows = [row for row in _attributes(encoder.attributes) if row["name"] in encoder.columns]
+    time = {"name": encoder.time, "kind": "time", "values": [], "n_values": 0, "size": None}
+    return rows if encoder.time is None else [*rows, time]
 
 
 def _rounded(rmse: float | None) -> float | None:

@@ -15,14 +15,16 @@ from starlette.staticfiles import StaticFiles
 
 from aanmf.errors import AanmfError, ConfigError, UnknownIdError
 from aanmf.explanation import Explained
+from aanmf.serving.bodies import attribute_model
 from aanmf.serving.charts import SHADES, fixed, shade, signed, tick
 from aanmf.serving.dispatch import Backend
 from aanmf.serving.examples import as_command
 from aanmf.serving.model_cache import ModelCache
 from aanmf.serving.model_summary import model_summary
+from aanmf.serving.page_context import CONTEXT, context_fields
 from aanmf.serving.page_list import LENGTHS, WORDS, filter_fields, read_choice
 from aanmf.serving.page_user import ATTRIBUTE, RATING, PageUser, address, described, form_fields, read_change, read_user
-from aanmf.serving.schemas import attribute_model, fault_of
+from aanmf.serving.schemas import fault_of
 from aanmf.serving.views import Shows, Views
 
 HERE = Path(__file__).parent
@@ -74,6 +76,8 @@ class Site:
             "shades": SHADES,
             "fields": form_fields(cache.fitted.users),
             "filters": filter_fields(cache.fitted.items),
+            "contexts": context_fields(cache.model),
+            "context_of": CONTEXT,
             "ways": [(way, WORDS[way]) for way in self.views.ways],
             "lengths": LENGTHS,
         }

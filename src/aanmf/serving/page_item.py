@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import polars as pl
+
 from aanmf.explanation import Explanation
 from aanmf.serving.charts import Axis, Bar, waterfall
 
@@ -20,6 +22,7 @@ ABOUT = {
     "item attribute": "about the item",
     "item": "its mean rating, and what is particular about it",
     "audience": "who rated it, and how",
+    "context": "compared with what is usual",
     "user": "what the model has learned beyond the rest",
     "new ratings": "given since training",
 }
@@ -32,8 +35,9 @@ SIDES = {
     "item": "item",
     "item attribute": "item",
     "audience": "item",
+    "context": "context",
 }
-"""Where a part comes from: what the user rated, what else is known about the user, or the item."""
+"""Where a part comes from: what the user rated, what else is known about the user, the item, or the context."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,8 @@ def steps(found: Explanation, user: str, scale: tuple[float, float] | None) -> t
 
 def weights(found: Explanation, mean: Mapping[str, float]) -> list[Weight]:
     """The attributes of the user that get attention; `mean` is that on average, by name."""
-    rows = found.parts.filter(found.parts["attention"].is_not_null()).sort("name").to_dicts()
+    attended = found.parts.filter(pl.col("attention").is_not_null(), pl.col("kind") != "context")
+    rows = attended.sort("name").to_dicts()
     return [Weight(r["name"], r["value"], r["attention"], mean[r["name"]], r["contribution"]) for r in rows]
 
 
@@ -101,11 +106,13 @@ def hardly_mattered(found: Sequence[Weight], scale: tuple[float, float]) -> bool
 
 
 def sides(found: Explanation) -> dict[str, float]:
-    """What the item, the user's ratings, the user's attributes and the end of the scale add, where they add."""
+    """What the item, the user's ratings and attributes, the context and the end of the scale add, where they add."""
     sums = dict.fromkeys([*SIDES.values(), "clip"], 0.0)
     for kind, contribution in found.parts.select("kind", "contribution").iter_rows():
         sums[SIDES.get(kind, "clip")] += contribution
-    return {side: sums[side] for side in ("item", "ratings", "attributes", "clip") if abs(sums[side]) >= 0.005}
+    return {
+        side: sums[side] for side in ("item", "ratings", "attributes", "context", "clip") if abs(sums[side]) >= 0.005
+    }
 
 
 def _worded(part: Mapping[str, Any], found: Explanation, user: str) -> tuple[str, str]:

@@ -50,6 +50,13 @@ class ListChoice:
     seen: bool
     where: Mapping[str, str]
 
+    def fields(self) -> list[tuple[str, str]]:
+        """Name and value of every field that says what is not as usual, for links and forms."""
+        usual = {"n": str(LENGTHS[0]), "rank_by": "", "diversity": "0", "seen": ""}
+        own = {"n": str(self.n), "rank_by": self.rank_by or "", "diversity": f"{self.diversity:g}"}
+        own["seen"] = "1" if self.seen else ""
+        return [(name, own[name]) for name in usual if own[name] != usual[name]] + list(self.where.items())
+
     def options(self, interval: float | None) -> ListOptions:
         """As the model takes it.
 

@@ -16,6 +16,7 @@ from aanmf.predictor import Predictor
 from aanmf.profile import Profile
 from aanmf.ranking import ListOptions
 from aanmf.serving.model_cache import ListRequest, ModelCache
+from aanmf.serving.page_context import CONTEXT, read_context
 
 if TYPE_CHECKING:
     from starlette.datastructures import QueryParams
@@ -33,11 +34,13 @@ class PageUser:
         id: None for a new user.
         attributes: of a new user.
         ratings: by item id, given in the address; None: chosen, not rated.
+        context: in which predictions are made; empty: what is usual.
     """
 
     id: str | None
     attributes: Mapping[str, object] = field(default_factory=dict)
     ratings: Mapping[str, float | None] = field(default_factory=dict)
+    context: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -47,13 +50,14 @@ class PageUser:
     def asked(self, options: ListOptions | None = None) -> ListRequest:
         """As the model takes it."""
         attributes = self.attributes if self.id is None else None
-        return ListRequest(self.id, attributes, self.ratings, options or ListOptions())
+        return ListRequest(self.id, attributes, self.ratings, options or ListOptions(), context=self.context or None)
 
     def fields(self) -> list[tuple[str, str]]:
-        """Name and value of every field that says who it is, for links and forms."""
+        """Name and value of every field that says who it is, and in which context, for links and forms."""
         pairs = [("new", "1")] if self.id is None else [("user", self.id)]
-        for name, value in self.attributes.items():
-            pairs += [(ATTRIBUTE + name, _word(each)) for each in (value if isinstance(value, list) else [value])]
+        for prefix, values in ((ATTRIBUTE, self.attributes), (CONTEXT, self.context)):
+            for name, value in values.items():
+                pairs += [(prefix + name, _word(each)) for each in (value if isinstance(value, list) else [value])]
         return pairs + [
             (RATING + item, "yes" if value is None else f"{value:g}") for item, value in self.ratings.items()
         ]
@@ -61,6 +65,10 @@ class PageUser:
     def without(self, item: str) -> PageUser:
         """The same without one of the ratings in the address."""
         return replace(self, ratings={each: value for each, value in self.ratings.items() if each != item})
+
+    def in_context(self, context: Mapping[str, object]) -> PageUser:
+        """The same in another context."""
+        return replace(self, context=context)
 
 
 @dataclass(frozen=True)
@@ -96,16 +104,16 @@ def read_user(query: QueryParams, cache: ModelCache, attribute_model: type[BaseM
     """The user that an address is about; None if it names none. Whether the model knows the id, its profile tells.
 
     Raises:
-        ConfigError: a rating that is not a number.
+        ConfigError: a rating that is not a number, or a context that the model does not know.
         ValidationError: an attribute or value that the model does not know.
     """
-    ratings = read_ratings(query, cache.fitted.training.has_ratings)
+    ratings, context = read_ratings(query, cache.fitted.training.has_ratings), read_context(query, cache.model)
     if user := (query.get("user") or "").strip():
-        return PageUser(user, {}, ratings)
+        return PageUser(user, {}, ratings, context)
     if query.get("new") is None:
         return None
     checked = attribute_model.model_validate(read_attributes(query, cache))
-    return PageUser(None, checked.model_dump(by_alias=True, exclude_none=True), ratings)
+    return PageUser(None, checked.model_dump(by_alias=True, exclude_none=True), ratings, context)
 
 
 def read_attributes(query: QueryParams, cache: ModelCache) -> dict[str, object]:

@@ -7,24 +7,18 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, create_model
+from pydantic import BaseModel, Field, FiniteFloat, StringConstraints
 
-from aanmf.data.attributes import AttributeEncoder
 from aanmf.explanation import Explained
 from aanmf.fitted import Fitted
 from aanmf.ranking import RankBy
+from aanmf.serving.bodies import attribute_model, context_field, request_model
 from aanmf.serving.limits import Limits
 
 LIST_OPTIONS = ("n", "interval", "rank_by", "seen", "unrated", "candidates", "exclude", "where", "diversity")
 """Fields of a request that say what a list holds; each is one of `ListOptions` too."""
 Id = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 """An id as text; a number counts as its digits, as everywhere in this library."""
-
-
-class Body(BaseModel):
-    """Base of all requests."""
-
-    model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True, frozen=True)
 
 
 class Fault(BaseModel):
@@ -167,7 +161,7 @@ def request_models(fitted: Fitted, limits: Limits) -> Requests:
     on_scale: Any = Annotated[FiniteFloat, Field(ge=low, le=high)]
     rating: Any = on_scale | None if fitted.training.has_ratings else None
     optional = Field(default=None, description="Leave out, or null: the user chose the item and did not rate it.")
-    row: Any = _request("Rating", "One rating.", user=(Id, ...), item=(Id, ...), rating=(rating, optional))
+    row: Any = request_model("Rating", "One rating.", user=(Id, ...), item=(Id, ...), rating=(rating, optional))
     share: Any = Annotated[FiniteFloat, Field(gt=0, lt=1)]
     interval = (share | None, None)
     n = (Annotated[int, Field(ge=1, le=limits.items)], Field(default=10, description="Items at most."))
@@ -175,7 +169,8 @@ def request_models(fitted: Fitted, limits: Limits) -> Requests:
     about = "By item id, in addition to those stored; null: chosen, not rated."
     ratings = (given, Field(default_factory=dict, description=about))
     options = {"n": n, "interval": interval, **list_options(fitted, limits)}
-    one: Any = _request(
+    context = context_field(fitted.context)
+    one: Any = request_model(
         "ListUser",
         "A user by id, or a new one by attributes, ratings or both.",
         user=(Id | None, None),
@@ -185,27 +180,29 @@ def request_models(fitted: Fitted, limits: Limits) -> Requests:
             Annotated[list[Id], Field(max_length=limits.pairs)],
             Field(default_factory=list, description="Items as if the user had not rated them; they are not listed."),
         ),
+        context=context,
     )
     return Requests(
-        predict=_request(
+        predict=request_model(
             "PredictRequest",
             "Pairs of user and item id; `interval` (0.9, say) asks for low and high, if the model has them.",
             pairs=(Annotated[list[tuple[Id, Id]], Field(min_length=1, max_length=limits.pairs)], ...),
             interval=interval,
+            context=context,
         ),
-        recommend=_request(
+        recommend=request_model(
             "RecommendRequest",
             "A user by id, or a new one by attributes, ratings or both; and what the list holds.",
             one,
             **options,
         ),
-        recommend_many=_request(
+        recommend_many=request_model(
             "RecommendManyRequest",
             "Users by id, or new ones by attributes, ratings or both; and what their lists hold.",
             users=(Annotated[list[one], Field(min_length=1, max_length=limits.users)], ...),
             **options,
         ),
-        similar=_request(
+        similar=request_model(
             "SimilarRequest",
             "An item or a user by id, or a new one by attributes: one of the four.",
             item=(Id | None, None),
@@ -214,7 +211,7 @@ def request_models(fitted: Fitted, limits: Limits) -> Requests:
             attributes=attributes,
             n=n,
         ),
-        explain=_request(
+        explain=request_model(
             "ExplainRequest",
             "A user by id, or a new one by attributes, ratings or both, and an item.",
             one,
@@ -235,7 +232,7 @@ def request_models(fitted: Fitted, limits: Limits) -> Requests:
                 Field(default=None, description="Another item: why the one and not this. Numbers are differences."),
             ),
         ),
-        ratings=_request(
+        ratings=request_model(
             "RatingsRequest",
             "Ratings and choices to keep; a later rating of the same item by the same user replaces the earlier one.",
             ratings=(Annotated[list[row], Field(min_length=1, max_length=limits.pairs)], ...),
@@ -295,19 +292,6 @@ def list_options(fitted: Fitted, limits: Limits) -> dict[str, Any]:
     }
 
 
-def attribute_model(encoder: AttributeEncoder, side: str = "user") -> Any:
-    """A model with one optional field per attribute; fields are numbered and go by their alias, any text."""
-    fields: dict[str, Any] = {
-        f"attribute_{j}": (each.cell_type() | None, Field(default=None, alias=each.name))
-        for j, each in enumerate(encoder.fitted)
-    }
-    return _request(f"{side.capitalize()}Attributes", f"Attributes of a new {side}; any may be left out.", **fields)
-
-
-def _request(name: str, about: str, base: type[Body] = Body, **fields: Any) -> Any:
-    return create_model(name, __base__=base, __doc__=about, **fields)
-
-
 def fault_of(error: pydantic.ValidationError, names: Mapping[str, Sequence[str]]) -> str:
     """The first fault of a request in one line: where, what, what was given.
 
@@ -317,11 +301,14 @@ def fault_of(error: pydantic.ValidationError, names: Mapping[str, Sequence[str]]
     """
     fault = error.errors(include_url=False, include_context=False)[0]
     where = ".".join(str(part) for part in fault["loc"])
+    field = str(fault["loc"][-1]) if fault["loc"] else ""
     if fault["type"] == "json_invalid":
         return f"the body is not JSON: {fault['msg']}"
     holder = str(fault["loc"][-2]) if len(fault["loc"]) > 1 else ""
     if fault["type"] == "extra_forbidden" and (known := names.get(holder)) is not None:
         return f"{where}: unknown attribute. Available: {', '.join(known) or 'none'}"
+    if fault["type"] == "none_required" and field == "context":
+        return f"{where}: this model has learned from no context; leave it out"
     if fault["type"] == "none_required":
         return f"{where}: this model was trained on choices without ratings; leave the rating out"
     given = fault["input"]

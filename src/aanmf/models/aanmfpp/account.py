@@ -104,9 +104,9 @@ def account(
     blend = mean_of(
         [*of_members, _of_means(state.means, module.history.fold_in(state.means, items, ratings), pair)], weights
     )
-    drift = None if module.drift is None else module.drift.of_catalogue(pair.at.users, pair.at.sets.context, gone)
+    drift = None if module.drift is None else module.drift.of(pair.at.users, pair.at.sets.context, gone)
     if drift is not None:
-        blend = replace(blend, context=torch.cat([blend.context[:-1], drift[0, item : item + 1]]))
+        blend = replace(blend, context=torch.cat([blend.context[:-1], drift]))
     return blend.scaled(1 / module.scale, blend.base / module.scale)
 
 

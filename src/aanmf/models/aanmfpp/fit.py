@@ -68,7 +68,7 @@ def fit_aanmfpp(
                 trainer.complete(module, training)
             residual = trainer.residual_of(module.members[: config.members])
             if module.drift is not None and selected.drift is not None and residual is not None:
-                module.drift.learn(residual)
+                module.drift.residual.copy_(residual)
                 module.drift.weight.copy_(selected.drift)
         module.trust.fill_(selected.trust)
         module.errors.load_state_dict(selected.errors.state_dict())
@@ -97,7 +97,7 @@ class HeldOut:
         truth, means: (n,) the ratings, and damped means.
         counts: (2, n) ratings of the user, and of the item.
         moments: (L, 2, n) mean and variance of the members.
-        drift: (L, F, n) what their times say, by the residuals of each member; None: they have no times.
+        drift: (L, S, n) what their times say, by the residuals of each member; None: they have no times.
     """
 
     rows: Tensor
@@ -130,19 +130,24 @@ class Selection:
         l2: of the tables.
         trust: weight of the model over damped means, 0 to 1.
         errors: of the held-out ratings, for intervals.
-        mse: of the held-out ratings, scaled as in the model, blended as far as `trust` says.
+        left: (n,) errors of the held-out ratings, scaled as in the model, blended as far as `trust` says.
         held: the held-out ratings, and `strength`, the place of `l2` among the members.
-        drift: (F,) weights of what times say; None: there are no times.
+        drift: (S,) weights of what times say; None: there are no times.
     """
 
     config: AANMFppConfig
     l2: float
     trust: float = 1.0
     errors: Interval = field(default_factory=Interval)
-    mse: float = 0.0
+    left: Tensor = field(default_factory=lambda: torch.zeros(1))
     held: Sequence[HeldOut] = ()
     strength: int = 0
     drift: Tensor | None = None
+
+    @property
+    def mse(self) -> float:
+        """Of the held-out ratings, scaled as in the model."""
+        return float(self.left.square().mean())
 
     def cuts(self) -> list[tuple[Tensor, Rates]]:
         """Held-out rows, and ratings predicted by the members selected."""
@@ -178,7 +183,8 @@ def select(trainer: Trainer, training: TrainingData) -> Selection:
             best = min(best, *validate(trainer, training, simpler, [best.l2]), key=lambda each: each.mse)
     if tries_context:
         richer = best.config.model_copy(update={"context": True})
-        best = min(best, *validate(trainer, training, richer, [best.l2]), key=lambda each: each.mse)
+        (tried,) = validate(trainer, training, richer, [best.l2])
+        best = tried if improves(best.left, tried.left) else best
     log.info("%r: l2 %g, trust %.2f over damped means", best.config, best.l2, best.trust)
     return best
 
@@ -200,11 +206,17 @@ def validate(
         if found := [part.drift[strength] for part in held if part.drift is not None]:
             features = torch.cat(found, dim=1)
             drift = weigh(features, error)
+            drift = drift * improves(error, error - drift @ features)
             error = error - drift @ features
         errors.fit(_scale(training, held[0].module), truth, truth - error, variance, *counts)
-        mse = float(error.square().mean())
-        selections.append(Selection(config, strengths[strength], trust, errors, mse, held, strength, drift))
+        selections.append(Selection(config, strengths[strength], trust, errors, error, held, strength, drift))
     return selections
+
+
+def improves(left: Tensor, then: Tensor) -> bool:
+    """Whether squared errors (n,) of held-out ratings fall by more than the standard error of the difference."""
+    gain = left.double().square() - then.double().square()
+    return bool(gain.mean() > gain.std() / len(gain) ** 0.5)
 
 
 def _scale(training: TrainingData, module: AANMFppModule) -> tuple[float, float]:
@@ -243,7 +255,7 @@ def _hold_out(
         if module.drift is not None and valid.context is not None and valid.context.time is not None:
             features = []
             for member in members:
-                module.drift.learn(trainer.residual[member])
-                features.append(module.drift.features(valid.user, valid.item, valid.context.time))
+                module.drift.residual.copy_(trainer.residual[member])
+                features.append(module.drift.kernels(valid.user, valid.context.time))
             drift = torch.stack(features)
         return HeldOut(torch.as_tensor(rows), module, members, truth, damped_means(means, at), counts, moments, drift)

@@ -96,7 +96,7 @@ class AANMFppModule(Equations):
     def pairs(self, users: Tensor, items: Tensor, sets: AttributeSet | None = None) -> Pairs:
         """See `Equations.pairs`; with what the times say."""
         at = super().pairs(users, items, sets)
-        return at if self.drift is None else replace(at, drift=self.drift.of_pairs(users, items, at.sets.context))
+        return at if self.drift is None else replace(at, drift=self.drift.of(users, at.sets.context))
 
     def forward(self, users: Tensor, items: Tensor, sets: AttributeSet | None = None) -> Tensor:
         """See `RatingModule.forward`."""

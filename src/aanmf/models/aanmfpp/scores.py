@@ -134,7 +134,7 @@ class Grid:
         items: positions, or a slice for the first m: their vectors are then not copied.
         sets: (b, J) attributes of the users, and the context in which each of them is asked about.
         features: (F, b, m) of the kernel ridge.
-        drift: (b, m) what the time says; None: it is not known.
+        drift: (b, 1) what the times of the requests say; None: they are not known.
     """
 
     users: Tensor
@@ -178,5 +178,4 @@ class Grid:
     def take(self, columns: Tensor) -> Grid:
         """All users and some of the items."""
         items = columns if isinstance(self.items, slice) else self.items[columns]
-        drift = None if self.drift is None else self.drift[:, columns]
-        return Grid(self.users, items, self.sets, self.features[..., columns], drift)
+        return Grid(self.users, items, self.sets, self.features[..., columns], self.drift)
