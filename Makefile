@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 EXTRAS := test,arrow,tune,serve,sql,export,test-serve
 
-.PHONY: help demo test test-all test-browser test-lenskit check format resolve bench figures docs screenshots peers clean
+.PHONY: help demo test test-all test-browser test-lenskit check format resolve bench figures docs screenshots peers fuzz clean
 
 help:
 	@echo "make demo      train on ratings of restaurants: scores, lists, a reason; then the page (DEMO=ml-100k: on films)"
@@ -18,6 +18,7 @@ help:
 	@echo "make check     ruff, pyright, layers and import circles, sizes of modules and classes, spelling and words"
 	@echo "make format    let ruff format and fix"
 	@echo "make bench     the benchmarks, against the peers: half an hour (BENCH=--quick: some minutes)"
+	@echo "make fuzz MINUTES=60  tables, model folders and requests that nobody thought of; a report in build/fuzz.json"
 	@echo "make screenshots  pictures of the page for the documents (apt-get install chromium)"
 	@echo "make figures   write the results in docs/results/figures into README and the documents"
 	@echo "make docs      build the documents into docs/_build/html; a warning is an error"
@@ -95,6 +96,9 @@ peers: $(VENV)/.installed-peers
 
 bench: $(VENV)/.installed-peers
 	$(BIN)/python benchmarks/run_all.py $(BENCH)
+
+fuzz: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/fuzz.py --minutes $(or $(MINUTES),60) --json build/fuzz.json
 
 screenshots: $(VENV)/.installed-test
 	$(BIN)/python docs/screenshots.py $(SCREENSHOTS)
