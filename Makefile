@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 EXTRAS := test,arrow,tune,serve,sql,export,test-serve
 
-.PHONY: help demo test test-all test-browser test-lenskit check format resolve bench figures docs screenshots peers fuzz clean
+.PHONY: help demo test test-all test-browser test-lenskit check format resolve bench figures docs screenshots peers fuzz drill sbom clean
 
 help:
 	@echo "make demo      train on ratings of restaurants: scores, lists, a reason; then the page (DEMO=ml-100k: on films)"
@@ -19,6 +19,8 @@ help:
 	@echo "make format    let ruff format and fix"
 	@echo "make bench     the benchmarks, against the peers: half an hour (BENCH=--quick: some minutes)"
 	@echo "make fuzz MINUTES=60  tables, model folders and requests that nobody thought of; a report in build/fuzz.json"
+	@echo "make drill     train, serve, post, kill, recover, update and forget on MovieLens 100K"
+	@echo "make sbom      what the package is made of and under which licences: build/sbom.json (CycloneDX)"
 	@echo "make screenshots  pictures of the page for the documents (apt-get install chromium)"
 	@echo "make figures   write the results in docs/results/figures into README and the documents"
 	@echo "make docs      build the documents into docs/_build/html; a warning is an error"
@@ -100,6 +102,18 @@ bench: $(VENV)/.installed-peers
 fuzz: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/fuzz.py --minutes $(or $(MINUTES),60) --json build/fuzz.json
 
+drill: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/drill.py --json build/drill.json
+
+# of the package and its extras, from an environment of its own
+sbom: | $(BIN)/python
+	test -d .venv-sbom || $(PYTHON) -m venv .venv-sbom
+	.venv-sbom/bin/pip install --quiet --disable-pip-version-check cyclonedx-bom
+	rm -rf build/sbom-venv && $(PYTHON) -m venv build/sbom-venv
+	build/sbom-venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt '.[serve,sql,arrow,export]'
+	.venv-sbom/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON -o build/sbom.json \
+		build/sbom-venv/bin/python
+
 screenshots: $(VENV)/.installed-test
 	$(BIN)/python docs/screenshots.py $(SCREENSHOTS)
 
@@ -110,4 +124,4 @@ docs: $(VENV)/.installed-docs
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
 clean:
-	rm -rf $(VENV) .venv-lenskit build dist .pytest_cache .ruff_cache .import_linter_cache aanmf-demo docs/_build src/*.egg-info
+	rm -rf $(VENV) .venv-lenskit .venv-sbom build dist .pytest_cache .ruff_cache .import_linter_cache aanmf-demo docs/_build src/*.egg-info

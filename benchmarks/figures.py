@@ -22,7 +22,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
-FIGURE = re.compile(r"<!--(\S+) (\S+) ([\w@]+±?)-->(.*?)<!---->")
+FIGURE = re.compile(r"<!--(\S+) (\S+) ([\w@-]+±?)-->(.*?)<!---->")
 TABLE = re.compile(r"<!-- figures: (\S+) -->\n(.*?)<!-- end of figures -->", re.DOTALL)
 ABSENT = "-"
 
@@ -56,13 +56,17 @@ def mean(file: str, model: str, metric: str) -> float:
 
 
 def shown(file: str, model: str, metric: str) -> str:
-    """A figure as documents show it: no decimals from 10 on, else four; after `METRIC±` the standard deviation.
+    """A figure as documents show it: a count as it is; other figures without decimals from 10 on, else with four.
+
+    After `METRIC±` the standard deviation follows.
 
     Raises:
         KeyError: no such model or metric in the file.
     """
     name = metric.removesuffix("±")
     value = mean(file, model, name)
+    if isinstance(value, int):
+        return f"{value:,}"
     digits = 0 if abs(value) >= 10 else 4
     deviation = summary(file)[model][f"{name}_std"] if metric.endswith("±") else None
     return f"{value:.{digits}f}" if deviation is None else f"{value:.{digits}f} ± {deviation:.{digits}f}"
