@@ -6,7 +6,8 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 EXTRAS := test,arrow,tune,serve,sql,export,test-serve
 
-.PHONY: help demo test test-all test-browser test-lenskit check format resolve bench figures docs screenshots peers fuzz drill sbom clean
+.PHONY: help demo test test-all test-browser test-lenskit check format resolve bench figures docs screenshots transcript peers fuzz drill sbom \
+        clean
 
 help:
 	@echo "make demo      train on ratings of restaurants: scores, lists, a reason; then the page (DEMO=ml-100k: on films)"
@@ -22,6 +23,7 @@ help:
 	@echo "make drill     train, serve, post, kill, recover, update and forget on MovieLens 100K"
 	@echo "make sbom      what the package is made of and under which licences: build/sbom.json (CycloneDX)"
 	@echo "make screenshots  pictures of the page for the documents (apt-get install chromium)"
+	@echo "make transcript  run what docs/own-files.md shows (DATA=a folder with filmtrust and restaurant, as downloaded)"
 	@echo "make figures   write the results in docs/results/figures into README and the documents"
 	@echo "make docs      build the documents into docs/_build/html; a warning is an error"
 	@echo "make clean     remove .venv, caches and demo output"
@@ -116,6 +118,9 @@ sbom: | $(BIN)/python
 
 screenshots: $(VENV)/.installed-test
 	$(BIN)/python docs/screenshots.py $(SCREENSHOTS)
+
+transcript: $(VENV)/.installed-test
+	$(BIN)/python docs/transcript.py $(DATA)
 
 figures: $(VENV)/.installed
 	$(BIN)/python benchmarks/figures.py

@@ -29,6 +29,7 @@ class Account:
         item: (): the item by id, its mean rating included.
         audience: (): who rated the item, and how.
         item_attributes: (G,) of the slots of the item's attributes.
+        context: (L + 1,) of the context attributes of the rating, and of its time.
         items: (n,) positions of the rated items.
     """
 
@@ -39,19 +40,21 @@ class Account:
     item: Tensor
     audience: Tensor
     item_attributes: Tensor
+    context: Tensor
     items: Tensor
 
     @classmethod
-    def empty(cls, items: Tensor, user_slots: int, item_slots: int) -> Account:
+    def empty(cls, items: Tensor, user_slots: int, item_slots: int, contexts: int = 0) -> Account:
         """All parts 0."""
         zero = torch.zeros((), device=items.device)
-        rated, of_user, of_item = (zero.expand(n) for n in (len(items), user_slots, item_slots))
-        return cls(zero, rated, zero, of_user, zero, zero, of_item, items)
+        rated, of_user, of_item, context = (zero.expand(n) for n in (len(items), user_slots, item_slots, contexts + 1))
+        return cls(zero, rated, zero, of_user, zero, zero, of_item, context, items)
 
     @property
     def parts(self) -> tuple[Tensor, ...]:
         """All contributions."""
-        return self.rated, self.user, self.user_attributes, self.item, self.audience, self.item_attributes
+        of_sides = self.rated, self.user, self.user_attributes, self.item, self.audience, self.item_attributes
+        return *of_sides, self.context
 
     def total(self) -> Tensor:
         """The prediction ()."""

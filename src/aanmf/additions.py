@@ -190,7 +190,7 @@ def grow(fitted: Fitted, new: Additions) -> Grown:
     that is nearest to their mean. Of users who are forgotten nothing is left.
 
     Raises:
-        DataError: a rating off the model's scale.
+        DataError: a rating off the model's scale, or a model that has learned from the context of ratings.
         ModelFolderError: the model comes from a folder of an early version, without raw attributes.
     """
     new = new.without_forgotten()
@@ -201,6 +201,12 @@ def grow(fitted: Fitted, new: Additions) -> Grown:
                 "the model was written by an early version of aanmf, which did not keep the attributes of "
                 f"{side.name}s as they were given: train the model again, after which updates work"
             )
+    if fitted.context.names and new.ratings.height:
+        named = ", ".join(fitted.context.names)
+        raise DataError(
+            f"{new.name}: the model has learned from the context of ratings ({named}), and updates take none: fit it "
+            "again on all ratings, old and new, with their context"
+        )
     low, high = training.scale
     for user, item, rating in new.ratings.filter(~pl.col("rating").is_between(low, high)).iter_rows():
         raise DataError(
@@ -226,8 +232,11 @@ def grow(fitted: Fitted, new: Additions) -> Grown:
         items,
         *(ratings[name].to_numpy(writable=True) for name in ("user", "item", "rating")),
         scale=training.scale if training.has_ratings else None,
+        time=None if train.context is None or train.context.time is None else train.context.time.numpy(),
         name=str(fitted.data.get("name", "ratings")),
         has_ratings=training.has_ratings,
+        columns=fitted.columns,
+        context=fitted.context_table,
     )
     gone = [each for each in fitted.users.table.ids.ids if each in new.forgotten]
     data = data.without_users(frozenset(gone)) if gone else data

@@ -1,10 +1,8 @@
-"""What every model shares: the settings of training, what a module is built from, and how it is asked."""
+"""What every model shares: the settings of training, and how it is asked."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -14,11 +12,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from aanmf.data.attributes import AttributeSet
+from aanmf.data.attributes import AttributeSet, Context
 from aanmf.data.dataset import Vocabulary
 from aanmf.data.schema import first_fault
 from aanmf.errors import ConfigError, unknown
+from aanmf.ratings import Ratings, TrainingData, validation_rows
 
+__all__ = ["Ratings", "TrainingData", "validation_rows"]
 FOLD_IN_DAMPING = 5.0
 """As many ratings count as much as the prior knowledge of a user's mean."""
 Bounds = tuple[Tensor, Tensor, Tensor]
@@ -56,6 +56,11 @@ class ModelConfig(BaseModel):
         fields = type(self).model_fields
         return self.of({**self.model_dump(), **{name: value for name, value in chosen.items() if name in fields}})
 
+    @property
+    def uses_context(self) -> bool:
+        """Whether the model learns from the context of ratings."""
+        return False
+
     def read_links(self, users: Vocabulary) -> NDArray[np.int64] | None:
         """Links between users, for models that have a setting for a file of them; None: without."""
         return None
@@ -89,121 +94,6 @@ class BatchConfig(FactorConfig):
         return self.batch_size or min(max(n // 160, 32), 16_384)
 
 
-@dataclass(frozen=True)
-class Ratings:
-    """Ratings as tensors on one device: (n,) int64, (n,) int64, (n,) float."""
-
-    user: Tensor
-    item: Tensor
-    rating: Tensor
-
-    def __len__(self) -> int:
-        return len(self.rating)
-
-    @classmethod
-    def of(cls, user: NDArray[np.int64], item: NDArray[np.int64], rating: NDArray[np.float32]) -> Ratings:
-        """From arrays, copied."""
-        return cls(torch.tensor(user), torch.tensor(item), torch.tensor(rating))
-
-    def take(self, rows: Tensor | slice) -> Ratings:
-        """These ratings only."""
-        return Ratings(self.user[rows], self.item[rows], self.rating[rows])
-
-    def to(self, device: torch.device) -> Ratings:
-        """On another device."""
-        return Ratings(self.user.to(device), self.item.to(device), self.rating.to(device))
-
-    @property
-    def mean(self) -> float:
-        """The mean rating."""
-        return float(self.rating.double().mean())
-
-    @property
-    def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that change with any rating and with their order."""
-        columns = (self.user, self.item, self.rating)
-        return digest(each.cpu().numpy() for each in columns)
-
-    def hold_out(self, share: float, seed: int) -> tuple[Ratings, Ratings]:
-        """Training and validation part."""
-        held = validation_rows(len(self), share, seed)
-        kept = np.setdiff1d(np.arange(len(self)), held)
-        return self.take(torch.as_tensor(kept)), self.take(torch.as_tensor(held))
-
-    def rated(self, n_users: int, n_items: int) -> tuple[Tensor, Tensor]:
-        """Which users (n_users,) and which items (n_items,) have a rating: bool."""
-        users = torch.zeros(n_users, dtype=torch.bool, device=self.user.device)
-        items = torch.zeros(n_items, dtype=torch.bool, device=self.user.device)
-        users[self.user], items[self.item] = True, True
-        return users, items
-
-    def batches(self, size: int, generator: torch.Generator, done: int = 0) -> Iterator[Ratings]:
-        """One pass in random order, in batches of `size` (the last may be smaller), without the first `done` ones."""
-        order = torch.randperm(len(self), generator=generator, device=self.rating.device)
-        shuffled = self.take(order)
-        for start in range(done * size, len(self), size):
-            yield shuffled.take(slice(start, start + size))
-
-
-def digest(arrays: Iterable[NDArray[Any]]) -> str:
-    """Sixteen hexadecimal digits that change with any element of any array."""
-    state = hashlib.sha256()
-    for array in arrays:
-        state.update(str((array.dtype.str, array.shape)).encode())
-        state.update(np.ascontiguousarray(array).data)
-    return state.hexdigest()[:16]
-
-
-def validation_rows(n: int, share: float, seed: int) -> NDArray[np.int64]:
-    """Rows of the validation part: the last `share` of a permutation, apart from the one that splits use."""
-    return np.sort(np.random.default_rng([seed, 1]).permutation(n)[n - max(1, round(n * share)) :])
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """All that a module is built from besides its configuration; everything in it stems from training data.
-
-    Attributes:
-        users, items: attribute sets of all users (items) and, in the last row, of an unknown one (empty).
-        scale: lowest and highest rating.
-        train: the training ratings.
-        links: (m, 2) positions of users who are joined (trust, friendship), where the settings name a file of them.
-        has_ratings: False where a row is a choice without a rating; `train.rating` then holds ones.
-    """
-
-    users: AttributeSet
-    items: AttributeSet
-    scale: tuple[float, float]
-    train: Ratings
-    links: NDArray[np.int64] | None = None
-    has_ratings: bool = True
-
-    @property
-    def n_users(self) -> int:
-        """Users known by id; this is also the position of the unknown user."""
-        return len(self.users) - 1
-
-    @property
-    def n_items(self) -> int:
-        """Items known by id; this is also the position of the unknown item."""
-        return len(self.items) - 1
-
-    def with_train(self, train: Ratings) -> TrainingData:
-        """The same with other training ratings."""
-        return replace(self, train=train)
-
-    @property
-    def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that change with any rating, attribute, and number of users and items."""
-        sets = [each.cpu().numpy() for side in (self.users, self.items) for each in side.tensors()]
-        return f"{self.train.fingerprint}-{digest(sets)}"
-
-    @property
-    def mean(self) -> float:
-        """mu, the mean training rating."""
-        return self.train.mean
-
-
 class Side(NamedTuple):
     """What a model holds of n users (or items): a bias (n,) in rating points, and a vector (n, K)."""
 
@@ -215,19 +105,20 @@ class RatingModule(nn.Module):
     """A torch module that predicts ratings of (user, item) pairs.
 
     Subclasses write `forward`, and `l2_groups` to say what is regularised how strongly. Predictions are on the scale
-    of the ratings, not clipped. An `AttributeSet` that a module holds moves to another device with it.
+    of the ratings, not clipped. An `AttributeSet` or `Context` that a module holds moves to another device with it.
     """
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         for name, value in vars(self).items():
-            if isinstance(value, AttributeSet):
+            if isinstance(value, AttributeSet | Context):
                 setattr(self, name, value.map(fn))
         return super()._apply(fn, recurse)
 
     def forward(self, users: Tensor, items: Tensor, sets: AttributeSet | None = None) -> Tensor:
         """Predicted ratings (B,) of user and item positions (B,).
 
-        With `sets` (B, J), row b takes these attributes in place of its user's own: a new user, or a what-if.
+        With `sets` (B, J), row b takes these attributes in place of its user's own: a new user, a what-if, or the
+        user's own in the context of a rating (`AttributeSet.context`).
         """
         raise AssertionError(f"{type(self).__name__} must define forward")
 
@@ -238,6 +129,10 @@ class RatingModule(nn.Module):
             ConfigError: the model has no attention (`ModelSpec.attention`).
         """
         raise ConfigError(f"{type(self).__name__} has no attention")
+
+    def context_attention(self, users: Tensor, items: Tensor, sets: AttributeSet) -> Tensor | None:
+        """Kappa (B, L): how much each context attribute counts for user and item; None: no context is used."""
+        return None
 
     def interval(self, users: Tensor, items: Tensor, coverage: float, sets: AttributeSet | None = None) -> Bounds:
         """The prediction, low and high (B,): the rating lies between the two with probability `coverage`."""

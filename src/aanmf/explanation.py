@@ -15,6 +15,7 @@ from torch import Tensor
 from aanmf import html
 from aanmf.account import Account, shapley
 from aanmf.data.attributes import AttributeEncoder, AttributeSet
+from aanmf.data.context import written
 from aanmf.data.dataset import RatingDataset
 from aanmf.data.kinds import KINDS
 from aanmf.errors import ConfigError, DataError
@@ -39,6 +40,7 @@ KINDS_OF_PARTS = {
     "item": "the item by id, its mean rating included",
     "item attribute": "what an attribute of the item adds",
     "audience": "who rated the item, and how",
+    "context": "what the context adds to what is usual, with the attention it gets",
     "clip": "what the scale of the ratings cuts off",
     "rest": "the parts that are not listed",
 }
@@ -208,6 +210,7 @@ def _of_account(predictor: Predictor, profile: Profile, at: int, place: str) -> 
     rows += _of_slots(predictor, "user attribute", predictor.attributes(profile), found.user_attributes, at, profile)
     sets = items.attributes.rows(torch.tensor([at]))
     rows += _of_slots(predictor, "item attribute", sets, found.item_attributes, at, None)
+    rows += _of_context(predictor, profile, at, found.context.tolist())
     user = None if profile.position == predictor.users.unknown else predictor.users.ids[profile.position]
     rows += [
         _part("user", user, None, float(found.user)),
@@ -235,6 +238,21 @@ def _of_slots(
     ]
 
 
+def _of_context(predictor: Predictor, profile: Profile, at: int, contribution: Sequence[float]) -> list[Row]:
+    """A part per context attribute that the request names, and one of its time; from their contributions (L + 1,)."""
+    sets, encoder = profile.attributes, predictor.fitted.context
+    if sets is None or sets.context is None:
+        return []
+    pair = torch.tensor([[profile.position], [at]], device=predictor.device)
+    weights, described = predictor.module.context_attention(pair[0], pair[1], sets), encoder.describe(sets.context)
+    attention = [None] * len(described) if weights is None else weights[0].tolist()
+    found = zip(described, contribution, attention, strict=False)
+    rows = [_part("context", name, value, added, weight) for (name, value), added, weight in found if value is not None]
+    if sets.context.time is not None:
+        rows.append(_part("context", encoder.time, written(int(sets.context.time[0])), contribution[-1]))
+    return rows
+
+
 def _of_game(predictor: Predictor, profile: Profile, at: int) -> tuple[float, list[Row]]:
     """Base and parts by Shapley values."""
     encoder, sets, device = predictor.users.encoder, predictor.attributes(profile), predictor.device
@@ -243,16 +261,23 @@ def _of_game(predictor: Predictor, profile: Profile, at: int) -> tuple[float, li
     places = [encoder.names.index(name) for name in present]
     unknown_user, unknown_item = predictor.users.unknown, predictor.items.unknown
 
+    context = sets.context
+    given = [] if context is None else [k for k, each in enumerate(context.sets) if each.mask.any()]
+    first = 2 + len(places)  # of the players that are context attributes
+
     def value(joined: NDArray[np.bool_]) -> NDArray[np.float64]:
         took = torch.as_tensor(joined, device=device)
         absent = torch.stack([(owner == j) for j in places]) if places else owner.new_zeros(0, len(owner)).bool()
-        out = (~took[:, 2:]).float() @ absent.float() > 0
+        out = (~took[:, 2:first]).float() @ absent.float() > 0
         many = sets.rows(torch.zeros(len(took), dtype=torch.int64, device=device))
+        if many.context is not None:
+            joining = {k: took[:, first + place] for place, k in enumerate(given)}
+            many = many.in_context(many.context.where(joining))
         users = torch.where(took[:, 0], profile.position, unknown_user)
         items = torch.where(took[:, 1], at, unknown_item)
         return predictor.module(users, items, replace(many, weight=many.weight * ~out)).cpu().double().numpy()
 
-    players = 2 + len(places)
+    players = first + len(given)
     shares = shapley(value, players)
     weights: NDArray[np.float64] | None = None
     if predictor.spec.attention and places:
@@ -263,8 +288,11 @@ def _of_game(predictor: Predictor, profile: Profile, at: int) -> tuple[float, li
         rows.append(_part("user", predictor.users.ids[profile.position], None, shares[0]))
     rows += [
         _part("user attribute", name, text, share, None if weights is None else float(weights[j]))
-        for (name, text), share, j in zip(present.items(), shares[2:], places, strict=True)
+        for (name, text), share, j in zip(present.items(), shares[2:first], places, strict=True)
     ]
+    if context is not None:
+        of_context = dict(zip(given, shares[first:], strict=True))
+        rows += _of_context(predictor, profile, at, [of_context.get(k, 0.0) for k in range(len(context.sets) + 1)])
     base = float(value(np.zeros((1, players), bool))[0])
     if len(profile.item):
         folded = predictor.module.fold_in(profile.position, profile.attributes, profile.item, profile.rating)

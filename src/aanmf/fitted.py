@@ -17,12 +17,15 @@ from torch import Tensor
 from aanmf.checks import check_finite, check_positions, tensor_of
 from aanmf.contract import Ratings, TrainingData
 from aanmf.data.attributes import AttributeEncoder, AttributeSet
+from aanmf.data.context import ContextEncoder, ContextTable
 from aanmf.data.dataset import EntityTable, RatingDataset, Vocabulary
 from aanmf.data.stream import RATINGS, RatingFile, StreamedDataset
 from aanmf.errors import DataError, ModelFolderError, UnknownIdError
 from aanmf.training.log import TrainingLog
 from aanmf.training.streamed import StreamedRatings
 
+CONTEXT = "context.parquet"
+"""The context of the training ratings in a model folder."""
 _SCALE, _TEXTS = TypeAdapter(tuple[FiniteFloat, FiniteFloat]), TypeAdapter(tuple[str, ...])
 
 
@@ -151,6 +154,10 @@ class Fitted:
     columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Names of the columns of the training ratings by role (`user`, `item`, `rating`, `time`), where they are known."""
     training_log: TrainingLog = dataclasses.field(default_factory=TrainingLog)
+    context: ContextEncoder = dataclasses.field(default_factory=ContextEncoder)
+    """Of the context of ratings; without names where the model has not learned from any."""
+    context_table: ContextTable = dataclasses.field(default_factory=ContextTable)
+    """The context of the training ratings, as given to `fit`."""
 
     @classmethod
     def of(cls, data: RatingDataset | StreamedDataset) -> Self:
@@ -161,10 +168,14 @@ class Fitted:
         """
         if len(data) == 0:
             raise DataError(f"{data.name}: no ratings to learn from")
+        encoder, table = ContextEncoder(), ContextTable()
         if isinstance(data, StreamedDataset):
             train, found = StreamedRatings.over(data.file), data.range()
         else:
-            train = Ratings.of(data.user, data.item, data.rating)
+            if data.context.names:
+                encoder, table = ContextEncoder.fit(data.context, data.time), data.context
+            context = encoder.transform(table, data.time) if table.names else None
+            train = Ratings.of(data.user, data.item, data.rating, context)
             found = float(data.rating.min()), float(data.rating.max())
             if not np.isfinite(found).all():
                 row = int(np.flatnonzero(~np.isfinite(data.rating))[0])
@@ -175,7 +186,7 @@ class Fitted:
         )
         about = {"name": data.name, "fingerprint": data.fingerprint, "ratings": len(data)}
         columns = data.columns if isinstance(data, RatingDataset) else {}
-        return cls(users, items, training, about, columns)
+        return cls(users, items, training, about, columns, context=encoder, context_table=table)
 
     def grown(self, data: RatingDataset, **news: int) -> Self:
         """After an update, with this data: encoders, scale and training log stay; `news` is noted (see `news`)."""
@@ -191,7 +202,10 @@ class Fitted:
         return found if isinstance(found, int) else 0
 
     def training_ratings(self) -> RatingDataset | None:
-        """The training ratings, users and items as a data set; None where the ratings are streamed."""
+        """The training ratings, users and items as a data set; None where the ratings are streamed.
+
+        Times are among them where they are context.
+        """
         train, training = self.training.train, self.training
         if isinstance(train, StreamedRatings):
             return None
@@ -199,10 +213,12 @@ class Fitted:
             self.users.table,
             self.items.table,
             *(each.numpy() for each in (train.user, train.item, train.rating)),
+            time=None if train.context is None or train.context.time is None else train.context.time.numpy(),
             scale=training.scale if training.has_ratings else None,
             name=str(self.data.get("name", "ratings")),
             has_ratings=training.has_ratings,
             columns=self.columns,
+            context=self.context_table,
         )
 
     def fallback(self, user: int, item: int) -> str | None:
@@ -237,6 +253,8 @@ class Fitted:
     def documents(self) -> dict[str, dict[str, Any]]:
         """What a model folder keeps as JSON."""
         encoders = {f"{side.name}s": side.encoder.model_dump(mode="json") for side in (self.users, self.items)}
+        if self.context.names:
+            encoders["context"] = self.context.model_dump(mode="json")
         return {
             "encoders": {**encoders, "scale": self.training.scale, "has_ratings": self.training.has_ratings},
             "training": {"data": self.data, "columns": dict(self.columns), **dataclasses.asdict(self.training_log)},
@@ -247,13 +265,17 @@ class Fitted:
         train, sets = self.training.train, self.users.tensors() | self.items.tensors()
         if isinstance(train, StreamedRatings):
             return sets
+        if train.context is not None and train.context.time is not None:
+            sets["train.time"] = train.context.time
         return {**sets, "train.rating": train.rating, "train.user": train.user.int(), "train.item": train.item.int()}
 
     def files(self) -> dict[str, Path | bytes]:
-        """What a model folder keeps as other files: raw tables, and training ratings that are streamed."""
+        """What a model folder keeps as other files: raw tables, context, and training ratings that are streamed."""
         files: dict[str, Path | bytes] = {
             f"{side.name}s.parquet": side.table.to_parquet() for side in (self.users, self.items)
         }
+        if self.context.names:
+            files[CONTEXT] = self.context_table.to_parquet()
         train = self.training.train
         return files | ({RATINGS: train.file.path} if isinstance(train, StreamedRatings) else {})
 
@@ -264,10 +286,17 @@ class Fitted:
         Raises:
             ModelFolderError: they do not fit together.
         """
+        encoder, table = ContextEncoder.model_validate(documents["encoders"].get("context", {})), ContextTable()
         if RATINGS not in files:
             rating = tensor_of(tensors, "train.rating", torch.float32, (None,))
             user, item = (tensor_of(tensors, f"train.{of}", torch.int32, rating.shape) for of in ("user", "item"))
-            train = Ratings(user.long(), item.long(), rating)
+            context = None
+            if encoder.names:
+                table, time = ContextTable.from_parquet(files[CONTEXT].read_bytes()), None
+                if encoder.time is not None:
+                    time = tensor_of(tensors, "train.time", torch.int64, rating.shape).numpy()
+                context = encoder.transform(table, time)
+            train = Ratings(user.long(), item.long(), rating, context=context)
         else:
             train = StreamedRatings.over(RatingFile(files[RATINGS]))
         users = EntitySide.restored("user", documents, tensors, files, train)
@@ -277,7 +306,7 @@ class Fitted:
         about, columns = dict(log.pop("data")), dict(log.pop("columns", {}))
         has_ratings = documents["encoders"].get("has_ratings", True) is True
         training = TrainingData(users.attributes, items.attributes, scale, train, has_ratings=has_ratings)
-        return cls(users, items, training, about, columns, TrainingLog.of(log))
+        return cls(users, items, training, about, columns, TrainingLog.of(log), encoder, table)
 
 
 def _count(train: Ratings, side: Literal["user", "item"], n: int) -> NDArray[np.int64]:

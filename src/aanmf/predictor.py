@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aanmf.contract import Bounds, RatingModule
-from aanmf.data.attributes import AttributeSet
+from aanmf.data.attributes import AttributeSet, Context
 from aanmf.data.dataset import RatingDataset
 from aanmf.errors import ConfigError, NotFiniteError
 from aanmf.fitted import Fitted
 from aanmf.models.catalog import ModelSpec, with_capability
-from aanmf.profile import NewRatings, Profile, Profiles, User
+from aanmf.profile import Profile, Profiles, RequestContext
 from aanmf.similarity import Similarity
 from aanmf.training.predict import predict_pairs
 
@@ -36,6 +36,7 @@ class Predictor:
         self.device = next(module.parameters()).device
         self.rates, self.matches = spec.rates and fitted.training.has_ratings, module.matches
         self.profiles = Profiles(spec, fitted, self.device)
+        self.profile = self.profiles.read
         self._stored: dict[Scored, Floats] = {}
 
     @torch.no_grad()
@@ -56,26 +57,36 @@ class Predictor:
     # ------------------------------------------------------------------ pairs
 
     def predict(
-        self, users: Sequence[str], items: Sequence[str], interval: float | None = None
+        self,
+        users: Sequence[str],
+        items: Sequence[str],
+        interval: float | None = None,
+        context: Sequence[RequestContext] | None = None,
     ) -> tuple[dict[str, Floats], list[str | None]]:
-        """`rating` of n pairs of ids, with an interval `low` and `high`; and per pair what stands for an unknown id."""
+        """`rating` of n pairs of ids, in n contexts, with an interval `low` and `high`; what stands for unknown ids."""
         user = self.users.table.ids.index(users, self.users.unknown)
         item = self.items.table.ids.index(items, self.items.unknown)
-        found = {"rating": self.ratings(user, item)} if interval is None else self.bounds(user, item, interval)
+        own = None if context is None else self.in_context(user, self.profiles.context(context))
+        found = (
+            {"rating": self.ratings(user, item, own)} if interval is None else self.bounds(user, item, interval, own)
+        )
         fallbacks: list[str | None] = [None] * len(user)
         for row in np.flatnonzero((self.users.n_ratings[user] == 0) | (self.items.n_ratings[item] == 0)):
             fallbacks[row] = self.fitted.fallback(user[row], item[row])
         return found, fallbacks
 
     def predict_data(self, data: RatingDataset) -> Floats:
-        """Ratings (n,) of the pairs of a data set; users who are not known by id are new, with their attributes."""
+        """Ratings (n,) of the pairs of a data set in their context; users not known by id are new, with attributes."""
         user = self.users.table.ids.index(data.users.ids.ids, self.users.unknown)[data.user]
         item = self.items.table.ids.index(data.items.ids.ids, self.items.unknown)[data.item]
         predicted, new = np.empty(len(data), np.float32), user == self.users.unknown
-        predicted[~new] = self.ratings(user[~new], item[~new])
+        context, rows = self.profiles.context_of(data), [self._tensor(np.flatnonzero(each)) for each in (~new, new)]
+        own = None if context is None else self.in_context(user[~new], context.rows(rows[0]))
+        predicted[~new] = self.ratings(user[~new], item[~new], own)
         if new.any():
             attributes = self.users.encoder.transform(data.users).to(self.device).rows(self._tensor(data.user[new]))
-            predicted[new] = self.ratings(user[new], item[new], attributes)
+            own = attributes if context is None else attributes.in_context(context.rows(rows[1]))
+            predicted[new] = self.ratings(user[new], item[new], own)
         return predicted
 
     def ratings(
@@ -130,17 +141,15 @@ class Predictor:
 
     # ------------------------------------------------------------------ one user
 
-    def profile(
-        self, user: User, ratings: NewRatings | None = None, without: Sequence[str | int] | None = None
-    ) -> Profile:
-        """See `Profiles.read`."""
-        return self.profiles.read(user, ratings, without)
-
     def attributes(self, profile: Profile) -> AttributeSet:
         """(1, J) of a user."""
         if profile.attributes is not None:
             return profile.attributes
         return self._attributes.rows(torch.tensor([profile.position], device=self.device))
+
+    def in_context(self, users: NDArray[np.int64], context: Context) -> AttributeSet:
+        """(n, J) of users at positions, in the context of n requests."""
+        return self._attributes.rows(self._tensor(users)).in_context(context)
 
     @cached_property
     def _attributes(self) -> AttributeSet:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from aanmf.contract import Told
-from aanmf.data.attributes import AttributeSet
+from aanmf.data.attributes import AttributeSet, Context
+from aanmf.data.dataset import RatingDataset
 from aanmf.errors import ConfigError, DataError, UnknownIdError
 from aanmf.fitted import Fitted
 from aanmf.models.catalog import ModelSpec, with_capability
@@ -21,13 +22,18 @@ NewRatings = Mapping[str, float | None] | Mapping[int, float | None]
 """Ratings given since training, by item id; None for a choice without a rating, which counts as a mean rating."""
 
 
+RequestContext = Mapping[str, object]
+"""In which context a prediction is wanted, by name: `{"companion": "family"}`."""
+
+
 @dataclass(frozen=True)
 class Profile:
     """A user to predict for.
 
     Attributes:
         position: in the training data; that of the unknown user for a new one.
-        attributes: (1, J) instead of those in the training data; None: the latter.
+        attributes: (1, J) instead of those in the training data, with the context of the request; None: the former,
+            without context.
         item, rating: (m,) ratings given since training.
         without: (k,) items whose training ratings are left out.
     """
@@ -58,17 +64,22 @@ class Profiles:
     device: torch.device
 
     def read(
-        self, user: User, ratings: NewRatings | None = None, without: Sequence[str | int] | None = None
+        self,
+        user: User,
+        ratings: NewRatings | None = None,
+        without: Sequence[str | int] | None = None,
+        context: RequestContext | None = None,
     ) -> Profile:
         """Looks up a user of the training data, or encodes a new one, and checks new ratings.
 
-        `without` names items whose ratings by the user are left out, new ones or those of the training data.
+        `without` names items whose ratings by the user are left out, new ones or those of the training data. `context`
+        is that of the request; None: what is usual.
 
         Raises:
             UnknownIdError: a user or an item is not in the training data.
             SchemaError: an attribute or a value that the model does not know.
             DataError: a rating that is not a number on the scale, or an item to leave out that the user has not rated.
-            ConfigError: the model cannot leave a training rating out.
+            ConfigError: the model cannot leave a training rating out, or has learned from no context.
         """
         given, taken = {str(each): value for each, value in (ratings or {}).items()}, list(map(str, without or ()))
         item, rating = self._new_ratings({each: value for each, value in given.items() if each not in taken})
@@ -77,7 +88,34 @@ class Profiles:
             profile = Profile(users.unknown, users.encoder.transform_one(user).to(self.device), item, rating)
         else:
             profile = Profile(users.position(user), None, item, rating)
+        if context is not None:
+            own = profile.attributes or users.attributes.to(self.device).rows(self._tensor([profile.position]))
+            profile = replace(profile, attributes=own.in_context(self.context([context])))
         return self._left_out(profile, taken, given) if taken else profile
+
+    def context(self, requests: Sequence[RequestContext]) -> Context:
+        """Encodes the context of n requests.
+
+        Raises:
+            ConfigError: the model has learned from no context.
+            SchemaError: an attribute or a value that the model does not know.
+        """
+        if not self.fitted.context.names:
+            if self.spec.context:
+                why = "has learned from no context: read the ratings with context=[...] (--context), and train again"
+                more = " with context=True" if self.spec.name != "aanmf++" else ""
+                raise ConfigError(f"this {self.spec.name} {why}{more}")
+            available = ", ".join(with_capability("context"))
+            raise ConfigError(f"{self.spec.name} does not take a context. Available: {available}")
+        return self.fitted.context.transform_requests(requests).to(self.device)
+
+    def context_of(self, data: RatingDataset) -> Context | None:
+        """Encodes the context of the ratings of a data set; None where the model has learned from none."""
+        encoder = self.fitted.context
+        return encoder.transform(data.context, data.time).to(self.device) if encoder.names else None
+
+    def _tensor(self, values: Sequence[int]) -> Tensor:
+        return torch.tensor(values, device=self.device)
 
     def _left_out(self, profile: Profile, taken: Sequence[str], given: Mapping[str, object]) -> Profile:
         """Without the training ratings of some items; those among the new ratings are left out already."""

@@ -18,7 +18,7 @@ from aanmf.errors import ConfigError
 from aanmf.fitted import EntitySide
 from aanmf.models.catalog import ModelSpec
 from aanmf.predictor import Floats, Predictor, Scored
-from aanmf.profile import Profile
+from aanmf.profile import Profile, RequestContext
 from aanmf.similarity import Similarity, diversified
 
 RankBy = Literal["match", "rating", "low"]
@@ -184,10 +184,15 @@ class Ranker:
             lists |= zip(rows, self._some([profiles[row] for row in rows], scores, rating), strict=True)
         return [lists[row] for row in range(len(profiles))]
 
-    def everyone(self) -> Iterator[pl.DataFrame]:
+    def everyone(self, context: RequestContext | None = None) -> Iterator[pl.DataFrame]:
         """Lists of all users of the training data, in blocks: `user`, `item`, `label`, `rating`, `match`."""
         gathered: list[Ranked] = []
-        for block in self.ranked(np.arange(len(self.predictor.users))):
+        predictor, users = self.predictor, np.arange(len(self.predictor.users))
+        own = None
+        if context is not None:
+            one = torch.zeros(len(users), dtype=torch.int64, device=predictor.device)
+            own = predictor.in_context(users, predictor.profiles.context([context]).rows(one))
+        for block in self.ranked(users, own):
             gathered.append(block)
             if sum(len(users) for users, *_ in gathered) >= TABLE_USERS:
                 yield self._table(gathered)

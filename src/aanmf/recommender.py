@@ -22,7 +22,7 @@ from aanmf.list_evaluation import evaluate
 from aanmf.manifest import read_manifest
 from aanmf.metrics import Scores
 from aanmf.models.catalog import CATALOG, CLASSES, spec_of
-from aanmf.profile import NewRatings, User
+from aanmf.profile import NewRatings, RequestContext, User
 from aanmf.ranking import ListArguments, ListOptions, RankBy, Ranker, make_lists, most_similar
 from aanmf.regressor import Regressor, Returned
 from aanmf.training.log import OnEpoch
@@ -142,6 +142,7 @@ class Recommender(Regressor[Returned]):
         *,
         ratings: NewRatings | None = None,
         without: Sequence[str | int] | None = None,
+        context: RequestContext | None = None,
         **options: Unpack[ListArguments],
     ) -> Returned:
         """The items that suit a user best.
@@ -151,6 +152,7 @@ class Recommender(Regressor[Returned]):
             n: how many.
             ratings: what the user rated since training, by item id; counts at once, without retraining.
             without: items as if the user had not rated them; they are not listed either.
+            context: in which the list is wanted, as for `predict`; it changes predicted ratings, and by them the match.
             **options: `rank_by`, `interval`, `seen`, `unrated`, `candidates`, `exclude`, `where` and `diversity`: see
                 `aanmf.ranking.ListOptions`.
 
@@ -162,9 +164,9 @@ class Recommender(Regressor[Returned]):
             UnknownIdError: no such user in the training data, or no such item in `ratings` or `without`.
             SchemaError: an attribute or a value that the model does not know; the message lists those it knows.
             DataError: a rating that is not a number on the scale, or an item in `without` that the user has not rated.
-            ConfigError: the model has no intervals, cannot rank in this way, or cannot leave out a rating.
+            ConfigError: the model has no intervals, does not rank in this way, leave out ratings, or know a context.
         """
-        profile = self.predictor_.profile(user, ratings, without)
+        profile = self.predictor_.profile(user, ratings, without, context)
         (found,) = make_lists(self.predictor_, [profile], ListOptions(n, **options))
         return self._returned(found.table())
 
@@ -174,11 +176,12 @@ class Recommender(Regressor[Returned]):
         n: int = 10,
         *,
         ratings: Sequence[NewRatings | None] | None = None,
+        context: RequestContext | None = None,
         **options: Unpack[ListArguments],
     ) -> list[Returned]:
-        """Lists for many users at once, by id or new; `ratings` of each of them; see `recommend`."""
+        """Lists for many users at once, by id or new; `ratings` of each of them, one context; see `recommend`."""
         given = [None] * len(users) if ratings is None else ratings
-        profiles = [self.predictor_.profile(*each) for each in zip(users, given, strict=True)]
+        profiles = [self.predictor_.profile(*each, context=context) for each in zip(users, given, strict=True)]
         lists = make_lists(self.predictor_, profiles, ListOptions(n, **options))
         return [self._returned(found.table()) for found in lists]
 
@@ -188,6 +191,7 @@ class Recommender(Regressor[Returned]):
         n: int = 10,
         *,
         ratings: NewRatings | None = None,
+        context: RequestContext | None = None,
         **options: Unpack[ListArguments],
     ) -> Returned:
         """The items for a new user, known by attributes and, optionally, a few ratings; see `recommend`.
@@ -197,14 +201,16 @@ class Recommender(Regressor[Returned]):
         >>> model.recommend_for({"gender": "F"}, n=3, ratings={"1": 5, "2": 1}).height
         3
         """
-        return self.recommend(attributes, n, ratings=ratings, **options)
+        return self.recommend(attributes, n, ratings=ratings, context=context, **options)
 
-    def recommend_all(self, n: int = 10, **options: Unpack[ListArguments]) -> Iterator[Returned]:
+    def recommend_all(
+        self, n: int = 10, *, context: RequestContext | None = None, **options: Unpack[ListArguments]
+    ) -> Iterator[Returned]:
         """The lists of all users of the training data, in blocks: `user`, `item`, `label` and scores; see `recommend`.
 
         `pandas.concat(model.recommend_all())`, or `polars.concat`, puts them into one table.
         """
-        return map(self._returned, Ranker(self.predictor_, ListOptions(n, **options)).everyone())
+        return map(self._returned, Ranker(self.predictor_, ListOptions(n, **options)).everyone(context))
 
     def similar(self, item: str | int | Mapping[str, object], n: int = 10) -> Returned:
         """The items most similar to one, by id, or to a new one, by attributes: `item`, `label`, `similarity`.
@@ -231,6 +237,7 @@ class Recommender(Regressor[Returned]):
         of: Explained | None = None,
         against: str | int | None = None,
         without: Sequence[str | int] | None = None,
+        context: RequestContext | None = None,
     ) -> Explanation:
         """What the predicted rating of an item by a user rests on: a base, and what each part adds to it.
 
@@ -243,6 +250,7 @@ class Recommender(Regressor[Returned]):
                 the model predicts ratings.
             against: id of another item: why this one and not that one. All numbers are then differences.
             without: items as if the user had not rated them.
+            context: in which the rating would be given, as for `predict`.
 
         Returns:
             An explanation: `prediction`, `base`, and `parts`, a table of `kind`, `name`, `value`, `attention` (lambda;
@@ -253,7 +261,8 @@ class Recommender(Regressor[Returned]):
             DataError: a rating that is not a number on the scale, or an item in `without` that the user has not rated.
             ConfigError: the model predicts no ratings, has not learned what users choose, or cannot leave out a rating.
         """
-        return explain_pair(self.predictor_, self.predictor_.profile(user, ratings, without), item, top, of, against)
+        profile = self.predictor_.profile(user, ratings, without, context)
+        return explain_pair(self.predictor_, profile, item, top, of, against)
 
     def attention_map(self, data: RatingDataset, by: str = "genres") -> AttentionMap:
         """Mean attention on each user attribute, by the value of an item attribute, over the ratings of `data`.

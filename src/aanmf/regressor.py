@@ -15,12 +15,14 @@ from aanmf.data.tables import Table, as_frame
 from aanmf.errors import DataError
 from aanmf.estimator import Estimator
 from aanmf.predictor import Floats
-from aanmf.profile import NewRatings
+from aanmf.profile import NewRatings, RequestContext
 
 if TYPE_CHECKING:
     from sklearn.utils import Tags
 
 Ids = str | int | Sequence[str | int]
+Contexts = RequestContext | Sequence[RequestContext]
+"""One for all pairs, or one for each."""
 Returned = TypeVar("Returned", default=pl.DataFrame)
 """The kind of table that a model returns."""
 _TEXT = {"user", "item", "fallback"}
@@ -50,11 +52,18 @@ class Regressor(Estimator, Generic[Returned]):
         )
 
     @overload
-    def predict(self, users: Ids, items: Ids, interval: float | None = None) -> Returned: ...
+    def predict(
+        self, users: Ids, items: Ids, interval: float | None = None, *, context: Contexts | None = None
+    ) -> Returned: ...
     @overload
     def predict(self, users: object) -> Floats: ...
     def predict(
-        self, users: Ids | object, items: Ids | None = None, interval: float | None = None
+        self,
+        users: Ids | object,
+        items: Ids | None = None,
+        interval: float | None = None,
+        *,
+        context: Contexts | None = None,
     ) -> Returned | Floats:
         """Predicts the ratings of pairs.
 
@@ -62,6 +71,8 @@ class Regressor(Estimator, Generic[Returned]):
             users, items: n ids each (one id goes with all of the other side), or instead of both one table with columns
                 of users and items (polars, pandas, Arrow, or an array), named as those of the training ratings.
             interval: for instance .9: adds `low` and `high`, between which the rating lies with this probability.
+            context: in which the ratings would be given, `{"companion": "family"}`, for all pairs or one for each.
+                Where it, or a part of it, is not given, predictions are averaged over what is usual.
 
         Returns:
             A table of n rows: `user`, `item`, `rating` (clipped to the scale), and `fallback`: null where both were
@@ -69,8 +80,9 @@ class Regressor(Estimator, Generic[Returned]):
             For one table, as in scikit-learn, the ratings (n,) alone.
 
         Raises:
-            DataError: users and items differ in number, or the table lacks one of them.
-            ConfigError: an interval is asked of a model that has none.
+            DataError: users, items and contexts differ in number, or the table lacks users or items.
+            SchemaError: a part of the context, or a value, that the model does not know.
+            ConfigError: an interval is asked of a model that has none, or a context of one that has learned from none.
         """
         if items is None and isinstance(users, str | int):
             raise DataError("predict: give users and items, or one table with both")
@@ -78,7 +90,10 @@ class Regressor(Estimator, Generic[Returned]):
             pairs = pairs_of(Table.of(as_frame(users, "pairs"), "pairs"), self.fitted_.columns)
             return self.predictor_.predict(*pairs)[0]["rating"]
         user_ids, item_ids = _pairs(cast("Ids", users), items)
-        found, fallbacks = self.predictor_.predict(user_ids, item_ids, interval)
+        contexts = [context] * len(user_ids) if isinstance(context, Mapping) else context
+        if contexts is not None and len(contexts) != len(user_ids):
+            raise DataError(f"predict: {len(contexts)} contexts for {len(user_ids)} pairs; give one, or one for each")
+        found, fallbacks = self.predictor_.predict(user_ids, item_ids, interval, contexts)
         return self._returned(_table({"user": user_ids, "item": item_ids, **found, "fallback": fallbacks}))
 
     def score(self, pairs: object, y: object) -> float:
@@ -97,15 +112,17 @@ class Regressor(Estimator, Generic[Returned]):
         items: Ids,
         ratings: NewRatings | None = None,
         interval: float | None = None,
+        *,
+        context: RequestContext | None = None,
     ) -> Returned:
         """Predicts the ratings of a new user, known by attributes and a few ratings; see `recommend_for`, `predict`."""
         _, item_ids = _pairs("", items)
-        profile = self.predictor_.profile(attributes, ratings)
+        profile = self.predictor_.profile(attributes, ratings, context=context)
         found, fallbacks = self.predictor_.predict_for(profile, item_ids, interval)
         return self._returned(_table({"item": item_ids, **found, "fallback": fallbacks}))
 
     def predict_data(self, data: RatingDataset) -> Floats:
-        """Predictions (n,) for the pairs of a data set, clipped to the scale; new users by their attributes."""
+        """Predictions (n,) for the pairs of a data set in their context, clipped; new users by their attributes."""
         return self.predictor_.predict_data(data)
 
     def _returned(self, table: pl.DataFrame) -> Returned:

@@ -44,6 +44,8 @@ class Way:
             return cls(1, "a full fit was asked for")
         if grown.forgotten:
             return cls(1, f"{grown.forgotten} users were forgotten, and nothing of them is to be left")
+        if fitted.context.names:
+            return cls(1, "a model that has learned from the context of ratings is fitted again")
         if spec.updater is None:
             return cls(1, f"{spec.name} has no faster way than a full fit")
         if share > FULL:

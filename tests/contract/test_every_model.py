@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from aanmf import DataError, Recommender, SchemaError, UnknownIdError, load_model, make_model
+from aanmf.data.context import ContextTable
 from aanmf.data.dataset import EntityTable, RatingDataset, Vocabulary
+from aanmf.data.schema import Attribute, Kind
 from aanmf.errors import ConfigError, NotFittedError
 from aanmf.explanation import KINDS_OF_PARTS
 from aanmf.models.catalog import CATALOG, with_capability
@@ -54,8 +56,23 @@ CHANGED: dict[str, object] = {
     "match_ratings": 30,
 }
 """Another value of a setting where the general rule (not, plus one, a hundred times as much) will not do."""
-OF_VALIDATION = {"l2_candidates", "means_damping", "validation_ratings", "validation_cuts"}
+OF_VALIDATION = {"l2_candidates", "means_damping", "validation_ratings", "validation_cuts", "drift", "future"}
 """Settings of how held-out ratings are used."""
+
+
+def in_context() -> RatingDataset:
+    """The same ratings, moved by the place and by the mood of the hour in which they were given."""
+    rng, n = np.random.default_rng(0), len(DATA)
+    place, hour = rng.integers(2, size=n), rng.integers(6, size=n)
+    rating = DATA.rating + 0.5 * place + rng.normal(size=(len(DATA.users), 6))[DATA.user, hour]
+    declared = Attribute(name="place", kind=Kind.CATEGORICAL)
+    table = ContextTable(pl.DataFrame({"place": list(map(str, place))}), (declared,), "timestamp")
+    time = 1_600_000_000 + 3600 * hour + rng.integers(60, size=n)
+    return replace(DATA, rating=rating.clip(1, 5).astype(np.float32), time=time, context=table)
+
+
+OF_CONTEXT = {"context", "drift", "future"}
+"""Settings that matter where ratings have a context."""
 
 
 def quick(name: str, **more: object) -> dict[str, object]:
@@ -185,6 +202,7 @@ def test_every_setting_has_an_effect(name: str, tmp_path) -> None:
         elif setting == "validation":
             common |= {"refit": False}
         data = replace(DATA, rating=DATA.rating.round()) if setting in ("ordinal", "ordinal_levels") else DATA
+        data = in_context() if setting in OF_CONTEXT else data
         base = make_model(name, **common).fit(data)
         for value in values:
             other = make_model(name, **{**common, setting: value}).fit(data)

@@ -50,10 +50,14 @@ _SOURCE = (
     "(sqlite:///FILE, postgresql://USER@HOST/NAME). Built-in data sets are restaurants, ml-100k, ml-1m, synthetic, and "
     "synthetic:N (N ratings). `aanmf train` also reads a folder of files, or a pattern such as 'ratings/*.parquet'."
 )
+_CONTEXT = (
+    "Use columns of the ratings that are known before the rating: companion,weather. The column of times may be one of "
+    "them (timestamp in ml-100k and ml-1m). Repeatable."
+)
 _USES = (
     "Say what a column is: categorical, multi-valued, multi-valued:, (separated by commas), numeric, numeric:7 (7 "
-    "groups), vector, label (shown in results) or ignore. Write users.NAME or items.NAME if several tables have the "
-    "column. Repeatable."
+    "groups), vector, label (shown in results) or ignore. Write users.NAME, items.NAME or ratings.NAME (context) if "
+    "several tables have the column. Repeatable."
 )
 
 
@@ -110,6 +114,7 @@ class Source:
     users: UserTables = None
     items: ItemTables = None
     attributes: Annotated[list[str] | None, _tables("NAME=USE", _USES, "--attribute")] = None
+    context: Annotated[list[str] | None, _tables("NAME,...", _CONTEXT)] = None
     title: Annotated[str | None, _tables("NAME", "Show this column of items in results.")] = None
     schema: Annotated[Path | None, _tables("FILE.toml", "Read what the columns are from a TOML file.")] = None
     ratings_query: RatingsQuery = None
@@ -165,6 +170,7 @@ class Source:
         given = {
             "schema": schema,
             "attributes": dict(name_and_use(text) for text in self.attributes or []),
+            "context": [name.strip() for names in self.context or () for name in names.split(",") if name.strip()],
             "title": self.title,
             "user": self.user_column,
             "item": self.item_column,

@@ -37,7 +37,7 @@ def toml_value(text: str) -> Any:
     return parsed["value"] if len(parsed) == 1 else text
 
 
-def read_attributes(text: str) -> dict[str, str]:
+def read_attributes(text: str, option: str = "--attributes") -> dict[str, str]:
     """`gender=F,age=25-34,occupation="sales, marketing"` as a dictionary; quotes keep commas together.
 
     Raises:
@@ -49,13 +49,13 @@ def read_attributes(text: str) -> dict[str, str]:
     try:
         parts = [part for part in lexer if part.strip()]
     except ValueError:
-        raise SchemaError(f"--attributes {text}: a quotation mark is not closed") from None
+        raise SchemaError(f"{option} {text}: a quotation mark is not closed") from None
     for part in parts:
         name, equals, value = part.partition("=")
         if not equals or not name.strip():
-            raise SchemaError(f"--attributes: {part!r} is not name=value; write for instance gender=F,age=25-34")
+            raise SchemaError(f"{option}: {part!r} is not name=value; write for instance gender=F,age=25-34")
         if name.strip() in values:
-            raise SchemaError(f"--attributes: {name.strip()!r} is given twice")
+            raise SchemaError(f"{option}: {name.strip()!r} is given twice")
         values[name.strip()] = value.strip()
     return values
 

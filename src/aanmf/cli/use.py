@@ -44,6 +44,14 @@ Without = Annotated[
     list[str] | None,
     typer.Option("--without", metavar="ITEM", help="Pretend that the user has not rated this item. Repeatable."),
 ]
+InContext = Annotated[
+    str | None,
+    typer.Option(
+        "--context",
+        metavar="NAME=VALUE,...",
+        help="Predict for this context, for instance companion=family. [default: averaged over what is usual]",
+    ),
+]
 Interval = Annotated[
     float | None,
     typer.Option(
@@ -67,6 +75,7 @@ def predict(
     out_file: Annotated[
         Path | None, typer.Option("--out", metavar="OUT.csv", help="Write the predictions here (CSV or Parquet).")
     ] = None,
+    context: InContext = None,
     interval: Interval = None,
     as_json: AsJson = False,
 ) -> None:
@@ -78,7 +87,7 @@ def predict(
 
     model = load_model(folder)
     users, items = _asked_pairs(user, item, pairs, model.fitted_.columns)
-    predicted = model.predict(users=users, items=items, interval=interval)
+    predicted = model.predict(users=users, items=items, interval=interval, context=_context(context))
     if out_file:
         write_table(predicted, out_file)
     flagged = predicted["fallback"].drop_nulls()
@@ -93,6 +102,10 @@ def predict(
         out().print(table(None, tuple(predicted.columns), rows))
     for reason, count in flagged.value_counts(sort=True).iter_rows():
         notice(f"{count:,} of {len(predicted):,} predicted for an average one: {reason}")
+
+
+def _context(text: str | None) -> dict[str, str] | None:
+    return None if text is None else read_attributes(text, "--context")
 
 
 def _asked_pairs(
@@ -136,6 +149,7 @@ def recommend(
     ] = 0.0,
     seen: Annotated[bool, typer.Option("--seen", help="List items that the user has rated, too.")] = False,
     without: Without = None,
+    context: InContext = None,
     everyone: Annotated[bool, typer.Option("--all", help="Make lists for all users, and write them to --out.")] = False,
     out_file: Annotated[
         Path | None, typer.Option("--out", metavar="OUT.parquet", help="Write the lists of --all here.")
@@ -160,7 +174,7 @@ def recommend(
         "diversity": diversity,
     }
     if everyone and out_file is not None:
-        rows = write_tables(model.recommend_all(n, **options), out_file)
+        rows = write_tables(model.recommend_all(n, context=_context(context), **options), out_file)
         if as_json:
             emit({"rows": rows, "out": str(out_file)})
         else:
@@ -168,7 +182,7 @@ def recommend(
         return
     asked = str(user) if attributes is None else read_attributes(attributes)
     ratings = read_ratings(rated or [])
-    found = model.recommend(asked, n, ratings=ratings, without=without, **options)
+    found = model.recommend(asked, n, ratings=ratings, without=without, context=_context(context), **options)
     if as_json:
         known = None if attributes is None else asked
         emit({"user": user, "attributes": known, "ratings": ratings, "items": found.to_dicts()})
@@ -215,6 +229,7 @@ def explain(
         typer.Option("--against", metavar="ID", help="Compare with another item: why the first one and not this one."),
     ] = None,
     without: Without = None,
+    context: InContext = None,
     as_json: AsJson = False,
 ) -> None:
     """Explain a prediction: what each rated item, attribute and part of the model adds to it."""
@@ -223,7 +238,7 @@ def explain(
     if (user is None) == (attributes is None):
         raise ConfigError("explain needs either --user ID or --attributes NAME=VALUE,...")
     asked = str(user) if attributes is None else read_attributes(attributes)
-    more = {"of": of, "against": against, "without": without}
+    more = {"of": of, "against": against, "without": without, "context": _context(context)}
     found = explanation(load_model(folder), asked, item, read_ratings(rated or []), top, **more)
     if as_json:
         emit(found)
@@ -258,12 +273,14 @@ def explanation_table(found: dict[str, Any]) -> RenderableType:
     """An explanation to read."""
     who = _described(found["user"] if found["given"] is None else found["given"])
     title = f"{who[0].upper()}{who[1:]} and {found['title']}"
-    rows = [("base", "", "", f"{found['base']:.3f}")]
+    rows = [("part", "", "attention", f"adds to the {found['of']}"), ("base", "", "", f"{found['base']:.3f}")]
     for each in found["parts"]:
         what = " ".join(each[name] for name in ("name", "value") if each[name])
         weight = "" if each["attention"] is None else f"{each['attention']:.3f}"
         rows.append((each["kind"], what, weight, f"{each['contribution']:+.3f}"))
-    return table(title, ("part", "", "attention", f"adds to the {found['of']}"), rows)
+    shown = (True, True, any(each["attention"] is not None for each in found["parts"]), True)
+    header, *rest = (tuple(itertools.compress(row, shown)) for row in rows)
+    return table(title, header, rest)
 
 
 def _described(user: User) -> str:

@@ -37,11 +37,12 @@ def stated_uses(tables: Mapping[str, Sequence[Table]], options: ReadOptions) -> 
             sides = [side for side in SIDES if any(name in table.frame.columns for table in tables.get(side, ()))]
             if len(sides) > 1 and "ratings" in sides:
                 sides.remove("ratings")
-            if len(sides) != 1 or (sides == ["ratings"] and use != IGNORE):
+            if len(sides) != 1 or (sides == ["ratings"] and use != IGNORE and name not in options.context):
                 fault = "no table has" if not sides else f"the tables of {' and '.join(sides)} have"
                 raise SchemaError(
                     f"attribute {stated}={use}: {fault} a column {name!r}; "
-                    f"write users.{stated}={use} or items.{stated}={use} to say whose it is"
+                    f"write users.{stated}={use} or items.{stated}={use} to say whose it is, or ratings.{stated}={use} "
+                    "to use it as context"
                 )
             side = sides[0]
         schema = schema.with_use(side, name, use)

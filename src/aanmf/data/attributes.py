@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import numpy as np
 import polars as pl
@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from aanmf.data.attribute_kind import FittedAttribute
-from aanmf.data.entities import EntityTable, Rows
+from aanmf.data.entities import Rows
 from aanmf.data.kinds import KINDS
-from aanmf.data.schema import Kind
+from aanmf.data.schema import Attribute, Kind
 from aanmf.errors import SchemaError
 
 
@@ -35,6 +35,7 @@ class AttributeSet:
         mask: (n, J) bool: True where a slot is filled. Attention is exactly 0 elsewhere.
         vectors: one (n, d) float32 tensor per vector attribute.
         n_values: rows of the embedding table.
+        context: of n ratings, or requests: what is known of each beside the attributes of its user; None: nothing.
     """
 
     value: Tensor
@@ -42,6 +43,7 @@ class AttributeSet:
     mask: Tensor
     vectors: tuple[Tensor, ...] = ()
     n_values: int = 0
+    context: Context | None = None
 
     def __len__(self) -> int:
         return len(self.value)
@@ -54,7 +56,12 @@ class AttributeSet:
     def rows(self, index: Tensor) -> AttributeSet:
         """The sets of some users (items); (B, J) each. The vectors stay whole: `value` points into them."""
         value, weight, mask = (each.index_select(0, index) for each in (self.value, self.weight, self.mask))
-        return replace(self, value=value, weight=weight, mask=mask)
+        context = None if self.context is None else self.context.rows(index)
+        return replace(self, value=value, weight=weight, mask=mask, context=context)
+
+    def in_context(self, context: Context | None) -> AttributeSet:
+        """The same n sets, with the context of n ratings."""
+        return replace(self, context=context)
 
     def with_unknown(self) -> AttributeSet:
         """The same with one more row: an unknown user (item), without attributes."""
@@ -64,7 +71,8 @@ class AttributeSet:
     def map(self, function: Callable[[Tensor], Tensor]) -> AttributeSet:
         """A function applied to every tensor."""
         value, weight, mask = function(self.value), function(self.weight), function(self.mask)
-        return AttributeSet(value, weight, mask, tuple(map(function, self.vectors)), self.n_values)
+        context = None if self.context is None else self.context.map(function)
+        return AttributeSet(value, weight, mask, tuple(map(function, self.vectors)), self.n_values, context)
 
     def to(self, device: torch.device) -> AttributeSet:
         """On another device."""
@@ -75,6 +83,68 @@ class AttributeSet:
         return (self.value, self.weight, self.mask, *self.vectors)
 
 
+class AttributeTable(Protocol):
+    """Rows with attributes: of users, items or ratings."""
+
+    @property
+    def columns(self) -> pl.DataFrame:
+        """One column per attribute."""
+        ...
+
+    @property
+    def attributes(self) -> tuple[Attribute, ...]:
+        """The declaration of each column."""
+        ...
+
+    def __len__(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Context:
+    """The encoded context of n ratings, or of n requests.
+
+    Attributes:
+        sets: one (n, J) set per context attribute, in the order of the encoder. A missing one has no slot filled.
+        time: (n,) int64 seconds since 1970; None where the time is not known, or not context.
+    """
+
+    sets: tuple[AttributeSet, ...] = ()
+    time: Tensor | None = None
+
+    def rows(self, index: Tensor) -> Context:
+        """The context of some ratings; vectors are cut to these, too: every rating has its own."""
+        return Context(tuple(_cut(each, index) for each in self.sets), None if self.time is None else self.time[index])
+
+    def where(self, kept: Mapping[int, Tensor]) -> Context:
+        """With the attributes at some places only in the rows (n,) that are True, missing in others."""
+        sets = [replace(s, mask=s.mask & kept[k][:, None]) if k in kept else s for k, s in enumerate(self.sets)]
+        return Context(tuple(sets), self.time)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Context:
+        """A function applied to every tensor."""
+        time = None if self.time is None else function(self.time)
+        return Context(tuple(each.map(function) for each in self.sets), time)
+
+    def to(self, device: torch.device) -> Context:
+        """On another device."""
+        return self.map(lambda tensor: tensor.to(device))
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All tensors."""
+        of_sets = [tensor for each in self.sets for tensor in each.tensors()]
+        return tuple(of_sets if self.time is None else [*of_sets, self.time])
+
+
+def _cut(sets: AttributeSet, index: Tensor) -> AttributeSet:
+    """The sets of some ratings, and their vectors alone."""
+    found = sets.rows(index)
+    if not sets.vectors:
+        return found
+    place = torch.arange(len(found), device=index.device)[:, None]
+    vectors = tuple(each[index] for each in sets.vectors)
+    return replace(found, value=torch.where(found.mask, place, 0), vectors=vectors)
+
+
 def _of_its_kind(value: object) -> object:
     """A saved attribute as an instance of the class of its kind."""
     if not isinstance(value, Mapping):
@@ -83,14 +153,14 @@ def _of_its_kind(value: object) -> object:
 
 
 class AttributeEncoder(BaseModel):
-    """All attributes of users (or of items) of one model."""
+    """All attributes of users (or of items, or of ratings) of one model."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     fitted: tuple[Annotated[SerializeAsAny[FittedAttribute], BeforeValidator(_of_its_kind)], ...] = ()
 
     @classmethod
-    def fit(cls, table: EntityTable, rows: Rows) -> AttributeEncoder:
+    def fit(cls, table: AttributeTable, rows: Rows) -> AttributeEncoder:
         """Learns labels, groups and centres from `rows` of the table: those with training ratings."""
         seen = table.columns[rows] if table.attributes else table.columns
         return cls(fitted=tuple(KINDS[each.kind].fit(each, seen[each.name]) for each in table.attributes))
@@ -137,9 +207,11 @@ class AttributeEncoder(BaseModel):
             offset += each.n_values
         return described
 
-    def transform(self, table: EntityTable) -> AttributeSet:
+    def transform(self, table: AttributeTable) -> AttributeSet:
         """Encodes every row of a table; attributes that it lacks count as missing."""
-        return self._encode([table.columns.get_column(each.name, default=None) for each in self.fitted], len(table))
+        return self.transform_columns(
+            [table.columns.get_column(each.name, default=None) for each in self.fitted], len(table)
+        )
 
     def transform_one(self, values: Mapping[str, object]) -> AttributeSet:
         """Encodes one new user (item): `{"gender": "F", "age": "25-34"}`.
@@ -151,10 +223,10 @@ class AttributeEncoder(BaseModel):
         """
         if unknown := set(values) - set(self.names):
             raise SchemaError(f"unknown attribute {sorted(unknown)[0]!r}. Available: {', '.join(self.names) or 'none'}")
-        return self._encode([each.column_of(values.get(each.name)) for each in self.fitted], 1)
+        return self.transform_columns([each.column_of(values.get(each.name)) for each in self.fitted], 1)
 
-    def _encode(self, columns: Sequence[pl.Series | None], n: int) -> AttributeSet:
-        """Puts the slots of all attributes side by side, and numbers their values through."""
+    def transform_columns(self, columns: Sequence[pl.Series | None], n: int) -> AttributeSet:
+        """Encodes a column of n cells per attribute (None: missing): the slots of all attributes side by side."""
         value, weight, mask = [np.zeros((n, 0), np.int64)], [np.zeros((n, 0), np.float32)], [np.zeros((n, 0), bool)]
         vectors: list[NDArray[np.float32]] = []
         embedded, projected = 0, self.n_values  # numbers of the next value with an embedding, and of the next vector

@@ -9,7 +9,7 @@ import polars as pl
 
 from aanmf.data.cells import share_of_times
 from aanmf.data.names import ROLES, simple_name
-from aanmf.data.options import ReadOptions, ask_for, ask_to_read
+from aanmf.data.options import ReadOptions, ask_for, ask_for_context, ask_to_read
 from aanmf.data.tables import Table, check_type
 from aanmf.errors import DataError
 
@@ -51,16 +51,16 @@ def find_columns(table: Table, options: ReadOptions, used: Set[str] = frozenset(
         if name not in columns:
             raise DataError(f"{where}: no column {name!r}. Available: {', '.join(columns)}")
     stated, free = set(names), [each for each in columns if each not in names.values()]
-    guessed = _by_position(table, names) if not table.has_header else _by_name(free)
+    guessed = _by_position(table, names) if not table.has_header else _by_name(free, used)
     for role, name in guessed.items():
         if role not in names and not (role == "rating" and without_ratings) and name in free:
             names[role] = name
     for name in names.values():
         check_type(table.frame[name], where)
-    notices = _check_time(table, names, stated, options)
+    notices = [each for each in _check_time(table, names, stated, options) if "time" in names or not _names(each, used)]
     _check_rating(table, names, stated, without_ratings)
     others = [name for name in columns if name not in names.values() and name not in used]
-    said = {name for name in others if any(repr(name) in notice for notice in notices)}
+    said = {name for name in others if any(_names(notice, {name}) for notice in notices)}
     for name in others:
         if name not in said:
             notices.append(f"{where}: column {name!r} {_why_unused(table.frame, name, names)}")
@@ -73,8 +73,15 @@ def guess_column(columns: Sequence[str], names: Sequence[str]) -> str | None:
     return next((simple[name] for name in names if name in simple), None)
 
 
-def _by_name(columns: Sequence[str]) -> dict[str, str]:
-    found = {role: guess_column(columns, names) for role, names in ROLES.items()}
+def _names(notice: str, columns: Set[str]) -> bool:
+    """Whether a notice is about one of these columns."""
+    return any(repr(name) in notice for name in columns)
+
+
+def _by_name(columns: Sequence[str], used: Set[str]) -> dict[str, str]:
+    """Roles by name; only times may be in a column that is used otherwise."""
+    free = [name for name in columns if name not in used]
+    found = {role: guess_column(columns if role == "time" else free, names) for role, names in ROLES.items()}
     return {role: name for role, name in found.items() if name is not None}
 
 
@@ -141,7 +148,7 @@ def _why_unused(frame: pl.DataFrame, name: str, names: Mapping[str, str]) -> str
             distinct = frame[name].n_unique() == frame[names[side]].n_unique()
             use = "label" if distinct and side == "item" else "categorical"
             return f"is not used: it belongs to the {side}; {ask_to_read(f'{side}s.{name}', use)} uses it"
-    return "is not used: it differs between ratings, and no model uses what is given with a single rating"
+    return f"is not used: it differs between ratings. {ask_for_context(name)} uses it, if it is known before the rating"
 
 
 def _depends_on(frame: pl.DataFrame, name: str, key: str) -> bool:

@@ -13,15 +13,22 @@ import polars as pl
 from numpy.typing import NDArray
 
 from aanmf.data.attribute_tables import read_entities, stated_uses
+from aanmf.data.context import TIME, ContextTable
 from aanmf.data.entities import EntityTable, Rows, Vocabulary
 from aanmf.data.files import SHOWN, Source, Sources, stem
 from aanmf.data.options import ReadOptions, ask_for
-from aanmf.data.rating_rows import columns_of_ratings, read_ratings, with_columns_of_ratings
+from aanmf.data.rating_rows import (
+    columns_of_ratings,
+    context_columns,
+    read_context,
+    read_ratings,
+    with_columns_of_ratings,
+)
 from aanmf.data.report import BINS, ReadingReport, attributes_of, date_of, notices_of, warn_of
 from aanmf.data.tables import Table, as_frame, paths_of
 from aanmf.errors import DataError
 
-__all__ = ["EntityTable", "RatingDataset", "Rows", "Vocabulary"]
+__all__ = ["ContextTable", "EntityTable", "RatingDataset", "Rows", "Vocabulary"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,7 @@ class RatingDataset:
         has_ratings: False where a row is a choice (a click, a purchase) without a rating; `rating` then holds ones.
         columns: names of the columns of ratings by role (`user`, `item`, `rating`, `time`), as they were read.
         notices: columns and rows of the ratings that were treated specially on reading: one sentence each.
+        context: what belongs to single ratings, a row per rating; empty where nothing was named as context.
 
     >>> import polars as pl
     >>> ratings = pl.DataFrame({"user": ["a", "a", "b"], "item": ["x", "y", "x"], "rating": [5, 3, 4]})
@@ -62,9 +70,11 @@ class RatingDataset:
     has_ratings: bool = True
     columns: Mapping[str, str] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
+    context: ContextTable = field(default_factory=ContextTable)
 
     def __post_init__(self) -> None:
         assert self.user.shape == self.item.shape == self.rating.shape
+        assert not self.context.attributes or len(self.context) == len(self.user)
         assert self.time is None or self.time.shape == self.user.shape
 
     def __len__(self) -> int:
@@ -139,8 +149,10 @@ class RatingDataset:
         """
         (table,) = tables["ratings"]
         schema = stated_uses(tables, options)
-        moved = columns_of_ratings(tables, schema)
-        rows = read_ratings(table, options, {*moved["users"], *moved["items"], *schema.ignored("ratings")})
+        of_context, moved = context_columns(tables, schema, options), columns_of_ratings(tables, schema)
+        used = {*of_context, *moved["users"], *moved["items"], *schema.ignored("ratings")}
+        rows = read_ratings(table, options, used)
+        context, notices = read_context(rows, of_context, schema, options)
         tables = with_columns_of_ratings(tables, rows, moved)
         names, name = rows.names, options.name or name
         users = read_entities("users", tables["users"], rows.user, names["user"], schema, options)
@@ -157,7 +169,8 @@ class RatingDataset:
             name=name,
             has_ratings=rows.has_ratings,
             columns=names,
-            notices=rows.table.notices,
+            notices=(*rows.table.notices, *notices),
+            context=context,
         )
         return _without_repeats(data, options.repeated if rows.has_ratings else "last-row", rows.table)
 
@@ -182,7 +195,12 @@ class RatingDataset:
             time=None if self.time is None or not len(self) else (date_of(self.time.min()), date_of(self.time.max())),
             splits=tuple(self.folds),
             columns={**self.columns, **{role: name for role, name in labels.items() if name is not None}},
-            attributes={"users": attributes_of(self.users), "items": attributes_of(self.items)},
+            context=tuple(self.context.names),
+            attributes={
+                "users": attributes_of(self.users),
+                "items": attributes_of(self.items),
+                **({"ratings": attributes_of(self.context)} if self.context.attributes else {}),
+            },
             notices=notices_of(self.notices, self.users, self.items),
         )
 
@@ -195,6 +213,7 @@ class RatingDataset:
             rating=self.rating[rows],
             time=None if self.time is None else self.time[rows],
             folds={},
+            context=self.context.take(rows),
         )
 
     def without_users(self, gone: Container[str]) -> RatingDataset:
@@ -213,6 +232,7 @@ class RatingDataset:
             self.scale,
             name=self.name,
             has_ratings=self.has_ratings,
+            context=self.context.take(rows),
         )
 
     def split(self, test: float = 0.2, seed: int = 0) -> tuple[RatingDataset, RatingDataset]:
@@ -232,12 +252,29 @@ class RatingDataset:
             items=self.items if items is None else self.items.select(items),
         )
 
+    def with_context(self, names: Sequence[str]) -> RatingDataset:
+        """The same ratings with only this context; the name of the column of times makes them context.
+
+        >>> from aanmf import load_movielens
+        >>> load_movielens("100k").with_context(["timestamp"]).context.names  # doctest: +SKIP
+        ['timestamp']
+
+        Raises:
+            DataError: no such context.
+        """
+        time = None if self.time is None else self.columns.get("time", TIME)
+        return replace(self, context=self.context.select(names, time))
+
     @cached_property
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that change with any rating, its order, or its user and item."""
+        """Sixteen hexadecimal digits that change with any rating, its order, its user, item or context."""
         digest = hashlib.sha256()
         for array in (self.user, self.item, self.rating):
             digest.update(np.ascontiguousarray(array).tobytes())
+        if self.context.attributes:
+            digest.update(self.context.columns.write_ndjson().encode())
+        if self.context.time is not None and self.time is not None:
+            digest.update(np.ascontiguousarray(self.time).tobytes())
         return digest.hexdigest()[:16]
 
 

@@ -30,8 +30,8 @@ class ReadOptions:
     attributes: Mapping[str, str] = field(default_factory=dict)
     """What columns are, by name. The uses are `categorical`, `multi-valued`, `numeric`, `vector`, `label` (shown in
     results, not used for training) and `ignore`. A separator or a number of groups follows a colon, as in
-    `{"places": "multi-valued:,", "age": "numeric:7"}`. The name is `users.NAME` or `items.NAME` if several tables have
-    the column. These uses replace those of `schema`."""
+    `{"places": "multi-valued:,", "age": "numeric:7"}`. The name is `users.NAME`, `items.NAME` or `ratings.NAME` if
+    several tables have the column; a kind makes the last one `context`. These uses replace those of `schema`."""
     title: str | None = None
     """Column with the titles of items, shown in results; None: found by its name. The same as `label`."""
     user: str | None = None
@@ -59,6 +59,9 @@ class ReadOptions:
     unlisted: Literal["unknown", "error"] | None = None
     """A user (item) with ratings but without a row in the table: all attributes missing, or an error; None: an error
     only where no user (item) has a row."""
+    context: tuple[str, ...] = ()
+    """Columns of the ratings that are context: what is known before a rating is given, such as company or weather. The
+    column of times may be among them. Kinds are inferred, or declared as `ratings.NAME`."""
     missing: tuple[str, ...] = MISSING
     """Texts that stand for an empty cell, also in the column of ratings."""
     scale: tuple[float, float] | None = None
@@ -103,6 +106,11 @@ def ask_for(option: str, value: str) -> str:
     """An option as both interfaces write it, for messages."""
     flag = option.replace("_", "-") + ("-column" if option in ("user", "item", "rating", "time") else "")
     return f"{option}={value!r} (--{flag} {shlex.quote(value)})"
+
+
+def ask_for_context(column: str) -> str:
+    """The `context` option for one column, as both interfaces write it."""
+    return f"context=[{column!r}] (--context {shlex.quote(column)})"
 
 
 def ask_to_read(column: str, use: str) -> str:

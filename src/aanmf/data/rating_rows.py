@@ -1,7 +1,8 @@
-"""The rows of a table of ratings: ids, ratings and times, the same in memory and in streams."""
+"""The rows of a table of ratings: ids, ratings, times and context; without the latter also of streams."""
 
 from __future__ import annotations
 
+import time as clock
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
@@ -11,9 +12,13 @@ from numpy.typing import NDArray
 
 from aanmf.data import cells
 from aanmf.data.columns import find_columns
+from aanmf.data.context import ContextTable
+from aanmf.data.infer import infer
 from aanmf.data.options import ReadOptions
+from aanmf.data.report import date_of
 from aanmf.data.schema import Schema
 from aanmf.data.tables import IDS, Reader, Table
+from aanmf.errors import DataError
 
 SIDES = {"users": "user", "items": "item"}
 
@@ -98,6 +103,52 @@ def opinions_of(column: pl.Series) -> str | None:
     words = column.unique().str.strip_chars().str.to_lowercase().drop_nulls().unique().sort()
     read = [f"{word} as {cells.OPINIONS[word]:g}" for word in words if word in cells.OPINIONS]
     return f"words are read as ratings: {', '.join(read)}" if read else None
+
+
+def context_columns(tables: Mapping[str, Sequence[Table]], schema: Schema, options: ReadOptions) -> list[str]:
+    """Columns of the table of ratings that are stated to be context.
+
+    Raises:
+        DataError: there is no such column, or it is stated to be something else too.
+    """
+    (ratings,) = tables["ratings"]
+    names = list(dict.fromkeys((*options.context, *schema.stated("ratings"))))
+    for name in names:
+        if name not in ratings.frame.columns:
+            available = ", ".join(ratings.frame.columns)
+            raise DataError(f"{ratings.where}: no column {name!r} for the context. Available: {available}")
+        own = [side for side in SIDES if all(name not in table.frame.columns for table in tables[side])]
+        others = [f"an attribute of {side}" for side in own if name in schema.named(side)]
+        others += [f"the {role} of the ratings" for role, column in options.columns.items() if column == name]
+        others += ["ignored"] if name in schema.ignored("ratings") else []
+        if others and others != ["the time of the ratings"]:
+            raise DataError(
+                f"{ratings.where}: column {name!r} is stated to be context and {others[0]}: state one of them"
+            )
+    return names
+
+
+def read_context(
+    rows: RatingRows, names: Sequence[str], schema: Schema, options: ReadOptions
+) -> tuple[ContextTable, tuple[str, ...]]:
+    """The context of the ratings, and what is odd about it.
+
+    Raises:
+        SchemaError: a cell does not fit the declared kind.
+    """
+    declared, frame, found = schema.stated("ratings"), rows.table.frame, []
+    time = next((name for name in names if name == rows.names.get("time")), None)
+    for name in names:
+        if name != time:
+            found.append((name, infer(frame[name], declared.get(name), options.missing)))
+    notices = [f"{rows.table.where}: context: {column.notice}" for _, column in found if column.notice is not None]
+    if time is not None and rows.time is not None and (late := int((rows.time > clock.time()).sum())):
+        last = date_of(int(rows.time.max()))
+        notices.append(f"{rows.table.where}: column {time!r}: {late} times lie in the future (the last one: {last})")
+    kept = [(name, column) for name, column in found if column.attribute is not None]
+    columns = pl.DataFrame([column.values.alias(name) for name, column in kept])
+    declarations = tuple(column.attribute for _, column in kept if column.attribute is not None)
+    return ContextTable(columns, declarations, time), tuple(notices)
 
 
 def columns_of_ratings(tables: Mapping[str, Sequence[Table]], schema: Schema) -> dict[str, list[str]]:

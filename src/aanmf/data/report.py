@@ -14,6 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from aanmf import html
+from aanmf.data.attributes import AttributeTable
 from aanmf.data.entities import EntityTable
 from aanmf.data.kinds import KINDS
 from aanmf.data.schema import Attribute
@@ -86,8 +87,9 @@ class ReadingReport:
         time: first and last time as ISO dates (UTC); None: there are no times.
         splits: names of the splits that come with the data.
         columns: names of the columns of ratings by role, and of the labels of users and items.
-        attributes: of `users` and `items`, in the order of the columns.
+        attributes: of `users` and `items`, in the order of the columns; of `ratings` where there is a context.
         notices: what was guessed, left out or looks wrong, and what to do.
+        context: names of what belongs to single ratings.
     """
 
     name: str
@@ -107,6 +109,7 @@ class ReadingReport:
     columns: Mapping[str, str]
     attributes: Mapping[str, tuple[AttributeReport, ...]]
     notices: tuple[str, ...]
+    context: tuple[str, ...] = ()
 
     def facts(self) -> list[tuple[str, str]]:
         """Names and values of what is not an attribute, to be shown line by line."""
@@ -123,6 +126,7 @@ class ReadingReport:
             ("density", f"{100 * self.density:.2f} % of all pairs"),
             ("times", " to ".join(self.time) if self.time else "none"),
             ("own splits", ", ".join(self.splits) or "none"),
+            *([("context", ", ".join(self.context))] if self.context else []),
             *([("columns", columns)] if columns else []),
         ]
 
@@ -193,8 +197,8 @@ def _ranges(known: NDArray[np.float64]) -> tuple[tuple[str, int], ...]:
     return tuple((f"{low:g} to {high:g}", count) for low, high, count in ends)
 
 
-def attributes_of(table: EntityTable) -> tuple[AttributeReport, ...]:
-    """What the attributes of users (items) hold."""
+def attributes_of(table: AttributeTable) -> tuple[AttributeReport, ...]:
+    """What the attributes of users (items, ratings) hold."""
     return tuple(AttributeReport.of(each, table.columns[each.name]) for each in table.attributes)
 
 

@@ -128,7 +128,7 @@ def first_fault(error: pydantic.ValidationError) -> str:
 
 
 class Schema(BaseModel):
-    """The attributes declared for users and items; the kind of every other column is inferred.
+    """The attributes declared for users, items and ratings; the kind of every other column is inferred.
 
     As a TOML file::
 
@@ -146,6 +146,11 @@ class Schema(BaseModel):
         [items]
         title = "Book-Title"
 
+        [ratings.companion]
+        kind = "categorical"
+
+    A column of the ratings that is declared is context, see `ReadOptions.context`.
+
     >>> schema = Schema(users=(Attribute(name="age", kind=Kind.NUMERIC, groups=7),), ignore_items=("url",))
     >>> schema.users[0].kind
     <Kind.NUMERIC: 'numeric'>
@@ -155,6 +160,7 @@ class Schema(BaseModel):
 
     users: tuple[Attribute, ...] = ()
     items: tuple[Attribute, ...] = ()
+    ratings: tuple[Attribute, ...] = ()
     ignore_users: tuple[str, ...] = ()
     ignore_items: tuple[str, ...] = ()
     ignore_ratings: tuple[str, ...] = ()
@@ -200,15 +206,13 @@ class Schema(BaseModel):
                     raise SchemaError(f"schema {path}: {side}.{name} must be a table with a kind, not {options!r}")
                 if options.get("kind") in (LABEL, IGNORE):
                     schema = schema.with_use(side, name, options["kind"])
-                elif side == "ratings":
-                    raise SchemaError(f"schema {path}: ratings.{name} can only have the kind {IGNORE!r}")
                 else:
                     schema = schema.with_stated(side, [declare({"name": name, **options})])
         return schema
 
     def stated(self, side: str) -> dict[str, Attribute]:
-        """The declared attributes of `"users"` or `"items"` by name."""
-        stated = {"users": self.users, "items": self.items, "ratings": ()}[side]
+        """The declared attributes of `"users"`, `"items"` or `"ratings"` by name."""
+        stated = {"users": self.users, "items": self.items, "ratings": self.ratings}[side]
         return {attribute.name: attribute for attribute in stated}
 
     def ignored(self, side: str) -> frozenset[str]:
@@ -234,9 +238,11 @@ class Schema(BaseModel):
         Raises:
             SchemaError: no such use.
         """
-        if side == "ratings" and use != IGNORE:
-            raise SchemaError(f"attribute ratings.{name}={use}: a column of the ratings can only be ignored")
-        others = {} if side == "ratings" else {side: tuple(e for e in self.stated(side).values() if e.name != name)}
+        if side == "ratings" and use == LABEL:
+            raise SchemaError(
+                f"attribute ratings.{name}={use}: a column of the ratings is context of some kind, or ignored"
+            )
+        others = {side: tuple(each for each in self.stated(side).values() if each.name != name)}
         if use == LABEL:
             return self.model_copy(update={**others, f"label_{side}": name})
         if use == IGNORE:

@@ -34,7 +34,8 @@ def load(
             (N ratings), a ratings file (also `NAME.inter` of RecBole), or the URL of a database.
         users, items: for files only; see `RatingDataset.read`.
         queries: for databases only: `ratings`, `users`, `items`; see `read_sql`.
-        options, **keywords: for files and databases; see `ReadOptions`.
+        options, **keywords: for files and databases; see `ReadOptions`. `context` is for all sources: the times of
+            MovieLens are called `timestamp`.
 
     Raises:
         DataError: tables or options given for a source that comes with its own, or a file that cannot be used.
@@ -60,12 +61,18 @@ def load(
         return read_recbole(source, options=asked)
     if name not in NAMES:
         return RatingDataset.read(source, users=users, items=items, options=asked)
-    if given := [side for side, files in (("users", users), ("items", items)) if files] + asked.changed:
+    options_given = [name for name in asked.changed if name != "context"]
+    if given := [side for side, files in (("users", users), ("items", items)) if files] + options_given:
         raise DataError(f"{source} comes with its own tables; {', '.join(given)} cannot be given for it")
+    if size and name != "synthetic":
+        raise DataError(f"{source}: only synthetic takes a size")
+    data = _named(name, size)
+    return data.with_context(asked.context) if asked.context else data
+
+
+def _named(name: str, size: str) -> RatingDataset:
     if name == "synthetic":
         return make_synthetic(**_shape(size) if size else {}).data
-    if size:
-        raise DataError(f"{source}: only synthetic takes a size")
     return load_restaurants() if name == "restaurants" else load_movielens("100k" if name == "ml-100k" else "1m")
 
 

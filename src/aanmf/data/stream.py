@@ -175,9 +175,9 @@ def stream_dataset(
     """Prepares ratings in many files for training from disk.
 
     Columns and cells are read as `RatingDataset.read` does, with the same notices. There are four differences. Times
-    are not kept. Equal ratings throughout are an error. Columns of the ratings cannot be attributes of users or items:
-    give them in tables of their own. A pair that is rated twice counts twice, since finding such pairs takes all
-    ratings at once.
+    and context are not kept. Equal ratings throughout are an error. Columns of the ratings cannot be attributes of
+    users or items: give them in tables of their own. A pair that is rated twice counts twice, since finding such pairs
+    takes all ratings at once.
 
     Args:
         source: a pattern such as `ratings/*.parquet`, or a folder.
@@ -186,7 +186,7 @@ def stream_dataset(
         options, keywords: as in `RatingDataset.read`; column names are found in each file.
 
     Raises:
-        DataError: naming file, row and column, and what to do; or `repeated` is given.
+        DataError: naming file, row and column, and what to do; or `repeated` or `context` is given.
         ConfigError: an unknown option.
     """
     asked, folder, files = ReadOptions.of(options, keywords), Path(folder), shards(source)
@@ -194,6 +194,12 @@ def stream_dataset(
         raise DataError(
             f"repeated={asked.repeated!r} (--repeated {asked.repeated}): streamed ratings are not searched for "
             "repeated pairs; leave the option out to count every rating, or remove repeated pairs from the files first"
+        )
+    if asked.context or asked.schema.ratings:
+        named = ", ".join((*asked.context, *asked.schema.stated("ratings")))
+        raise DataError(
+            f"context={named!r} (--context {named}): streamed ratings have no context; leave the option out, or give "
+            "the ratings as one file, which is read into memory"
         )
     paths = {"users": paths_of(users), "items": paths_of(items)}
     stamps = [_stamp(path) for path in (*files, *paths["users"], *paths["items"])]

@@ -27,7 +27,7 @@ def error_curve(
 
     Args:
         model: untrained, and it stays so; its `validation` counts as 0.
-        train: training part.
+        train: training part; its context is not used.
         test: test part.
 
     Returns:
@@ -38,7 +38,7 @@ def error_curve(
     """
     if not isinstance(model.config, BatchConfig):
         raise ConfigError(f"{model.spec.name} is not trained in mini-batches: it has no error after each epoch")
-    training = replace(Fitted.of(train).training, links=model.config.read_links(train.users.ids))
+    training = replace(Fitted.of(train.with_context([])).training, links=model.config.read_links(train.users.ids))
     built: list[RatingModule] = []
     kept: list[dict[str, Tensor]] = []
 

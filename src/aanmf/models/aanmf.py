@@ -7,6 +7,9 @@
     r_ui   = dense layers on [x_ui ; q_i] (or on x_ui * q_i)               Eq 5
     loss   = mean squared error over ratings (`training/trainer.py`)       Eq 7
 
+Beyond the paper, and only if asked for (`context=True`): x_ui += sum_l kappa_l e_l of the context of the rating
+(`models/context.py`).
+
 Sizes: B ratings, J attribute slots of a user, V attribute values, M items, K latent factors, H units of a dense layer.
 """
 
@@ -23,6 +26,7 @@ from torch.nn import functional as F
 
 from aanmf.contract import BatchConfig, RatingModule, Side, TrainingData, embedding
 from aanmf.data.attributes import AttributeSet
+from aanmf.models.context import ContextAttention
 from aanmf.models.kernels import affine_layer, equal_rows, lookup
 from aanmf.models.layers import POOLING, AttentionCell, AttributeEmbedding, Dropout, masked_softmax
 
@@ -43,9 +47,16 @@ class AANMFConfig(BatchConfig):
     """Standard deviation of the initial embeddings."""
     l2: float = Field(default=24.0, ge=0)
     """Penalty on all embedding tables: (l2 / n ratings) * sum of squares."""
+    context: bool = False
+    """Learns from the context of ratings too, where the data have one; beyond the paper."""
     l2_dense: float = Field(default=0.05, ge=0)
     """The same for the weights of the dense layers and of the attention cell: without it they let the
     embeddings escape `l2`."""
+
+    @property
+    def uses_context(self) -> bool:
+        """See `ModelConfig.uses_context`."""
+        return self.context
 
 
 class AANMFModule(RatingModule):
@@ -67,6 +78,10 @@ class AANMFModule(RatingModule):
         # W [x ; q] = Wx x + Wq q: the weights of the first layer stand in two halves, `first` and `from_q`
         self.from_q = nn.Linear(k, widths[1], bias=False) if config.interaction == "concat" else None
         nn.init.constant_((upper or [self.first])[-1].bias, training.mean)
+        context = training.train.context
+        self.context = None
+        if context is not None and context.sets:
+            self.context = ContextAttention(context, k, std=config.init_std)
 
     def forward(self, users: Tensor, items: Tensor, sets: AttributeSet | None = None) -> Tensor:
         """See `RatingModule.forward`."""
@@ -74,6 +89,9 @@ class AANMFModule(RatingModule):
         a, p = self.a(sets.vectors), self.p.index_select(0, users)  # (V, K), (B, K)
         lam = self.cell(a, self.q, items, sets)  # (B, J)
         x = self.pooling(p, a, sets.value, lam * sets.weight)  # (B, K)
+        if self.context is not None and sets.context is not None:
+            kappa = self.context.attention(self.p, users, self.q, items)  # (B, L)
+            x = x + (kappa[..., None] * self.context.vectors(sets.context)).sum(1)
         if self.from_q is None:
             z = self.first(self.dropout(x * self.q.index_select(0, items)))  # (B, H)
         else:
@@ -91,10 +109,16 @@ class AANMFModule(RatingModule):
         sets = self.sets.rows(users) if sets is None else sets
         return self.cell(self.a(sets.vectors), self.q, items, sets)
 
+    def context_attention(self, users: Tensor, items: Tensor, sets: AttributeSet) -> Tensor | None:
+        """See `RatingModule.context_attention`."""
+        return None if self.context is None else self.context.attention(self.p, users, self.q, items)
+
     def l2_groups(self) -> Iterable[tuple[float, list[nn.Parameter]]]:
         """Embedding tables, and weights (not biases) of dense layers and attention cell."""
-        yield self.config.l2, [self.p, self.q, *self.a.parameters()]
-        layers = [self.first, *self.upper, self.from_q, self.cell]
+        of_context = [] if self.context is None else [*self.context.values.parameters(), self.context.keys]
+        yield self.config.l2, [self.p, self.q, *self.a.parameters(), *of_context]
+        cells = [] if self.context is None else [self.context.by_item, self.context.by_user]
+        layers = [self.first, *self.upper, self.from_q, self.cell, *cells]
         dense = [each for layer in layers if layer is not None for each in layer.named_parameters()]
         yield self.config.l2_dense, [weight for name, weight in dense if name.endswith("weight")]
 
@@ -117,9 +141,13 @@ class AANMFModule(RatingModule):
     def catalogue(self, users: Tensor, sets: AttributeSet | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Scores of all items, by groups of users who share their attributes, and with them lambda and a~.
 
-        For such a group x_ui is linear in p_u, and so is x_ui * q_i: p_u * scale_i + shift_i.
+        For such a group x_ui is linear in p_u, and so is x_ui * q_i: p_u * scale_i + shift_i. In a context it is not:
+        then pair by pair.
         """
         sets = self.sets.rows(users) if sets is None else sets
+        if self.context is not None and sets.context is not None:
+            yield from super().catalogue(users, sets)
+            return
         values, q = self.a(sets.vectors), self.q[:-1]  # (V, K), (M, K)
         table = None if sets.vectors else self.cell.table(values, q)  # (M, V)
         of_q = self.first.bias if self.from_q is None else self.first.bias + self.from_q(q)  # (M, H)

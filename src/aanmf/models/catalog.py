@@ -91,6 +91,7 @@ class ModelSpec:
         new_items: it scores items without ratings by their attributes when it ranks by match.
         attention: it weights user attributes item by item.
         intervals: it gives prediction intervals.
+        context: it can learn from the context of ratings.
         streams: it needs no other ratings to predict one, so that training can read them from disk.
         processes: several processes can train it together.
         checkpoints: its training can be stopped and resumed.
@@ -116,6 +117,7 @@ class ModelSpec:
     new_items: bool = False
     attention: bool = False
     intervals: bool = False
+    context: bool = False
     streams: bool = False
     processes: bool = False
     checkpoints: bool = True
@@ -148,7 +150,12 @@ def _spec(
 
 
 _ROW_BY_ROW: dict[str, Any] = {"streams": True, "processes": True}
-_AANMF: dict[str, Any] = {"space": {**_DENSE, "l2": Range(4, 150)}, "attention": True, "in_report": True} | _ROW_BY_ROW
+_AANMF: dict[str, Any] = {
+    "space": {**_DENSE, "l2": Range(4, 150)},
+    "attention": True,
+    "context": True,
+    "in_report": True,
+} | _ROW_BY_ROW
 _LISTS: dict[str, Any] = {
     "trainer": "aanmf.models.closed_form:fit_closed_form",
     "rates": False,
@@ -176,6 +183,7 @@ _SPECS = (
         new_items=True,
         attention=True,
         intervals=True,
+        context=True,
         in_report=True,
     ),
     _spec("aanmf", "AANMF", "attribute-aware attentional neural matrix factorisation, the paper's model", **_AANMF),

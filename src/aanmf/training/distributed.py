@@ -23,6 +23,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.func import functional_call
 
 from aanmf.contract import RatingModule, Ratings, TrainingData
+from aanmf.data.attributes import Context
 from aanmf.training.checkpoint import Every
 
 PATIENCE = timedelta(hours=2)
@@ -143,18 +144,20 @@ class ShardedTables:
         wanted = shard_rows is not None and self.n_rows >= shard_rows and not ranks.alone
         users = {id(table) for table in module.user_tables()} if wanted else set()
         self.tables = {name: each for name, each in module.named_parameters() if id(each) in users}
-        self.sets = training.users.to(next(module.parameters()).device) if wanted else training.users
+        moves = wanted or training.train.context is not None
+        self.sets = training.users.to(next(module.parameters()).device) if moves else training.users
         for name, table in self.tables.items():
             table.data = self.own(name, table.data)
 
-    def __call__(self, users: Tensor, items: Tensor) -> Tensor:
-        """What the module predicts (B,)."""
+    def __call__(self, users: Tensor, items: Tensor, context: Context | None = None) -> Tensor:
+        """What the module predicts (B,), in the context of ratings, if they have one."""
+        sets = None if context is None else self.sets.rows(users).in_context(context)
         if not self.tables:
-            return self.module(users, items)
+            return self.module(users, items, sets)
         unique, place = torch.unique(users, return_inverse=True)
         route = Route.of(unique, self.block, self.ranks)
         fetched = {name: Fetch.apply(table, route) for name, table in self.tables.items()}
-        return functional_call(self.module, fetched, (place, items, self.sets.rows(users)))
+        return functional_call(self.module, fetched, (place, items, self.sets.rows(users) if sets is None else sets))
 
     def shared(self) -> list[nn.Parameter]:
         """Parameters that all ranks hold, whose gradients are to be summed."""

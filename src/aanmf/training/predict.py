@@ -31,16 +31,20 @@ def mean_squared_error(module: RatingModule, ratings: Ratings, scale: tuple[floa
 
 @torch.no_grad()
 def squared_error(
-    predict: Callable[[Tensor, Tensor], Tensor],
+    predict: Callable[..., Tensor],
     ratings: Ratings,
     scale: tuple[float, float],
     part: Callable[[Ratings], Ratings] = lambda block: block,
 ) -> Tensor:
-    """The sum of squared errors of clipped predictions, a double; `part`: which ratings of each block count."""
+    """The sum of squared errors of clipped predictions, a double; `part`: which ratings of each block count.
+
+    `predict` takes users, items and, where the ratings have one, their context.
+    """
     total = torch.zeros((), dtype=torch.float64, device=ratings.rating.device)
     for start in range(0, len(ratings), BLOCK):
         block = part(ratings.take(slice(start, start + BLOCK)))
-        total += (predict(block.user, block.item).clamp(*scale) - block.rating).double().square().sum()
+        asked = (block.user, block.item) if block.context is None else (block.user, block.item, block.context)
+        total += (predict(*asked).clamp(*scale) - block.rating).double().square().sum()
     return total
 
 

@@ -178,7 +178,7 @@ class Phase:
         """One step of Adam."""
         ranks, config = self.setup.ranks, self.setup.config
         own = ranks.part(batch)
-        squares = (self.sharded(own.user, own.item) - own.rating).square().sum()
+        squares = (self.sharded(own.user, own.item, own.context) - own.rating).square().sum()
         loss = squares / len(batch)  # Eq 7
         penalty = self.module.penalty(own.user, own.item)
         self.optimizer.zero_grad()

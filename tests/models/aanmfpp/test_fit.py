@@ -12,10 +12,11 @@ import torch
 from aanmf import AANMFpp, load_model
 from aanmf.data.dataset import RatingDataset
 from aanmf.errors import ConfigError
-from aanmf.models.aanmfpp import fit
+from aanmf.models.aanmfpp import trainer
 from aanmf.models.aanmfpp.config import AANMFppConfig
 from aanmf.models.aanmfpp.equations import Equations, Member
-from aanmf.models.aanmfpp.fit import _parts, validation_cuts
+from aanmf.models.aanmfpp.fit import validation_cuts
+from aanmf.models.aanmfpp.trainer import _parts
 from aanmf.training.log import Epoch
 from tests.conftest import small_dataset
 
@@ -168,7 +169,7 @@ def test_interrupted_before_the_first_epoch_nothing_is_kept(monkeypatch: pytest.
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(fit, "half_cosine", stop)
+    monkeypatch.setattr(trainer, "half_cosine", stop)
     model = AANMFpp(**QUICK)
     with pytest.raises(KeyboardInterrupt):
         model.fit(DATA)

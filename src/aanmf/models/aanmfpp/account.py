@@ -10,16 +10,17 @@ The latent score f of `equations.py` is a sum of terms; each belongs to one part
     x_u . z_i                          half to the parts of x_u, half to those of z_i
     lambda_j(i) (a_j . z_i + beta_j)   attribute j of the user
     t_l alpha_lk K_ik                  the rated item k
+    kappa_l (e_l . (x_u + z_i) + ...)  context attribute l
 
 The halves are the Shapley values of a product of two sums. Attention is held as it is. The head E(f) is not linear: a
 part d of f - mu contributes d (E(f) - E(mu)) / (f - mu), which is its integrated gradient along the straight line from
 mu to f (Sundararajan et al. 2017), so that the contributions sum to E(f) - E(mu). Members, and the blend with damped
-means, are averages of such accounts.
+means, are averages of such accounts. What the time of the rating says (`drift.py`) is added last.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -62,8 +63,9 @@ def account_for(module: AANMFppModule, item: int, told: Told) -> Account:
     user, sets, items, ratings, without = told
     if not len(items) and without is None:
         return account(module, user, item, sets)
+    gone = items if without is None else torch.cat([items, without])
     items, ratings = module.history.changed(user, items, ratings * module.scale, without)
-    return account(module, user, item, sets, (items, ratings / module.scale))
+    return account(module, user, item, sets, (items, ratings / module.scale), gone)
 
 
 @torch.no_grad()
@@ -73,14 +75,16 @@ def account(
     item: int,
     sets: AttributeSet | None = None,
     history: tuple[Tensor, Tensor] | None = None,
+    gone: Tensor | None = None,
 ) -> Account:
     """The account of one prediction, on the scale of the ratings.
 
     Args:
         module: the model.
         user, item: positions; those of the unknown user and item for new ones.
-        sets: (1, J) in place of the user's own attributes.
+        sets: (1, J) in place of the user's own attributes, with the context of the rating.
         history: all items that the user has rated, and the ratings (n,); None: those of training.
+        gone: (m,) items whose training ratings do not count.
     """
     state, rows = module.state(), module.history.rows_of(user)
     items, ratings = module.history.item[rows], module.history.rating[rows]
@@ -100,6 +104,9 @@ def account(
     blend = mean_of(
         [*of_members, _of_means(state.means, module.history.fold_in(state.means, items, ratings), pair)], weights
     )
+    drift = None if module.drift is None else module.drift.of_catalogue(pair.at.users, pair.at.sets.context, gone)
+    if drift is not None:
+        blend = replace(blend, context=torch.cat([blend.context[:-1], drift[0, item : item + 1]]))
     return blend.scaled(1 / module.scale, blend.base / module.scale)
 
 
@@ -138,6 +145,11 @@ def _of_latent(module: AANMFppModule, member: Member, encoded: Encoded, state: S
         of_user = (pair.at.attention(table) * pair.at.sets.weight * table.products(pair.at.items, pair.at.sets.value))[
             0
         ]
+    of_context = _no_context(pair)
+    if member.context is not None and pair.at.sets.context is not None:
+        first = torch.zeros_like(pair.at.users)
+        _, added = member.context.parts(pair.at.sets.context, x[None, :-1], first, z[None, :-1], first)
+        of_context = torch.cat([added[0], of_context[-1:]])
     return Account(
         base=seen.mean,
         rated=means.rated + half(rated, z) + member.t @ pair.kernel,
@@ -146,6 +158,7 @@ def _of_latent(module: AANMFppModule, member: Member, encoded: Encoded, state: S
         item=means.item + half(q, x),
         audience=half(audience, x),
         item_attributes=half(attributes, x),
+        context=of_context,
         items=pair.items,
     )
 
@@ -173,8 +186,15 @@ def _of_means(seen: Seen, side: Side, pair: Pair) -> Account:
         item=seen.items.offset[pair.item],
         audience=none,
         item_attributes=slots[1],
+        context=_no_context(pair),
         items=pair.items,
     )
+
+
+def _no_context(pair: Pair) -> Tensor:
+    """(L + 1,) zeros."""
+    context = pair.at.sets.context
+    return torch.zeros((0 if context is None else len(context.sets)) + 1, device=pair.items.device)
 
 
 def _features(

@@ -38,6 +38,13 @@ class AANMFppConfig(FactorConfig):
     """False: without the attributes of items."""
     ridge: bool = True
     """False: without the kernel ridge feature."""
+    context: bool = True
+    """False: without the context of ratings. It is also left out where held-out ratings are predicted better so."""
+    drift: bool = True
+    """False: without the time of ratings, where it is context."""
+    future: bool = False
+    """With times: whether ratings given later than the one to predict count. True only to compare with others that do,
+    on a random split: at work, nothing is known of the future."""
     ordinal: bool = True
     """False: squared error in place of the ordinal head."""
 
@@ -85,6 +92,11 @@ class AANMFppConfig(FactorConfig):
     """Items with fewer ratings have no place in them."""
     match_landmarks: int = Field(default=1000, ge=1)
     """Users, drawn at random, whose histories others' are compared with."""
+
+    @property
+    def uses_context(self) -> bool:
+        """See `ModelConfig.uses_context`."""
+        return self.context or self.drift
 
     @property
     def l2_tried(self) -> tuple[float, ...]:

@@ -3,7 +3,8 @@
     x_u  = p_u + s_u sum_{k in N(u)} (y_k + e_uk c_k)                        history: which items, rated how
     z_i  = q_i + s_i sum_{v in N(i)} (w_v + e_vi d_v) + sum_g weight_ig g_g  audience, and attributes of the item
     lambda_j(i) = softmax_j W2 tanh(W1 [a_j ; z_i] + b1)                     Algorithm 1, without its ReLU
-    f_ui = mu + b_u + b_i + x_u . z_i + sum_j lambda_j(i) (a_j . z_i + beta_j) + sum_l t_l k^l_ui
+    f_ui = mu + b_u + b_i + x_u . z_i + sum_j lambda_j(i) (a_j . z_i + beta_j) + sum_l t_l k^l_ui + context
+    context = sum_l kappa_l(u, i) (e_l . (x_u + z_i) + gamma_l)              `models/context.py`; 0 where not known
     P(r > level k) = Phi((f_ui - theta_k) / sigma),  prediction = E[r]       ordinal head
 
 mu, b_u, b_i are damped means and e the residuals that they leave; k^l are kernel ridge predictions (`ridge.py`). Every
@@ -27,6 +28,7 @@ from aanmf.models.aanmfpp.config import AANMFppConfig
 from aanmf.models.aanmfpp.history import RatingHistory, Seen, Side
 from aanmf.models.aanmfpp.ridge import KernelRidge
 from aanmf.models.aanmfpp.scores import Attributes, AttributeTable, Grid, Pairs
+from aanmf.models.context import ContextAttention
 from aanmf.models.kernels import weighted_sum
 from aanmf.models.layers import AttentionCell, AttributeEmbedding
 
@@ -55,11 +57,17 @@ class Member(nn.Module):
         self.t = nn.Parameter(torch.zeros(features))
         self.theta = nn.Parameter((levels[1:] + levels[:-1]) / 2)
         self.log_sigma = nn.Parameter(torch.tensor(-0.1))
+        context = training.train.context if config.context else None
+        self.context = None
+        if context is not None and context.sets:
+            self.context = ContextAttention(context, config.factors, config.factors + 1, 0.05)
 
     def l2_groups(self, l2: float, shares: tuple[float, float]) -> Iterable[tuple[float, list[nn.Parameter]]]:
         """l2 of the tables; those that say which items (users) were rated take a share of it."""
         both = (self.vectors, self.biases)
         yield l2, [table for t in both for table in (t.p, t.q, t.c, t.d, *t.a.parameters(), *t.g.parameters())]
+        if self.context is not None:
+            yield l2, list(self.context.values.parameters())
         yield shares[0] * l2, [tables.y for tables in both]
         yield shares[1] * l2, [tables.w for tables in both]
 
@@ -93,7 +101,8 @@ class Encoded:
 class Equations(RatingModule):
     """The training ratings and the equations at the top of this file, for members that are given.
 
-    Ratings are scaled inside: to the standard deviation that the settings name.
+    Ratings are scaled inside: to the standard deviation that the settings name. `context` is that of the training
+    ratings, in the order of the history.
     """
 
     scale: Tensor
@@ -105,6 +114,7 @@ class Equations(RatingModule):
         self.sets, self.item_sets = training.users, training.items
         self.attend = config.user_attributes and training.users.mask.shape[1] > 0
         train = training.train
+        self.context = None if train.context is None else train.context.rows(torch.argsort(train.user, stable=True))
         scale = config.rating_std / train.rating.double().std(correction=0).clamp(min=1e-3).float()
         self.register_buffer("scale", scale, persistent=False)
         self.history = RatingHistory(
@@ -198,6 +208,8 @@ class Equations(RatingModule):
         f = b_u + b_i + at.inner(encoded.x, encoded.z)
         for t, feature in zip(member.t, at.features, strict=False):  # without the kernel ridge there is none
             f = f + t * feature
+        if member.context is not None and at.sets.context is not None:
+            f = f + at.in_context(member.context, encoded.x, encoded.z)
         return f + at.attributes(self.attributes(member, encoded, at.sets.vectors)) if self.attend else f
 
     def above(self, member: Member, f: Tensor) -> Tensor:

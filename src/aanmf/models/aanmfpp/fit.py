@@ -1,11 +1,9 @@
-"""Training AANMF++: every part of the ratings is fitted with the other parts, and never itself, in the histories."""
+"""Fitting AANMF++: held-out ratings choose l2, trust and parts; then all members are trained on all ratings."""
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,16 +13,15 @@ from torch import Tensor, nn
 
 from aanmf.contract import RatingModule, TrainingData
 from aanmf.models.aanmfpp.config import AANMFppConfig
-from aanmf.models.aanmfpp.equations import Equations, Member, damped_means
-from aanmf.models.aanmfpp.history import Seen
+from aanmf.models.aanmfpp.drift import weigh
+from aanmf.models.aanmfpp.equations import Member, damped_means
 from aanmf.models.aanmfpp.interval import Interval
 from aanmf.models.aanmfpp.module import AANMFppModule
 from aanmf.models.aanmfpp.newcomers import errors_of_newcomers
-from aanmf.models.aanmfpp.scores import Pairs
 from aanmf.models.aanmfpp.stack import Rates, learn_weights
+from aanmf.models.aanmfpp.trainer import Plan, Trainer
 from aanmf.training.checkpoint import Checkpoints
-from aanmf.training.log import Epoch, OnEpoch, TrainingLog
-from aanmf.training.optimizer import adam, half_cosine
+from aanmf.training.log import OnEpoch, TrainingLog
 from aanmf.training.predict import pick_device
 
 log = logging.getLogger(__name__)
@@ -69,6 +66,10 @@ def fit_aanmfpp(
                     trainer.train("final", module, training, plans)
             if trainer.training_log.interrupted:
                 trainer.complete(module, training)
+            residual = trainer.residual_of(module.members[: config.members])
+            if module.drift is not None and selected.drift is not None and residual is not None:
+                module.drift.learn(residual)
+                module.drift.weight.copy_(selected.drift)
         module.trust.fill_(selected.trust)
         module.errors.load_state_dict(selected.errors.state_dict())
         module.newcomer_errors.load_state_dict(selected.newcomer_errors(training).state_dict())
@@ -96,6 +97,7 @@ class HeldOut:
         truth, means: (n,) the ratings, and damped means.
         counts: (2, n) ratings of the user, and of the item.
         moments: (L, 2, n) mean and variance of the members.
+        drift: (L, F, n) what their times say, by the residuals of each member; None: they have no times.
     """
 
     rows: Tensor
@@ -105,6 +107,7 @@ class HeldOut:
     means: Tensor
     counts: Tensor
     moments: Tensor
+    drift: Tensor | None = None
 
     def with_member(self, strength: int, trust: float) -> AANMFppModule:
         """The module with one of the members, as far as it is trusted over damped means."""
@@ -129,6 +132,7 @@ class Selection:
         errors: of the held-out ratings, for intervals.
         mse: of the held-out ratings, scaled as in the model, blended as far as `trust` says.
         held: the held-out ratings, and `strength`, the place of `l2` among the members.
+        drift: (F,) weights of what times say; None: there are no times.
     """
 
     config: AANMFppConfig
@@ -138,6 +142,7 @@ class Selection:
     mse: float = 0.0
     held: Sequence[HeldOut] = ()
     strength: int = 0
+    drift: Tensor | None = None
 
     def cuts(self) -> list[tuple[Tensor, Rates]]:
         """Held-out rows, and ratings predicted by the members selected."""
@@ -162,13 +167,18 @@ class Selection:
 
 
 def select(trainer: Trainer, training: TrainingData) -> Selection:
-    """The best selection on held-out ratings: l2 and, where ratings are few, whether to leave parts out."""
-    config = trainer.config
-    best = min(validate(trainer, training, config, config.l2_tried), key=lambda each: each.mse)
+    """The best selection on held-out ratings: l2, whether to leave parts out where ratings are few, and the context."""
+    config, context = trainer.config, training.train.context
+    tries_context = config.context and context is not None and len(context.sets) > 0
+    first = config.model_copy(update={"context": False}) if tries_context else config
+    best = min(validate(trainer, training, first, config.l2_tried), key=lambda each: each.mse)
     if len(training.train) <= config.simplify_up_to:
         for parts in SIMPLER:
             simpler = config.model_copy(update=dict.fromkeys(parts, False))
             best = min(best, *validate(trainer, training, simpler, [best.l2]), key=lambda each: each.mse)
+    if tries_context:
+        richer = best.config.model_copy(update={"context": True})
+        best = min(best, *validate(trainer, training, richer, [best.l2]), key=lambda each: each.mse)
     log.info("%r: l2 %g, trust %.2f over damped means", best.config, best.l2, best.trust)
     return best
 
@@ -186,9 +196,14 @@ def validate(
     for strength, (model, variance) in enumerate(moments):
         x, y = model - means, truth - means
         trust = float((x @ y / (x @ x).clamp(min=1e-9)).clamp(0, 1))
-        mse, errors = float((y - trust * x).square().mean()), Interval().to(trainer.device)
-        errors.fit(_scale(training, held[0].module), truth, means + trust * x, variance, *counts)
-        selections.append(Selection(config, strengths[strength], trust, errors, mse, held, strength))
+        error, errors, drift = y - trust * x, Interval().to(trainer.device), None
+        if found := [part.drift[strength] for part in held if part.drift is not None]:
+            features = torch.cat(found, dim=1)
+            drift = weigh(features, error)
+            error = error - drift @ features
+        errors.fit(_scale(training, held[0].module), truth, truth - error, variance, *counts)
+        mse = float(error.square().mean())
+        selections.append(Selection(config, strengths[strength], trust, errors, mse, held, strength, drift))
     return selections
 
 
@@ -219,132 +234,16 @@ def _hold_out(
     with torch.no_grad():
         valid = training.train.take(torch.as_tensor(rows)).to(trainer.device)
         seen, means = (module.history.see_all(each) for each in (config.damping, config.means_damping))
-        at = module.pairs(valid.user, valid.item)
+        at = module.pairs(valid.user, valid.item, module.sets.rows(valid.user).in_context(valid.context))
         latent = [module.latent(member, module.encode(member, seen), at) for member in members]
         moments = [module.moments(member, f) for member, f in zip(members, latent, strict=True)]
         counts = torch.stack(at.both(seen.users.count, seen.items.count))
         truth, moments = valid.rating * module.scale, torch.stack(moments)
-        return HeldOut(torch.as_tensor(rows), module, members, truth, damped_means(means, at), counts, moments)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A member to train: with which l2, and which share of users and items treated as new."""
-
-    member: Member
-    l2: float
-    cold: float = 0.0
-
-
-@dataclass(frozen=True)
-class Part:
-    """Ratings to fit, scaled, and the other ratings in view."""
-
-    at: Pairs
-    rating: Tensor
-    seen: Seen
-
-
-@dataclass(frozen=True)
-class Trainer:
-    """Trains members and logs their epochs.
-
-    Attributes:
-        trained: members, and for how many epochs; the last ones last.
-    """
-
-    config: AANMFppConfig
-    device: torch.device
-    on_epoch: OnEpoch | None
-    training_log: TrainingLog = field(default_factory=TrainingLog)
-    trained: dict[Member, int] = field(default_factory=dict)
-
-    @contextmanager
-    def interruptible(self) -> Iterator[None]:
-        """Notes an interruption, and goes on if something was learned before."""
-        try:
-            yield
-        except KeyboardInterrupt:
-            if not self.trained:
-                raise
-            self.training_log.interrupted = True
-
-    def complete(self, module: AANMFppModule, training: TrainingData) -> None:
-        """Members that were not trained to the end take the weights of the one trained longest, the last of these.
-
-        Raises:
-            KeyboardInterrupt: none of the same parts was trained.
-        """
-        names = module.members[0].state_dict().keys()
-        alike = [(epochs, place, each) for place, (each, epochs) in enumerate(self.trained.items())]
-        alike = [each for each in alike if each[2].state_dict().keys() == names]
-        if not alike:
-            raise KeyboardInterrupt
-        *_, source = max(alike, key=lambda each: each[:2])
-        for member in module.members:
-            if self.trained.get(member, 0) < self.config.epochs:
-                member.load_state_dict(source.state_dict())
-        module.settle(*self._rated(training))
-
-    def train(self, phase: str, equations: Equations, training: TrainingData, plans: Sequence[Plan]) -> None:
-        """Trains members one after another, each with a seed of its own."""
-        n = len(training.train)
-        features = equations.ridge.fit() if equations.ridge else torch.zeros(0, n, device=self.device)
-        for index, plan in enumerate(plans):
-            for epoch, mse, seconds in self._epochs(equations, plan, features, self.config.seed + index):
-                number, of = index * self.config.epochs + epoch, len(plans) * self.config.epochs
-                record = Epoch(phase, number, of, mse, None, seconds, n / seconds)
-                self.trained[plan.member] = epoch
-                self.training_log.add(record, self.config.learning_rate, self.on_epoch)
-            plan.member.settle(*self._rated(training))
-        self.training_log.best_epoch = self.config.epochs
-
-    def _rated(self, training: TrainingData) -> list[Tensor]:
-        """Which users and items have training ratings."""
-        found = training.train.rated(training.n_users + 1, training.n_items + 1)
-        return [each.to(self.device) for each in found]
-
-    def _epochs(
-        self, equations: Equations, plan: Plan, features: Tensor, seed: int
-    ) -> Iterator[tuple[int, float, float]]:
-        """Adam over parts: a fresh cut in every epoch, some steps on each part. Yields number, error and seconds."""
-        config, member, n = self.config, plan.member, len(equations.history)
-        steps = config.steps or max(1, round((n / 160_000) ** (1 / 3)))
-        parts = min(n, config.parts or min(max(n // 1000, 5), 20))
-        optimizer = adam(member, member.l2_groups(plan.l2, config.l2_shares), n, config.learning_rate)
-        generator = torch.Generator(self.device).manual_seed(seed)
-        total, done = config.epochs * parts * steps, 0
-        for epoch in range(1, config.epochs + 1):
-            start, error = time.perf_counter(), torch.zeros((), dtype=torch.float64, device=self.device)
-            for part in _parts(equations, features, parts, plan.cold, generator):
-                f = part.rating
-                for _ in range(steps):
-                    half_cosine(optimizer, config.learning_rate, done / total)
-                    f = equations.latent(member, equations.encode(member, part.seen), part.at)
-                    optimizer.zero_grad()
-                    equations.loss(member, f, part.rating).backward()
-                    optimizer.step()
-                    done += 1
-                with torch.no_grad():
-                    error += (equations.expected(member, f) - part.rating).double().square().sum()
-            yield epoch, float(error / n / equations.scale**2), time.perf_counter() - start
-
-
-def _parts(
-    equations: Equations, features: Tensor, parts: int, cold: float, generator: torch.Generator
-) -> Iterator[Part]:
-    """All ratings in parts, each with the others in view, and with a share `cold` of users and items treated as new."""
-    history = equations.history
-    for rows in torch.randperm(len(history), generator=generator, device=generator.device).chunk(parts):
-        rows = rows.sort().values  # by user: what is gathered for them lies close together
-        user, item, given = history.user[rows], history.item[rows], features[:, rows]
-        held_out = rows
-        if cold > 0:
-            known_user, known_item = (
-                torch.rand(size, generator=generator, device=generator.device) >= cold for size in equations.shape
-            )
-            known = known_user[history.user] & known_item[history.item]
-            given = given * known[rows]
-            held_out = (~known.index_fill_(0, rows, False)).nonzero()[:, 0]
-        seen = history.see(held_out, equations.config.damping)
-        yield Part(Pairs(user, item, equations.sets.rows(user), given), history.rating[rows], seen)
+        drift = None
+        if module.drift is not None and valid.context is not None and valid.context.time is not None:
+            features = []
+            for member in members:
+                module.drift.learn(trainer.residual[member])
+                features.append(module.drift.features(valid.user, valid.item, valid.context.time))
+            drift = torch.stack(features)
+        return HeldOut(torch.as_tensor(rows), module, members, truth, damped_means(means, at), counts, moments, drift)

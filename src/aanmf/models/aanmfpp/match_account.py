@@ -51,7 +51,8 @@ def account_for(module: AANMFppModule, item: int, told: Told) -> Account:
         rating = next(module.catalogue(at, sets))[1] if as_trained else module.fold_in(*told)[None]
     items, given = module.history.changed(user, items, ratings * module.scale, without)
     h = choice.history(items, given / module.scale)
-    empty = Account.empty(items, own.value.shape[1], module.item_sets.value.shape[1])
+    contexts = 0 if own.context is None else len(own.context.sets)
+    empty = Account.empty(items, own.value.shape[1], module.item_sets.value.shape[1], contexts)
     attributes = choice.attributes(own)
     every = choice.weighed(h, attributes, rating)[0]
     rated = choice.count > 0

@@ -14,6 +14,7 @@ from aanmf.data.attributes import AttributeSet
 from aanmf.errors import ConfigError
 from aanmf.models.aanmfpp.choice import ChoiceHead
 from aanmf.models.aanmfpp.config import AANMFppConfig
+from aanmf.models.aanmfpp.drift import Drift
 from aanmf.models.aanmfpp.equations import Encoded, Equations, Member, damped_means
 from aanmf.models.aanmfpp.export import AANMFppForm, EnsembleTables, MemberTables
 from aanmf.models.aanmfpp.history import Seen
@@ -53,6 +54,7 @@ class AANMFppModule(Equations):
         self.errors, self.newcomer_errors = Interval(), Interval()
         self.member = nn.ModuleList(self.new_member(training) for _ in range(config.members + (config.cold > 0)))
         self.choice = ChoiceHead(config, training) if config.match else None
+        self.drift = Drift.over(self.history, self.context, config.future) if config.drift else None
         self.has_ratings = training.has_ratings
         self._state: State | None = None
 
@@ -91,19 +93,30 @@ class AANMFppModule(Equations):
 
     # ------------------------------------------------------------ pairs
 
+    def pairs(self, users: Tensor, items: Tensor, sets: AttributeSet | None = None) -> Pairs:
+        """See `Equations.pairs`; with what the times say."""
+        at = super().pairs(users, items, sets)
+        return at if self.drift is None else replace(at, drift=self.drift.of_pairs(users, items, at.sets.context))
+
     def forward(self, users: Tensor, items: Tensor, sets: AttributeSet | None = None) -> Tensor:
         """See `RatingModule.forward`."""
         return self._predict(self.state(), self.pairs(users, items, sets))
 
     def attention(self, users: Tensor, items: Tensor, sets: AttributeSet | None = None) -> Tensor:
         """See `RatingModule.attention`: the mean over the members."""
+        at = Pairs(users, items, self.sets.rows(users) if sets is None else sets, self._no_features(len(users))[..., 0])
+        return self._mean(self.state(), at, self._attention).T
 
-        def weights(member: Member, encoded: Encoded, at: Pairs) -> Tensor:
-            return at.attention(self.attributes(member, encoded, at.sets.vectors)).T
+    def _attention(self, member: Member, encoded: Encoded, at: Pairs) -> Tensor:
+        return at.attention(self.attributes(member, encoded, at.sets.vectors)).T
 
-        no_features = torch.zeros(0, len(users), device=users.device)
-        at = Pairs(users, items, self.sets.rows(users) if sets is None else sets, no_features)
-        return self._mean(self.state(), at, weights).T
+    def context_attention(self, users: Tensor, items: Tensor, sets: AttributeSet) -> Tensor | None:
+        """See `RatingModule.context_attention`: the mean over the members."""
+        if self.members[0].context is None:
+            return None
+        return self._mean(
+            self.state(), Pairs(users, items, sets, self._no_features(len(users))[..., 0]), context_attention
+        ).T
 
     def interval(self, users: Tensor, items: Tensor, coverage: float, sets: AttributeSet | None = None) -> Bounds:
         """See `RatingModule.interval`."""
@@ -128,8 +141,9 @@ class AANMFppModule(Equations):
             features = self.ridge.of_catalogue(users[part])[..., :-1] if self.ridge else self._no_features(len(part))
             for rows in torch.arange(len(part), device=users.device).split(few):
                 some = part[rows]
-                at = Grid(users[some], slice(self.n_items), sets.rows(some), features[:, rows[0] : rows[-1] + 1])
-                yield some, self._predict(self.state(), at)
+                own, known = sets.rows(some), features[:, rows[0] : rows[-1] + 1]
+                drift = None if self.drift is None else self.drift.of_catalogue(users[some], own.context)
+                yield some, self._predict(self.state(), Grid(users[some], slice(self.n_items), own, known, drift))
 
     def fold_in(
         self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor, without: Tensor | None = None
@@ -149,12 +163,15 @@ class AANMFppModule(Equations):
         self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor, without: Tensor | None
     ) -> tuple[State, Grid]:
         """The state with another history of a user in view, and all items for this user; arguments as `fold_in`."""
+        gone = items if without is None else torch.cat([items, without])
         items, ratings = self.history.changed(user, items, ratings * self.scale, without)
         state, features = self.state_with(user, items, ratings), self._no_features(1)
         if self.ridge:
             features = self.ridge.of_history(user, items, state.explained.users.residual[0])[:, None, :-1]
         row = torch.zeros(1, dtype=torch.int64, device=items.device)
-        return state, Grid(row, slice(self.n_items), self.sets.rows(row + user) if sets is None else sets, features)
+        own = self.sets.rows(row + user) if sets is None else sets
+        drift = None if self.drift is None else self.drift.of_catalogue(row + user, own.context, gone)
+        return state, Grid(row, slice(self.n_items), own, features, drift)
 
     def state_with(self, user: int, items: Tensor, ratings: Tensor) -> State:
         """The state with this history (m,) of a user, in scaled ratings; or with n histories (n, m)."""
@@ -225,15 +242,9 @@ class AANMFppModule(Equations):
         shared = EnsembleTables(
             self.levels, self.trust, self.scale, means.mean + means.users.offset, means.items.offset, *new
         )
-        members = [self._tables_of(*pair) for pair in zip(self.members, state.encoded, strict=True)]
+        members = [tables_of(self, *pair) for pair in zip(self.members, state.encoded, strict=True)]
         sets, attention = self.sets if self.attend else None, self.config.attention
         return AANMFppForm(members, shared, sets, self.ridge, attention, self.ordinal, self.config.cold > 0)
-
-    def _tables_of(self, member: Member, encoded: Encoded) -> MemberTables:
-        of, cell = self.attributes(member, encoded, self.sets.vectors), member.cell
-        attention = cell.value(of.a), cell.item(encoded.z), cell.out.weight[0]
-        head = member.t, member.theta, member.log_sigma.exp()[None]
-        return MemberTables(encoded.b_u, encoded.x, encoded.b_i, encoded.z, of.a, of.beta, *attention, *head)
 
     # ------------------------------------------------------------ over the members
 
@@ -259,7 +270,8 @@ class AANMFppModule(Equations):
 
     def _blend(self, state: State, at: Pairs | Grid, model: Tensor) -> Tensor:
         means = damped_means(state.means, at)
-        return (means + self.trust * (model - means)) / self.scale
+        blend = means + self.trust * (model - means)
+        return (blend if at.drift is None else blend + at.drift) / self.scale
 
     def _mean(self, state: State, at: At, of: Callable[[Member, Encoded, At], Tensor]) -> Tensor:
         """The members' mean of something (..., n); for new users and items, that of the newcomers' member."""
@@ -281,3 +293,17 @@ class AANMFppModule(Equations):
             newcomer = of(self.members[-1], state.encoded[-1], at.take(some))
             mean[..., some] = torch.where(new[..., some], newcomer, mean[..., some])
         return mean
+
+
+def context_attention(member: Member, encoded: Encoded, at: Pairs) -> Tensor:
+    """kappa (L, B) of one member."""
+    assert member.context is not None
+    return at.context(member.context, encoded.x, encoded.z)[0].T
+
+
+def tables_of(equations: Equations, member: Member, encoded: Encoded) -> MemberTables:
+    """One member for use elsewhere."""
+    of, cell = equations.attributes(member, encoded, equations.sets.vectors), member.cell
+    attention = cell.value(of.a), cell.item(encoded.z), cell.out.weight[0]
+    head = member.t, member.theta, member.log_sigma.exp()[None]
+    return MemberTables(encoded.b_u, encoded.x, encoded.b_i, encoded.z, of.a, of.beta, *attention, *head)

@@ -9,6 +9,7 @@ their vectors were fitted to the ratings that the model reads.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -61,4 +62,5 @@ def _as_new(module: AANMFppModule, row: Tensor, asked: Ratings, rated: Tensor, r
     features = torch.zeros(0, len(asked), device=rated.device)
     if module.ridge:
         features = module.ridge.of_new_users(row, asked.item, rated, state.explained.users.residual[0])
-    return state, Pairs(row, asked.item, module.sets.rows(asked.user), features)
+    context = None if asked.context is None else replace(asked.context, time=None)  # newcomers have no past
+    return state, Pairs(row, asked.item, module.sets.rows(asked.user).in_context(context), features)

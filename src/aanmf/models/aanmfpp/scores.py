@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from aanmf.data.attributes import AttributeSet
+from aanmf.models.context import ContextAttention
 from aanmf.models.kernels import cells
 from aanmf.models.layers import AttentionCell, masked_softmax
 
@@ -77,14 +78,16 @@ class Pairs:
     """Pairs of users (B,) and items (B,).
 
     Attributes:
-        sets: (B, J) attributes of the users.
+        sets: (B, J) attributes of the users, and the context of the ratings.
         features: (F, B) of the kernel ridge.
+        drift: (B,) what the times of the ratings say; None: they are not known.
     """
 
     users: Tensor
     items: Tensor
     sets: AttributeSet
     features: Tensor
+    drift: Tensor | None = None
 
     def both(self, of_user: Tensor, of_item: Tensor) -> tuple[Tensor, Tensor]:
         """A number of each user (U,) and one of each item (I,), pair by pair: (B,), (B,)."""
@@ -108,9 +111,19 @@ class Pairs:
         """sum_j lambda_j(i) weight_j (a_j . z_i + beta_j) (B,)."""
         return (self.attention(of) * self.sets.weight * of.products(self.items, self.sets.value)).sum(1)
 
+    def context(self, of: ContextAttention, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """See `ContextAttention.parts`."""
+        assert self.sets.context is not None
+        return of.parts(self.sets.context, x, self.users, z, self.items)
+
+    def in_context(self, of: ContextAttention, x: Tensor, z: Tensor) -> Tensor:
+        """What the context adds (B,)."""
+        return self.context(of, x, z)[1].sum(1)
+
     def take(self, rows: Tensor) -> Pairs:
         """Some of the pairs."""
-        return Pairs(self.users[rows], self.items[rows], self.sets.rows(rows), self.features[:, rows])
+        drift = None if self.drift is None else self.drift[rows]
+        return Pairs(self.users[rows], self.items[rows], self.sets.rows(rows), self.features[:, rows], drift)
 
 
 @dataclass(frozen=True)
@@ -119,14 +132,16 @@ class Grid:
 
     Attributes:
         items: positions, or a slice for the first m: their vectors are then not copied.
-        sets: (b, J) attributes of the users.
+        sets: (b, J) attributes of the users, and the context in which each of them is asked about.
         features: (F, b, m) of the kernel ridge.
+        drift: (b, m) what the time says; None: it is not known.
     """
 
     users: Tensor
     items: Tensor | slice
     sets: AttributeSet
     features: Tensor
+    drift: Tensor | None = None
 
     def both(self, of_user: Tensor, of_item: Tensor) -> tuple[Tensor, Tensor]:
         """A number of each user (U,) and one of each item (I,), to broadcast: (b, 1), (m,)."""
@@ -151,7 +166,17 @@ class Grid:
         present = empty.scatter_add(1, place, sets.mask.float())
         return (weight @ table.product[rows].T) / (present @ table.power[rows].T).clamp_(min=1e-30)
 
+    def in_context(self, of: ContextAttention, x: Tensor, z: Tensor) -> Tensor:
+        """What the context adds (b, m)."""
+        assert self.sets.context is not None
+        x, z = x[self.users], z[self.items]
+        e = of.vectors(self.sets.context)  # (b, L, K + 1)
+        kappa = torch.softmax(of.of_users(x)[:, None] + of.of_items(z), dim=-1)  # (b, m, L)
+        added = (e[..., :-1] @ z.T).mT + (e[..., :-1] @ x[:, :, None]).mT + e[:, None, :, -1]
+        return (kappa * added).sum(-1)
+
     def take(self, columns: Tensor) -> Grid:
         """All users and some of the items."""
         items = columns if isinstance(self.items, slice) else self.items[columns]
-        return Grid(self.users, items, self.sets, self.features[..., columns])
+        drift = None if self.drift is None else self.drift[:, columns]
+        return Grid(self.users, items, self.sets, self.features[..., columns], drift)

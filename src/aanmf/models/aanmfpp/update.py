@@ -19,9 +19,9 @@ import torch
 
 from aanmf.contract import RatingModule, TrainingData
 from aanmf.models.aanmfpp.config import AANMFppConfig
-from aanmf.models.aanmfpp.fit import Plan, Trainer
 from aanmf.models.aanmfpp.module import AANMFppModule
 from aanmf.models.aanmfpp.ridge import KernelRidge
+from aanmf.models.aanmfpp.trainer import Plan, Trainer
 from aanmf.training.learned import Learned, with_rows
 from aanmf.training.log import OnEpoch
 from aanmf.training.predict import pick_device

@@ -1,0 +1,157 @@
+"""Training members of AANMF++: every part of the ratings is fitted with the other parts, and never itself, in view."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from aanmf.contract import TrainingData
+from aanmf.models.aanmfpp.config import AANMFppConfig
+from aanmf.models.aanmfpp.equations import Equations, Member
+from aanmf.models.aanmfpp.history import Seen
+from aanmf.models.aanmfpp.module import AANMFppModule
+from aanmf.models.aanmfpp.scores import Pairs
+from aanmf.training.log import Epoch, OnEpoch, TrainingLog
+from aanmf.training.optimizer import adam, half_cosine
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A member to train: with which l2, and which share of users and items treated as new."""
+
+    member: Member
+    l2: float
+    cold: float = 0.0
+
+
+@dataclass(frozen=True)
+class Part:
+    """Ratings to fit, scaled, where they lie in the history, and the other ratings in view."""
+
+    rows: Tensor
+    at: Pairs
+    rating: Tensor
+    seen: Seen
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Trains members and logs their epochs.
+
+    Attributes:
+        trained: members, and for how many epochs; the last ones last.
+        residual: by member, (N,) what its last epoch left of each training rating, held out of all histories.
+    """
+
+    config: AANMFppConfig
+    device: torch.device
+    on_epoch: OnEpoch | None
+    training_log: TrainingLog = field(default_factory=TrainingLog)
+    trained: dict[Member, int] = field(default_factory=dict)
+    residual: dict[Member, Tensor] = field(default_factory=dict)
+
+    def residual_of(self, members: Sequence[Member]) -> Tensor | None:
+        """(N,) mean residual of some members, scaled, in the order of the history; None: none was finished."""
+        found = [self.residual[member] for member in members if member in self.residual]
+        return torch.stack(found).mean(0) if found else None
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Notes an interruption, and goes on if something was learned before."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            if not self.trained:
+                raise
+            self.training_log.interrupted = True
+
+    def complete(self, module: AANMFppModule, training: TrainingData) -> None:
+        """Members that were not trained to the end take the weights of the one trained longest, the last of these.
+
+        Raises:
+            KeyboardInterrupt: none of the same parts was trained.
+        """
+        names = module.members[0].state_dict().keys()
+        alike = [(epochs, place, each) for place, (each, epochs) in enumerate(self.trained.items())]
+        alike = [each for each in alike if each[2].state_dict().keys() == names]
+        if not alike:
+            raise KeyboardInterrupt
+        *_, source = max(alike, key=lambda each: each[:2])
+        for member in module.members:
+            if self.trained.get(member, 0) < self.config.epochs:
+                member.load_state_dict(source.state_dict())
+        module.settle(*self._rated(training))
+
+    def train(self, phase: str, equations: Equations, training: TrainingData, plans: Sequence[Plan]) -> None:
+        """Trains members one after another, each with a seed of its own."""
+        n = len(training.train)
+        features = equations.ridge.fit() if equations.ridge else torch.zeros(0, n, device=self.device)
+        for index, plan in enumerate(plans):
+            for epoch, mse, seconds in self._epochs(equations, plan, features, self.config.seed + index):
+                number, of = index * self.config.epochs + epoch, len(plans) * self.config.epochs
+                record = Epoch(phase, number, of, mse, None, seconds, n / seconds)
+                self.trained[plan.member] = epoch
+                self.training_log.add(record, self.config.learning_rate, self.on_epoch)
+            plan.member.settle(*self._rated(training))
+        self.training_log.best_epoch = self.config.epochs
+
+    def _rated(self, training: TrainingData) -> list[Tensor]:
+        """Which users and items have training ratings."""
+        found = training.train.rated(training.n_users + 1, training.n_items + 1)
+        return [each.to(self.device) for each in found]
+
+    def _epochs(
+        self, equations: Equations, plan: Plan, features: Tensor, seed: int
+    ) -> Iterator[tuple[int, float, float]]:
+        """Adam over parts: a fresh cut in every epoch, some steps on each part. Yields number, error and seconds."""
+        config, member, n = self.config, plan.member, len(equations.history)
+        steps = config.steps or max(1, round((n / 160_000) ** (1 / 3)))
+        parts = min(n, config.parts or min(max(n // 1000, 5), 20))
+        optimizer = adam(member, member.l2_groups(plan.l2, config.l2_shares), n, config.learning_rate)
+        generator = torch.Generator(self.device).manual_seed(seed)
+        total, done = config.epochs * parts * steps, 0
+        for epoch in range(1, config.epochs + 1):
+            start, error = time.perf_counter(), torch.zeros((), dtype=torch.float64, device=self.device)
+            for part in _parts(equations, features, parts, plan.cold, generator):
+                f = part.rating
+                for _ in range(steps):
+                    half_cosine(optimizer, config.learning_rate, done / total)
+                    f = equations.latent(member, equations.encode(member, part.seen), part.at)
+                    optimizer.zero_grad()
+                    equations.loss(member, f, part.rating).backward()
+                    optimizer.step()
+                    done += 1
+                with torch.no_grad():
+                    left = part.rating - equations.expected(member, f)
+                    error += left.double().square().sum()
+                    if equations.context is not None and epoch == config.epochs:
+                        residual = self.residual.setdefault(member, torch.zeros(n, device=self.device))
+                        residual[part.rows] = left
+            yield epoch, float(error / n / equations.scale**2), time.perf_counter() - start
+
+
+def _parts(
+    equations: Equations, features: Tensor, parts: int, cold: float, generator: torch.Generator
+) -> Iterator[Part]:
+    """All ratings in parts, each with the others in view, and with a share `cold` of users and items treated as new."""
+    history = equations.history
+    for rows in torch.randperm(len(history), generator=generator, device=generator.device).chunk(parts):
+        rows = rows.sort().values  # by user: what is gathered for them lies close together
+        user, item, given = history.user[rows], history.item[rows], features[:, rows]
+        held_out = rows
+        if cold > 0:
+            known_user, known_item = (
+                torch.rand(size, generator=generator, device=generator.device) >= cold for size in equations.shape
+            )
+            known = known_user[history.user] & known_item[history.item]
+            given = given * known[rows]
+            held_out = (~known.index_fill_(0, rows, False)).nonzero()[:, 0]
+        seen = history.see(held_out, equations.config.damping)
+        sets, context = equations.sets.rows(user), equations.context
+        sets = sets if context is None else sets.in_context(context.rows(rows))
+        yield Part(rows, Pairs(user, item, sets, given), history.rating[rows], seen)
