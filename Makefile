@@ -7,7 +7,7 @@ PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint co
 EXTRAS := test,arrow,tune,serve,sql,export,test-serve
 
 .PHONY: help demo test test-all test-browser test-lenskit check format resolve bench figures docs screenshots transcript peers fuzz drill sbom \
-        clean
+        hashes clean
 
 help:
 	@echo "make demo      train on ratings of restaurants: scores, lists, a reason; then the page (DEMO=ml-100k: on films)"
@@ -22,6 +22,7 @@ help:
 	@echo "make fuzz MINUTES=60  tables, model folders and requests that nobody thought of; a report in build/fuzz.json"
 	@echo "make drill     train, serve, post, kill, recover, update and forget on MovieLens 100K"
 	@echo "make sbom      what the package is made of and under which licences: build/sbom.json (CycloneDX)"
+	@echo "make hashes    versions with SHA-256 of what the service needs: constraints-hashed.txt"
 	@echo "make screenshots  pictures of the page for the documents (apt-get install chromium)"
 	@echo "make transcript  run what docs/own-files.md shows (DATA=a folder with filmtrust and restaurant, as downloaded)"
 	@echo "make figures   write the results in docs/results/figures into README and the documents"
@@ -115,6 +116,10 @@ sbom: | $(BIN)/python
 	build/sbom-venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt '.[serve,sql,arrow,export]'
 	.venv-sbom/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON -o build/sbom.json \
 		build/sbom-venv/bin/python
+
+hashes: $(VENV)/.installed
+	mkdir -p build && $(PIP) --dry-run --ignore-installed --only-binary=:all: --report build/report.json '.[serve,sql]'
+	$(BIN)/python benchmarks/hashes.py build/report.json
 
 screenshots: $(VENV)/.installed-test
 	$(BIN)/python docs/screenshots.py $(SCREENSHOTS)
