@@ -49,44 +49,41 @@ def main() -> None:
         "model updated": lambda at, fault: test_faults.test_a_model_is_updated(at, fault, 1),
     }
     stored = {f"store: {name}": name for name in test_store_faults.ACTIONS}
-    points, failed, steps = Counter[str](), list[str](), test_faults.every_fault
-    start = time.perf_counter()
-    asked = [name for name in (*actions, *stored) if not args.only or name in args.only]
-    for name in asked:
-        for fault in test_store_faults.FAULTS if name in stored else FAULTS:
-            for _ in range(args.times):
-                with tempfile.TemporaryDirectory() as place:
 
-                    def counted(*given: object, at: str = name) -> int:
-                        found = steps(*given)  # type: ignore[arg-type]
-                        points[at] += found
-                        return found
+    def faults_of(name: str) -> tuple[str, ...]:
+        return test_store_faults.FAULTS if name in stored else FAULTS
 
-                    test_faults.every_fault = counted
-                    try:
-                        if name in stored:
-                            points[name] += test_store_faults.every_statement(Path(place), stored[name], fault)
-                        else:
-                            with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-                                actions[name](Path(place), fault)
-                    except AssertionError as error:
-                        failed.append(f"{name}, {fault}: {error}")
-                    finally:
-                        test_faults.every_fault = steps
+    asked = [name for name in (*stored, *actions) if not args.only or name in args.only]
     old = json.loads(args.json.read_text()) if args.only and args.json and args.json.exists() else {}
-    points = Counter({name: n for name, n in old.get("points", {}).items() if name not in asked}) + points
-    failed += [each for each in old.get("failed", ()) if each.partition(",")[0] not in asked]
-    report = {
-        "times": args.times,
-        "faults": list(FAULTS),
-        "points": dict(points),
-        "failed": failed,
-        "seconds": round(time.perf_counter() - start) + old.get("seconds", 0),
-    }
-    text = json.dumps(report, indent=1) + "\n"
-    if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(text)
+    points = Counter({name: n for name, n in old.get("points", {}).items() if name not in asked})
+    failed = [each for each in old.get("failed", ()) if each.partition(",")[0] not in asked]
+    start, steps, text = time.perf_counter(), test_faults.every_fault, ""
+    for name, fault in [(each, fault) for each in asked for fault in faults_of(each)]:
+        for _ in range(args.times):
+            with tempfile.TemporaryDirectory() as place:
+
+                def counted(*given: object, at: str = name) -> int:
+                    found = steps(*given)  # type: ignore[arg-type]
+                    points[at] += found
+                    return found
+
+                test_faults.every_fault = counted
+                try:
+                    if name in stored:
+                        points[name] += test_store_faults.every_statement(Path(place), stored[name], fault)
+                    else:
+                        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+                            actions[name](Path(place), fault)
+                except AssertionError as error:
+                    failed.append(f"{name}, {fault}: {error}")
+                finally:
+                    test_faults.every_fault = steps
+        seconds = round(time.perf_counter() - start) + old.get("seconds", 0)
+        report = {"times": args.times, "points": dict(points), "failed": failed, "seconds": seconds}
+        text = json.dumps(report, indent=1) + "\n"
+        if args.json:  # as it comes, so that a cut loses little
+            args.json.parent.mkdir(parents=True, exist_ok=True)
+            args.json.write_text(text)
     sys.stdout.write(text)
     sys.exit(bool(failed))
 

@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections import Counter
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,7 @@ def tried(name: str, first: int, seconds: float, out: Path) -> None:
         while time.monotonic() < end:
             found.explore(target, EXAMPLES, number)
             number += 1
-            out.write_text(json.dumps({**asdict(found), "number": number}))
+            out.write_text(json.dumps({**vars(found), "number": number}))
 
 
 def rounds(names: list[str], minutes: float, seed: int) -> dict[str, dict[str, Any]]:
@@ -72,7 +71,9 @@ def rounds(names: list[str], minutes: float, seed: int) -> dict[str, dict[str, A
                     ).returncode
                 except subprocess.TimeoutExpired:
                     code = -14
-                part = json.loads(out.read_text()) if out.exists() else {"number": next_number[name]}
+                part: dict[str, Any] = {"number": next_number[name]}
+                if out.exists():
+                    part = json.loads(out.read_text())
                 found[name]["outcomes"] += Counter(part.get("outcomes", {}))
                 found[name]["faults"] = {**part.get("faults", {}), **found[name]["faults"]}
                 found[name]["slowest"] = round(max(found[name]["slowest"], part.get("slowest", 0)), 2)

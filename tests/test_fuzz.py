@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import strategies as st
 
+from tests import scripts
 from tests.fuzz import Found, Target, folders, tables
 
 SEED = 20_261_126
@@ -63,3 +64,10 @@ def test_what_hangs_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     found = Found()
     found.explore(Target(st.just(1), outcome), 1, 1)
     assert "HangError" in next(iter(found.faults))
+
+
+def test_the_long_run_counts_what_its_rounds_find(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = scripts.script("benchmarks/fuzz.py", monkeypatch)
+    found = made.rounds(["schemas"], minutes=0.02, seed=0)["schemas"]
+    assert set(found["outcomes"]) == {"read", "refused"}
+    assert (found["faults"], found["died"]) == ({}, 0)

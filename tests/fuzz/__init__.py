@@ -66,7 +66,7 @@ class Found:
             deadline=None,
             database=None,
             phases=(Phase.generate, Phase.shrink),
-            suppress_health_check=list(HealthCheck),
+            suppress_health_check=tuple(HealthCheck),  # pyright: ignore[reportArgumentType]
         )
         @seed(number)
         @given(target.cases)

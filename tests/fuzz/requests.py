@@ -6,7 +6,7 @@ import json
 import logging
 import random
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -201,7 +201,7 @@ def paths() -> st.SearchStrategy[str]:
     )
 
 
-def _sendable(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+def _sendable(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     return [(name, value.encode("utf-8", "replace").decode()) for name, value in pairs]
 
 
