@@ -15,45 +15,61 @@ from typing import Any
 FIGURES = Path(__file__).parents[1] / "docs" / "results" / "figures"
 
 
-def row(name: str, counted: int, failed: int, asked: int) -> dict[str, Any]:
-    """How many were tried, how many of them failed, and how many are asked of a long run."""
-    return {"model": name, "counted_mean": counted, "failed_mean": failed, "asked_mean": asked}
+def row(name: str, asked: int, counted: int | None = None, failed: int | None = None) -> dict[str, Any]:
+    """How many are asked of a long run, how many were tried, and how many of them failed; None: not run yet."""
+    found = {"counted_mean": counted, "failed_mean": failed, "asked_mean": asked}
+    return {"model": name, **{metric: value for metric, value in found.items() if value is not None}}
 
 
-def raw(name: str) -> dict[str, Any]:
-    """The result of one script."""
-    return json.loads((FIGURES / f"reliability-{name}.json").read_text(encoding="utf-8"))
+def raw(name: str) -> dict[str, Any] | None:
+    """The result of one script; None: it has not been run."""
+    path = FIGURES / f"reliability-{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def summary() -> list[dict[str, Any]]:
     """A row per measure."""
     fuzz, faults, drill, load = (raw(name) for name in ("fuzz", "faults", "drill", "overload"))
+    return [*_fuzzed(fuzz or {"targets": {}}), *_steps(faults or {}), *_drilled(drill or {}), *_overloaded(load)]
 
+
+def _fuzzed(fuzz: dict[str, Any]) -> list[dict[str, Any]]:
     def tried(name: str, asked: int, *targets: str) -> dict[str, Any]:
-        found = [fuzz["targets"][each] for each in targets]
-        return row(name, sum(each["cases"] for each in found), sum(len(each["faults"]) for each in found), asked)
+        found = [fuzz["targets"][each] for each in targets if each in fuzz["targets"]]
+        if not found:
+            return row(name, asked)
+        return row(name, asked, sum(each["cases"] for each in found), sum(len(each["faults"]) for each in found))
 
-    saved = {name: n for name, n in faults["points"].items() if not name.startswith("store")}
-    stored = {name: n for name, n in faults["points"].items() if name.startswith("store")}
-    stored_failed = sum(each.startswith("store") for each in faults["failed"])
     return [
         tried("readers", 10**6, "tables, as meant", "tables, damaged", "schemas"),
         tried("folders", 10**5, "model folders"),
         tried("http", 10**5, "requests", "sockets"),
-        row("saved", sum(saved.values()), len(faults["failed"]) - stored_failed, sum(saved.values())),
-        row("stored", sum(stored.values()), stored_failed, sum(stored.values())),
-        row("kills", drill["kills"], 0, 500),
-        row("acknowledged", drill["acknowledged"], drill["lost"], 10**6),
-        row("forgotten", 1, drill["files_with_the_forgotten_user_after"], 1),
-        {"model": "fuzz", "minutes_mean": int(fuzz["minutes"])},
-        {"model": "drill", "failed_mean": drill["requests_failed_during_swap"]},
-        {
-            "model": "overload",
-            **{f"{name}_mean": value for name, value in load.items()},
-            "p99-ratio_mean": load["p99_ms"] / load["capacity_p99_ms"],
-            "growth_mean": 100 * (load["memory_after_mb"] / load["memory_before_mb"] - 1),
-        },
     ]
+
+
+def _steps(faults: dict[str, Any]) -> list[dict[str, Any]]:
+    rows = []
+    for name, of_store in (("saved", False), ("stored", True)):
+        points = sum(n for each, n in faults.get("points", {}).items() if each.startswith("store") == of_store)
+        failed = sum(each.startswith("store") == of_store for each in faults.get("failed", ()))
+        rows.append(row(name, points, points, failed))
+    return rows
+
+
+def _drilled(drill: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        row("kills", 500, drill.get("kills")),
+        row("acknowledged", 10**6, drill.get("acknowledged"), drill.get("lost")),
+        row("swap", 0, None, drill.get("requests_failed_during_swap")),
+        row("forgotten", 1, 1 if drill else None, drill.get("files_with_the_forgotten_user_after")),
+    ]
+
+
+def _overloaded(load: dict[str, Any] | None) -> list[dict[str, Any]]:
+    if load is None:
+        return []
+    growth = 100 * (load["memory_after_mb"] / load["memory_before_mb"] - 1)
+    return [{"model": "overload", **{f"{name}_mean": value for name, value in load.items()}, "growth_mean": growth}]
 
 
 def main() -> None:
