@@ -6,7 +6,8 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 EXTRAS := test,arrow,tune,serve,sql,export,test-serve
 
-.PHONY: help demo test test-all test-browser test-lenskit check format resolve bench figures docs screenshots transcript peers clean
+.PHONY: help demo test test-all test-browser test-lenskit check format resolve bench figures docs screenshots transcript peers fuzz drill sbom \
+        hashes clean
 
 help:
 	@echo "make demo      train on ratings of restaurants: scores, lists, a reason; then the page (DEMO=ml-100k: on films)"
@@ -18,6 +19,10 @@ help:
 	@echo "make check     ruff, pyright, layers and import circles, sizes of modules and classes, spelling and words"
 	@echo "make format    let ruff format and fix"
 	@echo "make bench     the benchmarks, against the peers: half an hour (BENCH=--quick: some minutes)"
+	@echo "make fuzz MINUTES=60  tables, model folders and requests that nobody thought of; a report in build/fuzz.json"
+	@echo "make drill     train, serve, post, kill, recover, update and forget on MovieLens 100K"
+	@echo "make sbom      what the package is made of and under which licences: build/sbom.json (CycloneDX)"
+	@echo "make hashes    versions with SHA-256 of what the service needs: constraints-hashed.txt"
 	@echo "make screenshots  pictures of the page for the documents (apt-get install chromium)"
 	@echo "make transcript  run what docs/own-files.md shows (DATA=a folder with filmtrust and restaurant, as downloaded)"
 	@echo "make figures   write the results in docs/results/figures into README and the documents"
@@ -97,6 +102,25 @@ peers: $(VENV)/.installed-peers
 bench: $(VENV)/.installed-peers
 	$(BIN)/python benchmarks/run_all.py $(BENCH)
 
+fuzz: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/fuzz.py --minutes $(or $(MINUTES),60) --json build/fuzz.json
+
+drill: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/drill.py --json build/drill.json
+
+# of the package and its extras, from an environment of its own
+sbom: | $(BIN)/python
+	test -d .venv-sbom || $(PYTHON) -m venv .venv-sbom
+	.venv-sbom/bin/pip install --quiet --disable-pip-version-check cyclonedx-bom
+	rm -rf build/sbom-venv && $(PYTHON) -m venv build/sbom-venv
+	build/sbom-venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt '.[serve,sql,arrow,export]'
+	.venv-sbom/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON -o build/sbom.json \
+		build/sbom-venv/bin/python
+
+hashes: $(VENV)/.installed
+	mkdir -p build && $(PIP) --dry-run --ignore-installed --only-binary=:all: --report build/report.json '.[serve,sql]'
+	$(BIN)/python benchmarks/hashes.py build/report.json
+
 screenshots: $(VENV)/.installed-test
 	$(BIN)/python docs/screenshots.py $(SCREENSHOTS)
 
@@ -110,4 +134,4 @@ docs: $(VENV)/.installed-docs
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
 clean:
-	rm -rf $(VENV) .venv-lenskit build dist .pytest_cache .ruff_cache .import_linter_cache aanmf-demo docs/_build src/*.egg-info
+	rm -rf $(VENV) .venv-lenskit .venv-sbom build dist .pytest_cache .ruff_cache .import_linter_cache aanmf-demo docs/_build src/*.egg-info

@@ -22,7 +22,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
-FIGURE = re.compile(r"<!--(\S+) (\S+) ([\w@]+±?)-->(.*?)<!---->")
+FIGURE = re.compile(r"<!--(\S+) (\S+) ([\w@-]+±?)-->(.*?)<!---->")
 TABLE = re.compile(r"<!-- figures: (\S+) -->\n(.*?)<!-- end of figures -->", re.DOTALL)
 ABSENT = "-"
 
@@ -56,7 +56,7 @@ def mean(file: str, model: str, metric: str) -> float:
 
 
 def shown(file: str, model: str, metric: str, digits: int | None = None) -> str:
-    """A figure as documents show it: no decimals from 10 on, else four, or as many as asked for.
+    """A figure as documents show it: a count as it is, else no decimals from 10 on and four below, or as many as asked.
 
     After `METRIC±` stands the standard deviation.
 
@@ -65,6 +65,8 @@ def shown(file: str, model: str, metric: str, digits: int | None = None) -> str:
     """
     name = metric.removesuffix("±")
     value = mean(file, model, name)
+    if isinstance(value, int):
+        return f"{value:,}"
     digits = (0 if abs(value) >= 10 else 4) if digits is None else digits
     deviation = summary(file)[model][f"{name}_std"] if metric.endswith("±") else None
     return f"{value:.{digits}f}" if deviation is None else f"{value:.{digits}f} ± {deviation:.{digits}f}"

@@ -3,6 +3,7 @@
     python benchmarks/load.py                       trains a model on made-up ratings (3,706 items) and serves it
     python benchmarks/load.py --model-dir model/    serves a model of yours
     python benchmarks/load.py --swap                puts a copy of the model in its place every few seconds meanwhile
+    python benchmarks/load.py --overload            three times the requests that it can answer, from 300 clients
 
 The server is a process of its own on this machine; the clients share its cores.
 """
@@ -39,7 +40,14 @@ def main() -> None:
             shutil.copytree(asked.model_dir, folder)
         else:
             _train(folder, asked.model, asked.ratings)
-        port = stack.enter_context(_server(folder, asked.workers, scratch / "server.log"))
+        port, pid = stack.enter_context(_server(folder, asked.workers, scratch / "server.log"))
+        if asked.overload:
+            found = asyncio.run(_overload(port, pid, _loads(folder)["predict, 1,000 pairs"], asked.seconds))
+            text = json.dumps(found, indent=1) + "\n"
+            if asked.out:
+                asked.out.write_text(text)
+            sys.stdout.write(text)
+            sys.exit(bool(found["errors"]))
         if asked.swap:
             stack.enter_context(_swapping(folder))
         found = {}
@@ -61,6 +69,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--workers", type=int, default=1, help="processes of the server")
     parser.add_argument("--swap", action="store_true", help="replace the model under load")
+    parser.add_argument("--overload", action="store_true", help="measure what is answered under too many requests")
+    parser.add_argument("--out", type=Path, help="of --overload: a JSON file")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()
 
@@ -93,6 +103,88 @@ def _loads(folder: Path) -> dict[str, Callable[[random.Random], bytes]]:
         "predict, 1,000 pairs": lambda rng: rng.choice(ready),
         "recommend": lambda rng: json.dumps({"user": rng.choice(users), "n": 10}).encode(),
     }
+
+
+OVERLOAD, CLIENTS = 3, 300
+
+
+async def _overload(port: int, pid: int, body: Callable[[random.Random], bytes], seconds: float) -> dict[str, float]:
+    """What is answered at capacity (16 clients, each at once again), and at three times as many requests per second."""
+    await _load(port, "/v1/predict", body, 16, 5)  # warm
+    least = await _load(port, "/v1/predict", body, 16, min(30.0, seconds))
+    memory, times, refused, errors = _memory(pid), list[float](), list[float](), list[str]()
+    every = CLIENTS / (OVERLOAD * least["requests_per_second"])
+    start = time.perf_counter()
+    each = [
+        _paced(
+            port,
+            body,
+            random.Random(seed),
+            start + every * seed / CLIENTS,
+            every,
+            start + seconds,
+            times,
+            refused,
+            errors,
+        )
+        for seed in range(CLIENTS)
+    ]
+    await asyncio.gather(*each)
+    took = time.perf_counter() - start
+    times.sort()
+    return {
+        "seconds": round(took),
+        "clients": CLIENTS,
+        "capacity_per_second": round(least["requests_per_second"], 1),
+        "capacity_p99_ms": round(least["p99_ms"], 1),
+        "offered_per_second": round((len(times) + len(refused) + len(errors)) / took, 1),
+        "answered_per_second": round(len(times) / took, 1),
+        "refused": len(refused),
+        "errors": len(errors),
+        "p99_ms": round(1000 * times[int(len(times) * 0.99)], 1),
+        "memory_before_mb": round(memory / 1e6, 1),
+        "memory_after_mb": round(_memory(pid) / 1e6, 1),
+    }
+
+
+async def _paced(
+    port: int,
+    body: Callable[[random.Random], bytes],
+    rng: random.Random,
+    begin: float,
+    every: float,
+    until: float,
+    times: list[float],
+    refused: list[float],
+    errors: list[str],
+) -> None:
+    """A client that asks every so many seconds; what is refused with 503 and Retry-After is no error."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 22)
+    head = "POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: "
+    try:
+        while (now := time.perf_counter()) < until:
+            await asyncio.sleep(max(0.0, begin - now))
+            begin = max(begin + every, time.perf_counter())
+            content, start = body(rng), time.perf_counter()
+            writer.write(f"{head}{len(content)}\r\n\r\n".encode() + content)
+            answer = (await reader.readuntil(b"\r\n\r\n")).lower()
+            await reader.readexactly(int(answer.partition(b"content-length:")[2].partition(b"\r\n")[0]))
+            if answer.startswith(b"http/1.1 200 "):
+                times.append(time.perf_counter() - start)
+            elif answer.startswith(b"http/1.1 503 ") and b"\r\nretry-after:" in answer:
+                refused.append(start)
+            else:
+                errors.append(answer[:40].decode())
+    except (OSError, asyncio.IncompleteReadError) as error:
+        errors.append(repr(error))
+    finally:
+        writer.close()
+
+
+def _memory(pid: int) -> int:
+    """Bytes of memory of a process."""
+    fields = Path(f"/proc/{pid}/statm").read_text().split()
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 async def _load(
@@ -158,7 +250,7 @@ def _line(name: str, found: dict[str, float]) -> str:
 
 
 @contextlib.contextmanager
-def _server(folder: Path, workers: int, log: Path) -> Iterator[int]:
+def _server(folder: Path, workers: int, log: Path) -> Iterator[tuple[int, int]]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "aanmf", "serve", str(folder), "--port", str(port), "--workers", str(workers)]
@@ -166,7 +258,7 @@ def _server(folder: Path, workers: int, log: Path) -> Iterator[int]:
         process = subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, "OMP_NUM_THREADS": "1"})
     try:
         _wait(port, process, log)
-        yield port
+        yield port, process.pid
     finally:
         process.send_signal(signal.SIGTERM)
         try:

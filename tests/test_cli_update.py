@@ -84,7 +84,7 @@ def test_full(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ("args", "words"),
     [
         (["nowhere.csv"], "nowhere.csv: no such file"),
-        (["new.csv", "--from", "sqlite:///x"], "new.csv and --from sqlite:///x: give one of them"),
+        (["new.csv", "--store", "sqlite:///x"], "--store sqlite:///x: no such file"),
         (["new.csv", "--users-query", "SELECT 1"], "new.csv is not a database: --users-query"),
         (["bad.csv"], "rating 9 of item 'i1' by user 'ann' is off the scale 1 to 5"),
         (["--users", "bad.csv", "--users", "nowhere.csv"], "nowhere.csv: no such file"),

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from aanmf import MF, load_model
+from aanmf.cli import main
 from aanmf.data.stream import StreamedDataset, stream_dataset
 from aanmf.errors import CheckpointError
 from aanmf.manifest import files_of, read_manifest
@@ -154,3 +155,22 @@ def test_a_file_is_replaced(tmp_path: Path, fault: str) -> None:
     (tmp_path / "start").mkdir()
     (tmp_path / "start" / "notes.txt").write_bytes(b"old")
     every_fault(tmp_path / "start", tmp_path / "copies", write, check, fault)
+
+
+@pytest.mark.parametrize("stride", (50, pytest.param(1, marks=pytest.mark.slow)))
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_model_is_updated(tmp_path: Path, fault: str, stride: int) -> None:
+    """By the command: the folder holds the model of before or the one that has learned, and the next update works."""
+    (tmp_path / "start").mkdir()
+    MF(factors=2, epochs=1).fit(small_dataset()).save(tmp_path / "start" / "model")
+    (tmp_path / "new.csv").write_text("user,item,rating\nann,i1,5\nann,i2,5\n")
+
+    def update(copy: Path) -> int:
+        return main(["update", str(copy / "model"), str(tmp_path / "new.csv"), "--json"])
+
+    def check(copy: Path) -> None:
+        assert load_model(copy / "model").fitted_.data["ratings"] in (600, 602)
+        assert update(copy) == 0
+        assert load_model(copy / "model").fitted_.data["ratings"] == 602
+
+    every_fault(tmp_path / "start", tmp_path / "copies", update, check, fault, stride)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gzip
 import random
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import pytest
 
 from aanmf.cli import main
 from aanmf.data.dataset import RatingDataset
+from aanmf.data.schema import Schema
 from aanmf.data.stream import stream_dataset
-from aanmf.errors import DataError
+from aanmf.errors import DataError, SchemaError
 
 TRIPLES = [(f"u{n % 7}", f"i{n % 5}", float(n % 5 + 1)) for n in range(35)]
 FRAME = pl.DataFrame(TRIPLES, schema=["user", "item", "rating"], orient="row")
@@ -108,9 +110,43 @@ def _parquet(folder: Path) -> bytes:
     return (folder / "whole.parquet").read_bytes()
 
 
+def test_a_damaged_archive_is_an_error_of_ours(tmp_path: Path) -> None:
+    content = bytearray(gzip.compress(FRAME.write_csv().encode()))
+    content[len(content) // 2] ^= 0xFF
+    (tmp_path / "r.csv.gz").write_bytes(content)
+    with pytest.raises(DataError, match="r.csv.gz: cannot be read as a table"):
+        RatingDataset.read(tmp_path / "r.csv.gz")
+
+
+def test_lists_in_several_rows_of_the_same_id() -> None:
+    users = pl.DataFrame({"user": ["u1", "u1", "u2"], "likes": [["a"], ["b"], None]})
+    with pytest.raises(DataError, match="'user' has several rows of the same id, and column 'likes' holds List"):
+        RatingDataset.from_frames(FRAME, users=users)
+
+
 def test_a_number_of_five_thousand_digits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     FRAME.write_csv(tmp_path / "r.csv")
     pl.DataFrame({"user": [f"u{n}" for n in range(7)], "age": list(range(20, 27))}).write_csv(tmp_path / "u.csv")
     command = ["data", str(tmp_path / "r.csv"), "--users", str(tmp_path / "u.csv")]
     assert main([*command, "--attribute", f"age=numeric:{'9' * 5000}"]) == 1
     assert "age" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("users = 1", "users must be a table, not 1"),
+        ("[users]\nignore = 1", "users.ignore must be a list of names of columns, not 1"),
+        ("[users]\nignore = [1]", "users.ignore must be a list"),
+        ("[items]\ntitle = []", "items.title must be the name of a column"),
+    ],
+)
+def test_schemas_of_other_types(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "schema.toml").write_text(text)
+    with pytest.raises(SchemaError, match=words):
+        Schema.read(tmp_path / "schema.toml")
+
+
+def test_a_column_may_be_called_title(tmp_path: Path) -> None:
+    (tmp_path / "schema.toml").write_text('[items.title]\nkind = "categorical"')
+    assert [each.name for each in Schema.read(tmp_path / "schema.toml").items] == ["title"]

@@ -55,7 +55,7 @@ def server(answer: str) -> Iterator[str]:
 
 
 def release(url: str) -> Release:
-    return Release("ml-tiny", "u.data", url, hashlib.md5(archive()).hexdigest())
+    return Release("ml-tiny", "u.data", url, hashlib.sha256(archive()).hexdigest())
 
 
 def test_a_good_download_is_unpacked(tmp_path) -> None:

@@ -190,14 +190,17 @@ def test_after_an_update_the_model_folder_holds_nothing_of_the_user(
     assert not json.loads(capsys.readouterr().out)["updated"]
 
 
-def test_a_file_does_not_bring_the_user_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("named", [False, True])
+def test_a_file_does_not_bring_the_user_back(tmp_path: Path, capsys: pytest.CaptureFixture[str], named: bool) -> None:
+    """Whether the store lies next to the model or is named."""
     folder, name = tmp_path / "model", "u3"
+    store = ["--store", f"sqlite:///{tmp_path / 'elsewhere.sqlite'}"] if named else []
     MF(epochs=1, factors=3).fit(small_dataset()).save(folder)
-    assert main(["forget", str(folder), "--user", name]) == 0
+    assert main(["forget", str(folder), "--user", name, *store]) == 0
     (tmp_path / "new.csv").write_text(f"user,item,rating\n{name},i1,2\n{name},i2,5\nu4,i1,1\nsomeone,i1,2\n")
     (tmp_path / "users.csv").write_text(f"user,gender\n{name},F\nsomeone,F\n")
     capsys.readouterr()
-    asked = ["update", str(folder), str(tmp_path / "new.csv"), "--users", str(tmp_path / "users.csv"), "--json"]
+    asked = ["update", str(folder), str(tmp_path / "new.csv"), "--users", str(tmp_path / "users.csv"), "--json", *store]
     assert main(asked) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["forgotten_users"], found["new_ratings"], found["new_users"], found["how"]) == (1, 2, 1, "full")

@@ -156,14 +156,20 @@ def test_too_many_waiting(start: Start, monkeypatch: pytest.MonkeyPatch) -> None
 
     from aanmf.serving.model_cache import ModelCache
 
-    client = start(limits=Limits(waiting=1))
+    client = start(limits=Limits(requests=1))
     explain = ModelCache.explain
     monkeypatch.setattr(ModelCache, "explain", lambda *asked: time.sleep(0.5) or explain(*asked))
     with ThreadPoolExecutor(3) as pool:
         asked = [pool.submit(client.post, "/v1/explain", json={"user": "u1", "item": "i1"}) for _ in range(3)]
-        codes = sorted(each.result().status_code for each in asked)
-    assert codes[0] == 200
-    assert codes[-1] == 503
+        time.sleep(0.2)
+        busy = client.get("/metrics").text  # answered all the same
+        answers = sorted((each.result() for each in asked), key=lambda answer: answer.status_code)
+    assert [answer.status_code for answer in answers] == [200, 503, 503]
+    assert "1 requests are in work already" in told(answers[-1], 503)
+    assert answers[-1].headers["retry-after"] == "1"
+    assert "aanmf_requests_in_work 1.0" in busy
+    assert "aanmf_requests_overload_total 2.0" in client.get("/metrics").text
+    assert client.post("/v1/explain", json={"user": "u1", "item": "i1"}).status_code == 200
 
 
 def test_a_fault_of_ours_is_no_traceback(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -302,6 +302,7 @@ def test_training_data_with_stored_ratings(folder: Path) -> None:
 def test_update(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mine, url = tmp_path / "model", f"sqlite:///{tmp_path / 'r.sqlite'}"
     shutil.copytree(folder, mine)
+    RatingStore(url).close()
     assert main(["update", str(mine), "--from", url, "--json"]) == 0
     nothing = json.loads(capsys.readouterr().out)
     assert nothing.pop("why") == "there is nothing that the model has not learned"

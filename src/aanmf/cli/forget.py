@@ -11,7 +11,7 @@ from aanmf.cli.output import emit, out
 
 UserOption = Annotated[str, typer.Option("--user", metavar="ID", help="Id of the user.")]
 StoreOption = Annotated[
-    str | None, typer.Option("--store", metavar="URL", help="Database of new ratings. [default: that of `aanmf serve`]")
+    str | None, typer.Option("--store", metavar="URL", help="Database of `aanmf serve`. [default: next to the model]")
 ]
 
 

@@ -56,6 +56,10 @@ def serve(
     pairs: Annotated[
         int, typer.Option("--max-pairs", min=1, help="Allow this many pairs or ratings in a request.")
     ] = 10_000,
+    requests: Annotated[
+        int,
+        typer.Option("--max-requests", min=1, help="Answer this many requests at a time per process; refuse others."),
+    ] = 64,
     seconds: Annotated[
         float, typer.Option("--timeout", min=0.1, help="Give up on a request after this many seconds.")
     ] = 30.0,
@@ -86,7 +90,7 @@ def serve(
         hosts=tuple(allow_host or ()),
         workers=workers,
         store=None if store == "none" else store or default_store(folder),
-        limits=Limits(body=body, pairs=pairs, rate=rate or None, seconds=seconds),
+        limits=Limits(body=body, pairs=pairs, requests=requests, rate=rate or None, seconds=seconds),
         log_level=log_level,
     )
     where = f"http://{f'[{host}]' if ':' in host else host}:{port}"

@@ -56,9 +56,11 @@ def update(
     store: Annotated[
         str | None,
         typer.Option(
+            "--store",
             "--from",
             metavar="URL",
-            help="Read the ratings that `aanmf serve` stored in this database. [default: next to the model]",
+            help="Read forgotten users, and new ratings unless SOURCE has them, from this database of `aanmf serve`. "
+            "[default: next to the model]",
         ),
     ] = None,
     users: UserTables = None,
@@ -89,8 +91,6 @@ def update(
     from aanmf.recommender import estimator_of
     from aanmf.training.progress import shown_progress
 
-    if source is not None and store is not None:
-        raise ConfigError(f"new ratings are asked from {source} and --from {store}: give one of them, then the other")
     columns = {"user": user_column, "item": item_column, "rating": rating_column}
     policies = {"separator": separator, "encoding": encoding, "bad_rows": bad_rows, "repeated": repeated}
     options = ReadOptions.of(None, {**columns, **policies, "missing": (*MISSING, *(missing or ()))})
@@ -186,10 +186,16 @@ class NewData:
         return tables
 
     def _stored(self) -> Additions:
-        """What the service stored; without a store beside the model, nothing."""
+        """What the service stored; without a store next to the model, nothing.
+
+        Raises:
+            ConfigError: the store that was named is not there, so nobody would be forgotten.
+        """
         from aanmf.additions import Additions
         from aanmf.serving.update import stored_additions
 
-        if self.store is None and not Path(self._store.removeprefix("sqlite:///")).exists():
+        if self._store.startswith("sqlite:///") and not Path(self._store.removeprefix("sqlite:///")).exists():
+            if self.store is not None:
+                raise ConfigError(f"--store {self.store}: no such file; name the one that `aanmf serve` writes")
             return Additions()
         return stored_additions(self._store)

@@ -119,7 +119,14 @@ def _keyed(
             f"{_some(rated)}; column {column!r} has {_some(found)}. Make the ids agree (call their column {key!r} if "
             f"they are in another one), or continue without these attributes: {ask_for('unlisted', 'unknown')}"
         )
-    return table.frame.drop(column).insert_column(0, found), table.notices
+    others = table.frame.drop(column)
+    lists = next((name for name in others.columns if others[name].dtype.is_nested()), None)
+    if lists is not None and found.is_duplicated().any():
+        raise DataError(
+            f"{table.where}: {column!r} has several rows of the same id, and column {lists!r} holds "
+            f"{others[lists].dtype} values, which cannot be joined: give one row per id, or text"
+        )
+    return others.insert_column(0, found), table.notices
 
 
 def _aligned(frame: pl.DataFrame, ids: pl.Series) -> list[pl.Series]:

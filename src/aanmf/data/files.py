@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import lzma
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -94,7 +95,7 @@ def read_file(path: Source, options: ReadOptions, header: bool | None = None) ->
         if name.suffix in (".arrow", ".feather", ".ipc"):
             return FileContent(pl.read_ipc(io.BytesIO(content)))
         return _read_text(content, path, options, header)
-    except (*BROKEN, OSError, EOFError, lzma.LZMAError) as error:
+    except (*BROKEN, OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         reason = str(error).strip().splitlines()[0]
         raise DataError(f"{path}: cannot be read as a table ({reason})") from None
 

@@ -45,13 +45,17 @@ class Release:
     folder: str
     ratings: str
     url: str
-    md5: str
+    sha256: str
 
 
 _URL = "https://files.grouplens.org/datasets/movielens"
 RELEASES = {
-    "100k": Release("ml-100k", "u.data", f"{_URL}/ml-100k.zip", "0e33842e24a9c977be4e0107933c0723"),
-    "1m": Release("ml-1m", "ratings.dat", f"{_URL}/ml-1m.zip", "c4d9eecfca2ab87c1945afe126590906"),
+    "100k": Release(
+        "ml-100k", "u.data", f"{_URL}/ml-100k.zip", "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229"
+    ),
+    "1m": Release(
+        "ml-1m", "ratings.dat", f"{_URL}/ml-1m.zip", "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20"
+    ),
 }
 
 
@@ -123,7 +127,7 @@ def fetch(release: Release, *, cache: Path | None = None, timeout: float = 10.0)
         with tempfile.TemporaryDirectory(dir=cache, prefix=".download-") as work:
             archive = pooch.retrieve(
                 release.url,
-                known_hash=f"md5:{release.md5}",
+                known_hash=f"sha256:{release.sha256}",
                 path=work,
                 fname="archive.zip",
                 downloader=cast("Any", pooch.HTTPDownloader(timeout=timeout)),  # pooch's annotations lack `timeout`

@@ -187,12 +187,21 @@ class Schema(BaseModel):
             raise SchemaError(f"schema {path}: unknown table {sorted(unknown)[0]!r}. Available: {', '.join(sides)}")
         schema = cls()
         for side in sides:
-            table = dict(tables.get(side, {}))
-            for name in table.pop("ignore", ()):
-                schema = schema.with_use(side, name, IGNORE)
-            if title := table.pop("title", None):
-                schema = schema.with_use(side, title, LABEL)
-            for name, options in table.items():
+            table = tables.get(side, {})
+            if not isinstance(table, dict):
+                raise SchemaError(f"schema {path}: {side} must be a table, not {table!r}")
+            columns = dict(table)
+            ignored = (
+                [] if isinstance(table.get("ignore"), dict) else columns.pop("ignore", [])
+            )  # a column of this name
+            titles = [] if isinstance(table.get("title"), dict) else [columns.pop("title")] if "title" in table else []
+            for option, names, use in (("ignore", ignored, IGNORE), ("title", titles, LABEL)):
+                if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                    form = "a list of names of columns" if use == IGNORE else "the name of a column"
+                    raise SchemaError(f"schema {path}: {side}.{option} must be {form}, not {table[option]!r}")
+                for name in names:
+                    schema = schema.with_use(side, name, use)
+            for name, options in columns.items():
                 if not isinstance(options, dict):
                     raise SchemaError(f"schema {path}: {side}.{name} must be a table with a kind, not {options!r}")
                 if options.get("kind") in (LABEL, IGNORE):

@@ -9,7 +9,8 @@ import hmac
 import itertools
 import secrets
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from pydantic_core import to_json
@@ -68,6 +69,7 @@ class Admission:
     ) -> None:
         self.service, self.limits, self.metrics, self.hosts = service, limits, metrics, hosts
         self._held = 0  # bytes of bodies that are being read
+        self._at_work = 0  # requests that are being answered
         self._token = token.encode() if token else None
         self._run, self._number = secrets.token_hex(4).encode(), itertools.count(1)
         self._rate = RateLimit(limits.rate) if limits.rate else None
@@ -91,8 +93,9 @@ class Admission:
             self._admit(scope)
             if scope["method"] not in ("GET", "HEAD"):
                 scope["aanmf.body"] = await self._read_body(receive)
-            async with asyncio.timeout(self.limits.seconds):
-                await self.service.current(scope, receive, send_with_headers)
+            with self._in_work(scope["path"]):
+                async with asyncio.timeout(self.limits.seconds):
+                    await self.service.current(scope, receive, send_with_headers)
         except RefusedError as refused:
             await _refuse(send_with_headers, refused)
         except TimeoutError:
@@ -130,6 +133,24 @@ class Admission:
             scheme = b'Bearer realm="aanmf"' if program else b'Basic realm="aanmf", charset="UTF-8"'
             how = "give the service's token: Authorization: Bearer TOKEN (a browser: any name, the token as password)"
             raise RefusedError(401, how, [(b"www-authenticate", scheme)])
+
+    @contextmanager
+    def _in_work(self, path: str) -> Iterator[None]:
+        """Counts a request while it is answered, from when all of it has arrived; too many at a time are refused."""
+        if path.startswith((*OPEN, "/metrics")):
+            yield
+            return
+        if self._at_work >= self.limits.requests:
+            self.metrics.overload.inc()
+            busy = f"{self.limits.requests} requests are in work already; try again in a second"
+            raise RefusedError(503, busy, [(b"retry-after", b"1")])
+        self._at_work += 1
+        self.metrics.in_work.inc()
+        try:
+            yield
+        finally:
+            self._at_work -= 1
+            self.metrics.in_work.dec()
 
     async def _read_body(self, receive: Receive) -> bytes:
         """The whole body. One that is too large is read on and dropped, within reason: so the client sees the answer.

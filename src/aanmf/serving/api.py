@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 
 from aanmf.errors import AanmfError, ConfigError, DataError, ForgottenError, UnknownIdError
 from aanmf.ranking import ListOptions
-from aanmf.serving.dispatch import Backend, OverloadedError
+from aanmf.serving.dispatch import Backend
 from aanmf.serving.limits import Limits
 from aanmf.serving.model_cache import ListRequest, ModelCache, PredictRequest, known_of
 from aanmf.serving.model_summary import model_summary
@@ -43,7 +43,6 @@ from aanmf.serving.store import RatingStore, StoredRating, StoreError
 STATUS: list[tuple[type[Exception], int]] = [
     (UnknownIdError, 404),
     (ForgottenError, 410),
-    (OverloadedError, 503),
     (StoreError, 503),
     (DataError, 422),
     (ConfigError, 422),

@@ -24,10 +24,6 @@ Answer = TypeVar("Answer")
 logger = logging.getLogger("aanmf.serving")
 
 
-class OverloadedError(AanmfError):
-    """More requests are waiting than the service is willing to keep waiting."""
-
-
 @dataclass(frozen=True)
 class Waiting:
     """A question and where its answer goes."""
@@ -40,17 +36,15 @@ class Waiting:
 class Dispatcher:
     """A thread that answers questions. While it works on one batch the next one gathers; nothing waits for company."""
 
-    def __init__(self, name: str, most_waiting: int, observe: Callable[[int], None] | None = None) -> None:
-        """Nothing runs before `start`.
+    def __init__(self, name: str, observe: Callable[[int], None] | None = None) -> None:
+        """Nothing runs before `start`. How many may ask is bounded by `Admission`.
 
         Args:
             name: of the thread.
-            most_waiting: questions that may wait; further ones are refused.
             observe: told the size of every batch.
         """
-        self._most_waiting, self._observe = most_waiting, observe
+        self._observe = observe
         self._queue: SimpleQueue[Waiting | None] = SimpleQueue()
-        self._waiting = 0
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -70,14 +64,8 @@ class Dispatcher:
             answer: from questions to answers, in order; an exception among them is raised to its asker. Questions that
                 wait for the same function are answered together.
             question: one of them.
-
-        Raises:
-            OverloadedError: too many are waiting.
         """
-        if self._waiting >= self._most_waiting:
-            raise OverloadedError(f"{self._most_waiting} requests are waiting already; try again in a second")
         future: asyncio.Future[Answer] = self._loop.create_future()
-        self._waiting += 1
         self._queue.put(Waiting(answer, question, future))
         return await future
 
@@ -114,7 +102,6 @@ class Dispatcher:
 
     def _deliver(self, outcomes: list[tuple[asyncio.Future[Any], Any]]) -> None:
         """In the event loop: hands the answers over."""
-        self._waiting -= len(outcomes)
         for future, answer in outcomes:
             if future.done():  # the client has gone
                 continue
@@ -144,8 +131,8 @@ class Backend:
 
     def __init__(self, store: RatingStore | None, limits: Limits) -> None:
         self.store, self.limits, self.metrics = store, limits, Metrics()
-        self.models = Dispatcher("aanmf-model", limits.waiting, self.metrics.batch.observe)
-        self.writes = Dispatcher("aanmf-store", limits.waiting)
+        self.models = Dispatcher("aanmf-model", self.metrics.batch.observe)
+        self.writes = Dispatcher("aanmf-store")
 
     def start(self) -> None:
         """Starts both threads, from the event loop."""

@@ -37,8 +37,9 @@ class Limits(BaseModel):
     """How long an answer may take."""
     list_bytes: int = Field(default=64 << 20, ge=0)
     """Bytes of memory for lists that were made before; least recently asked ones are dropped."""
-    waiting: int = Field(default=1_000, ge=1)
-    """Requests that may wait for the model; further ones are told to come back."""
+    requests: int = Field(default=64, ge=1)
+    """Requests in work or waiting for the model, per process; further ones are refused at once, to come back later. So
+    nobody waits for longer than these take."""
 
 
 class RateLimit:

@@ -18,6 +18,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         given: Any = {"registry": self._registry}
         self.requests = Counter("aanmf_requests", "Requests answered.", ["method", "route", "status"], **given)
+        self.overload = Counter("aanmf_requests_overload", "Requests refused since too many were in work.", **given)
         self.seconds = Histogram("aanmf_request_seconds", "Time to answer.", ["route"], buckets=SECONDS, **given)
         self.predictions = Counter("aanmf_predictions", "Ratings predicted by /v1/predict.", **given)
         self.stored = Counter("aanmf_ratings_stored", "Ratings stored.", **given)
@@ -26,6 +27,7 @@ class Metrics:
         oldest: Any = {**given, "multiprocess_mode": "min"}  # of the worker that is behind the others
         self.loaded = Gauge("aanmf_model_loaded_seconds", "When the model was loaded (Unix time).", **oldest)
         summed: Any = {**given, "multiprocess_mode": "livesum"}
+        self.in_work = Gauge("aanmf_requests_in_work", "Requests in work or waiting for the model.", **summed)
         self.list_bytes = Gauge("aanmf_cached_lists_bytes", "Memory that cached lists take.", **summed)
         self.saved = Gauge("aanmf_model_saved_seconds", "When the model was saved (Unix time).", **oldest)
 
