@@ -14,10 +14,11 @@ from torch.nn import functional as F
 
 from aanmf.contract import TrainingData
 from aanmf.data.attributes import AttributeSet
-from aanmf.models.catalog import CATALOG, CLASSES, ModelSpec, Range
+from aanmf.models.catalog import CATALOG, CLASSES, ModelSpec
 from aanmf.models.closed_form import BLOCK, ListConfig, ListModule
 from aanmf.models.ease import EASEConfig, EASEModule
 from aanmf.models.histories import Histories
+from aanmf.models.space import Range
 
 
 def one_hot(sets: AttributeSet) -> Tensor:

@@ -17,6 +17,7 @@ from aanmf.experiments.jobs import dataset, perform
 from aanmf.experiments.paper import CURVES
 from aanmf.experiments.plan import ITEMS, MODELS, QUICK, Found, Plan, profile_for, read_items
 from aanmf.experiments.report import Report, reproduce
+from aanmf.experiments.sections import compared_in
 from aanmf.experiments.tables import accuracy_table
 from aanmf.experiments.tuned import Tuned
 from aanmf.metrics import METRICS, Metric
@@ -139,6 +140,15 @@ def test_profiles() -> None:
     with pytest.raises(ConfigError, match="2 or more"):
         profile_for("ml-100k", splits=1)
     assert Plan(SOURCE, QUICK).settings("aanmf++") == {"epochs": 8, "factors": 16, "members": 1}
+
+
+def test_the_report_says_what_the_models_of_rq1_know(tmp_path: Path) -> None:
+    settings = tmp_path / "settings"
+    plan = Plan(SOURCE, QUICK, folder=settings)
+    assert "SVD++ ids alone; NFM ids and user attributes, dense layers of 32; AANMF ids and user" in compared_in(plan)
+    Tuned({"attributes": True}).write(settings / "synthetic" / "svd++.toml")
+    Tuned({"layers": [64, 32]}).write(settings / "synthetic" / "nfm.toml")
+    assert "SVD++ ids and user attributes; NFM ids and user attributes, dense layers of 64, 32;" in compared_in(plan)
 
 
 def test_items() -> None:

@@ -17,7 +17,8 @@ from aanmf.experiments.plan import MODELS as COMPARED
 from aanmf.experiments.tune import Trial, tune
 from aanmf.experiments.tuned import FOLDER, Tuned, tuned_settings
 from aanmf.metrics import METRICS, Metric
-from aanmf.models.catalog import CATALOG, Range, spec_of
+from aanmf.models.catalog import CATALOG, spec_of
+from aanmf.models.space import Choice, Range, edges, read_space
 from aanmf.recommender import make_model
 
 pytest.importorskip("optuna")
@@ -30,9 +31,13 @@ def test_every_model_has_a_space_of_settings_that_it_has_with_its_defaults_insid
     spec, params = CATALOG[model], make_model(model).get_params()
     assert spec.space or not any(isinstance(value, float) for value in params.values()), "numbers could be searched"
     for name, each in spec.space.items():
-        middle = type(params[name])((each.low * each.high) ** 0.5 if each.log else each.high / 2)
-        make_model(model, **{name: middle})
-        assert each.low <= params[name] <= each.high
+        if isinstance(each, Choice):
+            tried = each.values
+        else:
+            tried = [type(params[name])((each.low * each.high) ** 0.5 if each.log else each.high / 2)]
+        for value in tried:
+            make_model(model, **{name: value})
+        assert each.holds(params[name])
     assert spec.edges(params) == {}
 
 
@@ -42,7 +47,73 @@ def test_edges() -> None:
     assert Range(0, 0.7, log=False, natural=True).edge(0.0) is None
     assert Range(0, 0.7, log=False, natural=True).edge(0.7) == "high"
     spec = spec_of("mf")
-    assert spec.edges({"l2": spec.space["l2"].high, "factors": 32, "seed": 0}) == {"l2": "high"}
+    assert spec.edges({"l2": 100.0, "factors": 32, "seed": 0}) == {"l2": "high"}
+    assert edges({"layers": Choice(((), (8,)))}, {"layers": (8,)}) == {}
+
+
+def test_a_space_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "space.toml"
+    path.write_text(
+        "l2 = {low = 1, high = 100}\ndropout = {low = 0, high = 0.5, log = false}\n"
+        "factors = {low = 4, high = 8, whole = true}\nlayers = [[], [8, 4]]\n"
+    )
+    assert read_space(path) == {
+        "l2": Range(1, 100),
+        "dropout": Range(0, 0.5, log=False),
+        "factors": Range(4, 8, whole=True),
+        "layers": Choice(((), (8, 4))),
+    }
+    with pytest.raises(ConfigError, match="no.toml: No such file"):
+        read_space(tmp_path / "no.toml")
+    for text, fault in {
+        "l2 = ": "not readable as TOML",
+        "l2 = 3": "l2: write { low = 1, high = 100 }",
+        "l2 = {low = 1}": "l2: write",
+        "l2 = {low = 1, high = 2, step = 1}": "l2: write",
+        "l2 = [3]": "two or more",
+        "l2 = {low = 2, high = 1}": "low below high",
+        "l2 = {low = 'a', high = 1}": "low below high",
+        "l2 = {low = 0, high = 1}": "log = false",
+        "l2 = {low = 1, high = 2, log = 'no'}": "true or false",
+        "l2 = {low = 1, high = 2.5, whole = true}": "whole numbers",
+    }.items():
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=fault):
+            read_space(path)
+
+
+def test_choices_are_tried_and_kept_as_the_model_takes_them(tmp_path: Path) -> None:
+    train = dataset("synthetic:2000").take(np.arange(1500))
+    space = {"layers": Choice(((8,), (4, 4))), "batch_size": Choice((None, 50)), "interaction": Choice(("product",))}
+    seen: list[Trial] = []
+    found = tune(train, "aanmf", 8, tmp_path / "j", fixed=FIXED, space=space, pruner="none", on_trial=seen.append)
+    assert {tuple(trial.settings["layers"]) for trial in seen} == {(8,), (4, 4)}
+    assert {trial.settings["batch_size"] for trial in seen} == {None, 50}
+    assert found.tuning["searched"] == ["batch_size", "interaction", "layers"]
+    assert "validation_rmse_of_defaults" not in Tuned.read(found.write(tmp_path / "f.toml")).tuning, "not in the space"
+    model = make_model("aanmf", **{**FIXED, **Tuned.read(tmp_path / "f.toml").settings, "seed": 0})
+    best = min(trial.score or 9 for trial in seen)
+    assert fit_to_validate(model, train)[1].rmse == pytest.approx(best)
+    with pytest.raises(ConfigError, match="Unknown setting 'l3'"):
+        tune(train, "mf", 1, tmp_path / "j", space={"l3": Range(1, 2)})
+
+
+def test_halving_stops_what_is_not_among_the_best_third(tmp_path: Path) -> None:
+    train = dataset("synthetic:2000").take(np.arange(1500))
+    seen: list[Trial] = []
+    fixed = {"epochs": 10, "factors": 4, "patience": 10}
+    found = tune(train, "mf", 12, tmp_path / "j", fixed=fixed, space=SPACE, on_trial=seen.append)
+    pruned = [trial for trial in seen if trial.state == "pruned"]
+    assert found.tuning["pruner"] == "halving"
+    assert found.tuning["pruned"] == len(pruned) >= 4
+    first: list[float] = []  # the best error of each in a fifth of its epochs, found without the pruner
+    for trial in seen:
+        model = make_model("mf", **{**fixed, **trial.settings, "seed": 0, "refit": False}).fit(train)
+        first.append(min(epoch.valid_mse or 9 for epoch in model.fitted_.training_log.epochs[:2]))
+        among_best = first[-1] <= sorted(first)[max(0, len(first) // 3 - 1)]
+        assert among_best or trial.state == "pruned"
+    with pytest.raises(ConfigError, match="Unknown pruner 'half'. Available: halving"):
+        tune(train, "mf", 1, tmp_path / "j", fixed=fixed, space=SPACE, pruner="half")  # pyright: ignore[reportArgumentType]
 
 
 def test_tuning_resumes_and_keeps_the_best(tmp_path: Path) -> None:
@@ -148,13 +219,19 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out)["model"].startswith("MF(factors=4")
     assert main(["tune", "synthetic:1000", "--model", "gbm", "--out", str(out)]) == 1
     assert "gbm" in capsys.readouterr().err
+    space = tmp_path / "space.toml"
+    space.write_text("l2 = [1, 2]")
+    assert main([*tuning, "--out", str(out), "--space", str(space), "--pruner", "median", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["settings"]["l2"] in (1, 2)
+    assert (document["tuning"]["searched"], document["tuning"]["pruner"]) == (["l2"], "median")
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*/*.toml")), ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_shipped_settings_suit_their_model_and_lie_at_no_edge(path: Path) -> None:
     found = Tuned.read(path)
     settings = make_model(path.stem, **found.settings).get_params()
-    assert {name: settings[name] for name in found.settings} == found.settings
+    assert json.loads(json.dumps({name: settings[name] for name in found.settings})) == found.settings
     if found.tuning:
         assert found.tuning["at_edge"] == sorted(spec_of(path.stem).edges(found.settings)) == []
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -12,7 +12,7 @@ from aanmf.cli.output import emit, err, facts, notice, out
 from aanmf.cli.parse import one_model, read_settings
 
 if TYPE_CHECKING:
-    from aanmf.experiments.tune import Trial
+    from aanmf.experiments.tune import Pruner, Trial
     from aanmf.experiments.tuned import Tuned
 
 
@@ -28,6 +28,24 @@ def tune(
     metric: Annotated[
         str, typer.Option("--metric", metavar="NAME", help="Judge a trial by this metric on validation ratings.")
     ] = "rmse",
+    pruner: Annotated[
+        str,
+        typer.Option(
+            "--pruner",
+            metavar="NAME",
+            help="Stop trials that fall behind: halving (keep the best third after a fifth and after three fifths of "
+            "the epochs), median, or none.",
+        ),
+    ] = "halving",
+    space: Annotated[
+        Path | None,
+        typer.Option(
+            "--space",
+            metavar="FILE.toml",
+            help="Search these settings instead of the model's usual ones: `l2 = { low = 1, high = 100 }`, "
+            "`layers = [[32], [64, 32]]`.",
+        ),
+    ] = None,
     settings: Settings = None,
     config: ConfigFile = None,
     out_file: Annotated[
@@ -43,7 +61,9 @@ def tune(
     """
     from aanmf.data.split import folds
     from aanmf.experiments.tune import tune as search
+    from aanmf.models.space import read_space
 
+    ranges = None if space is None else read_space(space)
     fixed = one_model(model, read_settings(settings or [], config))
     target = out_file or Path("settings") / f"{model}.toml"
     data = source.load()
@@ -53,12 +73,23 @@ def tune(
 
     def on_trial(trial: Trial) -> None:
         score, best = ("-" if value is None else f"{value:.4f}" for value in (trial.score, trial.best))
-        values = ", ".join(f"{name}={value:g}" for name, value in trial.settings.items())
+        values = ", ".join(f"{name}={value}" for name, value in trial.settings.items() if value is not None)
         line = f"{model} trial {trial.number + 1}/{trials}: {score} {trial.state}, best {best}  {values}"
         console.print(line, soft_wrap=True, markup=False)
 
     journal = target.with_suffix(".trials")
-    found = search(train, model, trials, journal, fixed=fixed, seed=seed, metric=metric, on_trial=on_trial)
+    found = search(
+        train,
+        model,
+        trials,
+        journal,
+        fixed=fixed,
+        seed=seed,
+        space=ranges,
+        pruner=cast("Pruner", pruner),
+        metric=metric,
+        on_trial=on_trial,
+    )
     found.tuning["split"] = f"{fold.name}, seed {seed}"
     found.settings.update({name: value for name, value in fixed.items() if name != "seed"})
     found.write(target)
@@ -69,7 +100,7 @@ def tune(
     if found.tuning["at_edge"]:
         notice(
             f"{', '.join(found.tuning['at_edge'])}: the best value lies at the edge of the search space, and a better "
-            "one may lie beyond; give more trials, or widen the model's space in aanmf/models/catalog.py"
+            "one may lie beyond; give more trials, or a wider space with --space"
         )
 
 

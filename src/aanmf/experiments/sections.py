@@ -10,7 +10,8 @@ from aanmf.evaluation.significance import Ranking
 from aanmf.experiments import claims, figures, paper, tables
 from aanmf.experiments.document import Block, Figure, Heading, Table, Text
 from aanmf.experiments.jobs import dataset
-from aanmf.experiments.plan import MODELS, Found
+from aanmf.experiments.plan import MODELS, Found, Plan, label_of
+from aanmf.recommender import make_model
 from aanmf.versions import versions
 
 TITLE = "Attribute-aware Attentional Neural Matrix Factorization: the experiment rerun"
@@ -98,7 +99,7 @@ def _against_traditional(found: Found, folder: Path) -> list[Block]:
         caption = (
             f"Figure 4, {name}. Training and test error of the weights after each epoch, split seed 0. The number of "
             "epochs was fixed before; both errors were measured after training, from the weights that each epoch "
-            "left, and nothing was chosen by them. The first epoch may lie above the scale."
+            "left, and nothing was chosen by them. The first epoch may lie above the scale. {compared_in(found.plan)}"
         )
         blocks.append(Figure(f"fig4-{figures.slug(name)}", caption, PAPER_SAYS["fig4"]))
     if found.factors:
@@ -109,9 +110,23 @@ def _against_traditional(found: Found, folder: Path) -> list[Block]:
             if len(strengths) > 1
             else "All other settings stay as tuned; with other numbers of factors another l2 may suit better."
         )
-        caption = f"Figure 5, {name}. Test error against the number of latent factors, split seed 0. {chosen}"
+        caption = (
+            f"Figure 5, {name}. Test error against the number of latent factors, split seed 0. {chosen} "
+            f"{compared_in(found.plan)}"
+        )
         blocks.append(Figure(f"fig5-{figures.slug(name)}", caption, PAPER_SAYS["fig5"]))
     return blocks
+
+
+def compared_in(plan: Plan) -> str:
+    """What the models of Figures 4 and 5 know, and how large they are."""
+    described: list[str] = []
+    for model in paper.CURVES:
+        settings = make_model(model, **plan.settings(model)).get_params()
+        knows = "ids alone" if settings.get("attributes") is False else "ids and user attributes"
+        layers = f", dense layers of {', '.join(map(str, settings['layers']))}" if settings.get("layers") else ""
+        described.append(f"{label_of(model)} {knows}{layers}")
+    return f"What each knows: {'; '.join(described)}. SVD++ also knows which items a user rated."
 
 
 def _against_others(items: set[str], found: Sequence[Found], folder: Path) -> list[Block]:

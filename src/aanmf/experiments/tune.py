@@ -8,14 +8,15 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from aanmf.data.dataset import RatingDataset
-from aanmf.errors import ConfigError, MissingExtraError
+from aanmf.errors import ConfigError, MissingExtraError, unknown
 from aanmf.evaluation.runs import fit_to_validate
 from aanmf.experiments.tuned import Tuned
 from aanmf.metrics import metric_of
-from aanmf.models.catalog import Range, Space, spec_of
+from aanmf.models.catalog import spec_of
+from aanmf.models.space import Choice, Searched, Space, edges
 from aanmf.recommender import make_model
 from aanmf.training.log import Epoch
 from aanmf.versions import versions
@@ -23,8 +24,13 @@ from aanmf.versions import versions
 if TYPE_CHECKING:
     import optuna
 
-WARMUP = 8
-"""Epochs that every trial may make before it can be pruned."""
+Pruner = Literal["halving", "median", "none"]
+"""Which trials are stopped early. `halving`: a trial goes on after a fifth of its epochs, and again after three
+fifths, if it is among the best third of those that have come so far (asynchronous successive halving, Li et al. 2020).
+`median`: it is stopped after two fifths or later if it is worse than half of the others. `none`: never."""
+PARTS = 5
+"""A trial reports its error after every fifth of its own epochs: fits of different length are compared fairly, as the
+learning rate of each falls to 0 over its own length."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Trial:
     """One set of settings tried.
 
     Attributes:
-        number: from 0; trial 0 are the defaults.
+        number: from 0; trial 0 has the defaults, where the space holds them.
         settings: what was tried.
         score: the metric on validation ratings; for a pruned trial the last one before it was stopped; None if
             training diverged.
@@ -56,6 +62,7 @@ def tune(
     fixed: Mapping[str, Any] | None = None,
     seed: int = 0,
     space: Space | None = None,
+    pruner: Pruner = "halving",
     metric: str = "rmse",
     protocol: str | None = None,
     on_trial: Callable[[Trial], None] | None = None,
@@ -63,9 +70,9 @@ def tune(
     """Searches for the settings with the best score on validation ratings.
 
     A trial fits on 90 % of `train`, or on what `protocol` says, and is judged on the rest, always the same
-    ratings. Trial 0 are the defaults; the others are drawn by a tree-structured Parzen estimator. Where RMSE is the
-    metric, a trial that after `WARMUP` epochs is worse than half of the earlier ones at the same epoch is stopped. A
-    search that was stopped is continued.
+    ratings. Trial 0 has the defaults; the others are drawn by a tree-structured Parzen estimator. Where RMSE is the
+    metric and the model learns epoch by epoch, trials that fall behind are stopped (`pruner`). A search that was
+    stopped is continued.
 
     Args:
         train: the training part of a split; the test part must not be used here.
@@ -75,33 +82,41 @@ def tune(
         fixed: settings that are not searched.
         seed: of the search, and of the models.
         space: what is searched; None: the space of the model's entry in the catalogue.
+        pruner: see `Pruner`.
         metric: name of the metric that judges a trial.
         protocol: how `train` is split to judge a trial; None: at random.
         on_trial: called after each trial.
 
     Raises:
         MissingExtraError: optuna is not installed.
-        ConfigError: no such model, setting or metric, nothing to search, or no complete trial.
+        ConfigError: no such model, setting, pruner or metric, nothing to search, or no complete trial.
     """
     optuna = _optuna()
     space = {name: each for name, each in (space or spec_of(model).space).items() if name not in (fixed or {})}
     if not space:
         raise ConfigError(f"{model}: no setting to search; give a search space, or fix fewer settings")
     fixed = {**(fixed or {}), "seed": seed}
-    study = _study(optuna, train, model, fixed, space, metric, protocol, Path(journal))
+    defaults = make_model(model, **fixed).get_params()
+    if strange := sorted(set(space) - set(defaults)):
+        raise ConfigError(unknown("setting", strange[0], sorted(defaults)))
+    study = _study(optuna, train, model, fixed, space, pruner, metric, protocol, Path(journal))
     if not any(trial.state.name == "WAITING" or _counts(trial) for trial in study.trials):
-        defaults = make_model(model, **fixed).get_params()
-        study.enqueue_trial({name: defaults[name] for name in space})
+        study.enqueue_trial({n: _label(each, defaults[n]) for n, each in space.items() if each.holds(defaults[n])})
 
     def objective(trial: optuna.Trial) -> float:
         settings = {name: _suggest(trial, name, each) for name, each in space.items()}
-        trial.set_user_attr("settings", settings)
+        trial.set_user_attr("settings", settings)  # the journal makes lists of tuples, as TOML does
+        errors: list[float] = []
 
         def on_epoch(epoch: Epoch) -> None:
             if epoch.valid_mse is None or metric != "rmse":
                 return
-            trial.report(math.sqrt(epoch.valid_mse), epoch.epoch)
-            if trial.should_prune():
+            errors.append(math.sqrt(epoch.valid_mse))
+            part = epoch.epoch * PARTS // epoch.of
+            if part == (epoch.epoch - 1) * PARTS // epoch.of:
+                return
+            trial.report(min(errors), part)
+            if part < PARTS and trial.should_prune():
                 raise optuna.TrialPruned
 
         try:
@@ -117,10 +132,21 @@ def tune(
             on_trial(_trial(study))
     if not _complete(study):
         raise ConfigError(f"{model}: none of {trials} trials was completed; narrow the search space, or give more")
-    return _result(study, model, train, seed, metric)
+    whole = all(each.holds(defaults[name]) for name, each in space.items())
+    return _result(study, model, train, space, whole, pruner, metric, seed)
 
 
-def _result(study: optuna.Study, model: str, train: RatingDataset, seed: int, metric: str) -> Tuned:
+def _result(
+    study: optuna.Study,
+    model: str,
+    train: RatingDataset,
+    space: Space,
+    of_defaults: bool,
+    pruner: Pruner,
+    metric: str,
+    seed: int,
+) -> Tuned:
+    """The best trial; `of_defaults` says whether the first one had the defaults."""
     settings, done = dict(study.best_trial.user_attrs["settings"]), _done(study)
     tuning = {
         "model": model,
@@ -129,14 +155,16 @@ def _result(study: optuna.Study, model: str, train: RatingDataset, seed: int, me
         "fingerprint": train.fingerprint,
         "trials": len(done),
         "pruned": sum(trial.state.name == "PRUNED" for trial in done),
+        "pruner": pruner,
+        "searched": sorted(space),
         "seed": seed,
         f"validation_{metric}": round(study.best_value, 5),
-        f"validation_{metric}_of_defaults": round(first, 5) if (first := done[0].value) else None,
-        "at_edge": sorted(spec_of(model).edges(settings)),
+        f"validation_{metric}_of_defaults": round(first, 5) if of_defaults and (first := done[0].value) else None,
+        "at_edge": sorted(edges(space, settings)),
         "aanmf": versions()["aanmf"],
         "torch": versions()["torch"],
     }
-    return Tuned(settings, tuning)
+    return Tuned({name: value for name, value in settings.items() if value is not None}, tuning)
 
 
 def _study(
@@ -145,16 +173,18 @@ def _study(
     model: str,
     fixed: Mapping[str, Any],
     space: Space,
+    pruner: Pruner,
     metric: str,
     protocol: str | None,
     journal: Path,
 ) -> optuna.Study:
-    """The study of exactly this search; other data, ranges, metric or split are another study in the same file."""
+    """The study of exactly this search; other data, space, pruner, metric or split are another study of the file."""
     from optuna.storages.journal import JournalFileBackend
 
     journal.parent.mkdir(parents=True, exist_ok=True)
     ranges = {name: repr(each) for name, each in space.items()}
-    search = json.dumps([train.fingerprint, dict(fixed), ranges, metric, protocol, versions()["aanmf"]], sort_keys=True)
+    stated = [train.fingerprint, dict(fixed), ranges, pruner, metric, protocol, versions()["aanmf"]]
+    search = json.dumps(stated, sort_keys=True)
     name = f"{model}-{hashlib.sha256(search.encode()).hexdigest()[:12]}"
     storage = optuna.storages.JournalStorage(JournalFileBackend(str(journal)))
     study = optuna.create_study(
@@ -162,7 +192,7 @@ def _study(
         storage=storage,
         direction="maximize" if metric_of(metric).higher_is_better else "minimize",
         load_if_exists=True,
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=WARMUP),
+        pruner=_pruner(optuna.pruners, pruner),
     )
     seed = fixed["seed"] + len(study.trials)  # a search that is continued must not draw the same settings again
     study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=5, multivariate=True)
@@ -192,11 +222,35 @@ def _trial(study: optuna.Study) -> Trial:
     return Trial(last.number, dict(last.user_attrs.get("settings", {})), last.value, state, best)
 
 
-def _suggest(trial: optuna.Trial, name: str, values: Range) -> float | int:
-    """A value of three digits, so that what a file says is exactly what was tried."""
+def _pruner(pruners: Any, name: Pruner) -> optuna.pruners.BasePruner:
+    """Optuna's object; a step is a fifth of a trial's epochs.
+
+    Raises:
+        ConfigError: no such pruner.
+    """
+    made: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
+        "halving": lambda: pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3),
+        "median": lambda: pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=2),
+        "none": pruners.NopPruner,
+    }
+    if name not in made:
+        raise ConfigError(unknown("pruner", name, made))
+    return made[name]()
+
+
+def _suggest(trial: optuna.Trial, name: str, values: Searched) -> Any:
+    """A value; a number has three digits, so that what a file says is exactly what was tried."""
+    if isinstance(values, Choice):
+        labels = {_label(values, value): value for value in values.values}
+        return labels[trial.suggest_categorical(name, list(labels))]
     if values.whole:
         return trial.suggest_int(name, int(values.low), int(values.high), log=values.log)
     return float(f"{trial.suggest_float(name, values.low, values.high, log=values.log):.3g}")
+
+
+def _label(values: Searched, value: Any) -> Any:
+    """A value as optuna takes it: the text of a choice, a number as it is."""
+    return json.dumps(value) if isinstance(values, Choice) else value
 
 
 def _optuna() -> Any:

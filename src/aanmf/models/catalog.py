@@ -6,59 +6,38 @@ A new model is a file in `models/` and an entry here. The command line, the repo
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from aanmf.errors import ConfigError, unknown
+from aanmf.models.space import Choice, Range, Space, edges
 
 if TYPE_CHECKING:
     from aanmf.contract import ModelConfig, RatingModule
 
 
-@dataclass(frozen=True)
-class Range:
-    """Values of one setting that tuning may choose, from `low` to `high`, both included.
-
-    Attributes:
-        log: searched on a logarithmic scale.
-        whole: whole numbers only.
-        natural: no value below `low` is possible (a dropout of 0), so that a better one cannot lie there.
-    """
-
-    low: float
-    high: float
-    log: bool = True
-    whole: bool = False
-    natural: bool = False
-
-    def place(self, value: float) -> float:
-        """Where a value lies between `low` (0) and `high` (1), on the scale that is searched."""
-        low, high, at = (math.log(x) if self.log else x for x in (self.low, self.high, value))
-        return (at - low) / (high - low)
-
-    def edge(self, value: float, margin: float = 0.03) -> str | None:
-        """`low` or `high` where a value is so near to an end that a better one may lie beyond; else None."""
-        place = self.place(value)
-        if place < margin and not self.natural:
-            return "low"
-        return "high" if place > 1 - margin else None
-
-
-Space = Mapping[str, Range]
-
 _FACTORS = Range(2, 160, whole=True)
-_RATE = Range(1e-3, 5e-2)
-_DROPOUT = Range(0.0, 0.7, log=False, natural=True)
-_BIASED: Space = {"factors": _FACTORS, "learning_rate": _RATE, "l2": Range(2, 100), "l2_bias": Range(0.02, 20)}
-_DENSE: Space = {"factors": _FACTORS, "learning_rate": _RATE, "l2_dense": Range(0.005, 2), "dropout": _DROPOUT}
+_STEPS: Space = {
+    "learning_rate": Range(1e-3, 5e-2),
+    "epochs": Range(8, 60, whole=True),
+    "batch_size": Choice((None, 1000, 4000)),
+}
+_BIASED: Space = {"factors": _FACTORS, "l2": Range(1, 100), "l2_bias": Range(0.02, 20), **_STEPS}
+_DENSE: Space = {
+    "factors": _FACTORS,
+    "layers": Choice(((32,), (64,), (128,), (64, 32))),
+    "dropout": Range(0.0, 0.7, log=False, natural=True),
+    "l2_dense": Range(0.005, 5),
+    **_STEPS,
+}
 _ENCODER: Space = {
     "factors": Range(16, 512, whole=True),
-    "learning_rate": _RATE,
     "l2": Range(4, 200),
+    "l2_bias": Range(0.02, 20),
     "dropout": Range(0.0, 0.9, log=False, natural=True),
+    **_STEPS,
 }
 _AANMFPP: Space = {
     "factors": Range(8, 128, whole=True),
@@ -136,8 +115,7 @@ class ModelSpec:
 
     def edges(self, settings: Mapping[str, Any]) -> dict[str, str]:
         """The settings that lie at an edge of the search space: `{"l2": "high"}`."""
-        at = {name: self.space[name].edge(settings[name]) for name in self.space if settings.get(name) is not None}
-        return {name: side for name, side in at.items() if side}
+        return edges(self.space, settings)
 
 
 def _spec(
@@ -151,7 +129,7 @@ def _spec(
 
 _ROW_BY_ROW: dict[str, Any] = {"streams": True, "processes": True}
 _AANMF: dict[str, Any] = {
-    "space": {**_DENSE, "l2": Range(4, 150)},
+    "space": {**_DENSE, "l2": Range(2, 150), "init_std": Range(0.01, 1), "interaction": Choice(("concat", "product"))},
     "attention": True,
     "context": True,
     "in_report": True,
@@ -201,7 +179,7 @@ _SPECS = (
         "SVD++",
         "SVD++ (Koren 2008), on request with user attributes of weight 1",
         class_name="SVDpp",
-        space=_BIASED,
+        space={**_BIASED, "attributes": Choice((False, True))},
         in_report=True,
     ),
     _spec("fm", "FM", "factorisation machine of degree 2 (Rendle 2010)", space=_BIASED, **_ROW_BY_ROW),
@@ -209,18 +187,22 @@ _SPECS = (
         "nfm",
         "NFM",
         "neural factorisation machine (He and Chua 2017)",
-        space={**_DENSE, "l2": Range(8, 400)},
+        space={**_DENSE, "l2": Range(4, 400), "batch_norm": Choice((False, True))},
         streams=True,  # but in one process: several would each normalise over their own part of a batch
         in_report=True,
     ),
     _spec(
-        "autorec", "AutoRec", "auto-encoder over the ratings of an item or a user (Sedhain et al. 2015)", space=_ENCODER
+        "autorec",
+        "AutoRec",
+        "auto-encoder over the ratings of an item or a user (Sedhain et al. 2015)",
+        space={**_ENCODER, "encodes": Choice(("items", "users"))},
+        in_report=True,
     ),
     _spec(
         "acmf",
         "ACMF",
         "matrix factorisation with coupled item attributes as regulariser",
-        space={**_BIASED, "l2": Range(1, 60), "alpha": Range(0.005, 2)},
+        space={**_BIASED, "alpha": Range(0.005, 2)},
         in_report=True,
     ),
     _spec(
