@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 EXTRAS := test,arrow,tune,serve,sql,export,test-serve
 
-.PHONY: help demo test test-all test-browser test-lenskit check format resolve bench figures docs screenshots peers clean
+.PHONY: help demo test test-all test-browser test-lenskit check format resolve bench figures docs screenshots transcript peers clean
 
 help:
 	@echo "make demo      train on ratings of restaurants: scores, lists, a reason; then the page (DEMO=ml-100k: on films)"
@@ -19,6 +19,7 @@ help:
 	@echo "make format    let ruff format and fix"
 	@echo "make bench     the benchmarks, against the peers: half an hour (BENCH=--quick: some minutes)"
 	@echo "make screenshots  pictures of the page for the documents (apt-get install chromium)"
+	@echo "make transcript  run what docs/own-files.md shows (DATA=a folder with filmtrust and restaurant, as downloaded)"
 	@echo "make figures   write the results in docs/results/figures into README and the documents"
 	@echo "make docs      build the documents into docs/_build/html; a warning is an error"
 	@echo "make clean     remove .venv, caches and demo output"
@@ -98,6 +99,9 @@ bench: $(VENV)/.installed-peers
 
 screenshots: $(VENV)/.installed-test
 	$(BIN)/python docs/screenshots.py $(SCREENSHOTS)
+
+transcript: $(VENV)/.installed-test
+	$(BIN)/python docs/transcript.py $(DATA)
 
 figures: $(VENV)/.installed
 	$(BIN)/python benchmarks/figures.py

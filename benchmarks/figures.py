@@ -55,15 +55,17 @@ def mean(file: str, model: str, metric: str) -> float:
     return row[f"{metric}_mean"]
 
 
-def shown(file: str, model: str, metric: str) -> str:
-    """A figure as documents show it: no decimals from 10 on, else four; after `METRIC±` the standard deviation.
+def shown(file: str, model: str, metric: str, digits: int | None = None) -> str:
+    """A figure as documents show it: no decimals from 10 on, else four, or as many as asked for.
+
+    After `METRIC±` stands the standard deviation.
 
     Raises:
         KeyError: no such model or metric in the file.
     """
     name = metric.removesuffix("±")
     value = mean(file, model, name)
-    digits = 0 if abs(value) >= 10 else 4
+    digits = (0 if abs(value) >= 10 else 4) if digits is None else digits
     deviation = summary(file)[model][f"{name}_std"] if metric.endswith("±") else None
     return f"{value:.{digits}f}" if deviation is None else f"{value:.{digits}f} ± {deviation:.{digits}f}"
 
@@ -74,7 +76,8 @@ class Table:
 
     Attributes:
         rows: a `title` and words for `cell`, for every row.
-        columns: the same for every column; with `best`, `high` or `low`, the best figure is set in bold.
+        columns: the same for every column; with `best`, `high` or `low`, the best figure is set in bold, and
+            with `digits` it has so many decimals.
         cell: FILE MODEL METRIC with words of the row and the column in braces.
         corner: title of the first column.
     """
@@ -104,7 +107,8 @@ class Table:
         means = [summary(file).get(model, {}).get(f"{metric.removesuffix('±')}_mean") for file, model, metric in places]
         there = [round(value, 4) for value in means if value is not None]
         best = {"high": max, "low": min}[column["best"]](there) if "best" in column and there else None
-        texts = [ABSENT if value is None else shown(*place) for place, value in zip(places, means, strict=True)]
+        digits = int(column["digits"]) if "digits" in column else None
+        texts = [ABSENT if value is None else shown(*place, digits) for place, value in zip(places, means, strict=True)]
         return [
             f"**{text}**" if value is not None and round(value, 4) == best else text
             for text, value in zip(texts, means, strict=True)

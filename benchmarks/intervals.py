@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,16 @@ def by_count(count: np.ndarray, inside: np.ndarray) -> list[dict[str, float]]:
     return [
         {"from": int(count[part].min()), "to": int(count[part].max()), "coverage": float(inside[part].mean())}
         for part in parts
+    ]
+
+
+def summary(table: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows `all` (coverage, width and coverage per fold), `user` and `item` (coverage per group, from 1)."""
+    folds = {f"{name}_mean": share for name, share in table["folds"].items()}
+    groups = {side: enumerate(table[f"by ratings of the {side}"], start=1) for side in ("user", "item")}
+    return [
+        {"model": "all", "coverage_mean": table["coverage"], "width_mean": table["width"], **folds},
+        *({"model": side, **{f"{n}_mean": each["coverage"] for n, each in of}} for side, of in groups.items()),
     ]
 
 
@@ -57,13 +68,14 @@ def main() -> None:
         of_user.append(np.bincount(train.user, minlength=len(data.users))[test.user])
         of_item.append(np.bincount(train.item, minlength=len(data.items))[test.item])
     hits = np.concatenate(inside)
-    table = {
+    table: dict[str, Any] = {
         "coverage": float(hits.mean()),
         "width": float(np.concatenate(width).mean()),
         "folds": each,
         "by ratings of the user": by_count(np.concatenate(of_user), hits),
         "by ratings of the item": by_count(np.concatenate(of_item), hits),
     }
+    table["summary"] = summary(table)
     if options.json:
         sys.stdout.write(json.dumps(table, indent=1) + "\n")
         return

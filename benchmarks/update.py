@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -111,6 +112,21 @@ def update(base: Path, new: RatingDataset, way: str) -> tuple[Recommender, dict[
     return kept[0], {"way": way, **took}
 
 
+def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row per number of new ratings, with RMSE and processor seconds of every way, `METRIC@WAY`."""
+    whole = [run for run in runs if run["new"] is None]
+    return [
+        {"model": str(size)}
+        | {
+            f"{metric}@{run['way']}_mean": run[metric]
+            for run in [*whole, *(run for run in runs if run["new"] == size)]
+            for metric in ("rmse", "cpu")
+            if metric in run
+        }
+        for size in sorted({run["new"] for run in runs} - {None})
+    ]
+
+
 def main() -> None:
     """Prints all runs as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -126,7 +142,7 @@ def main() -> None:
     train, test = data.take(np.arange(n)), data.take(np.arange(n, len(data)))
     place = asked.folders / f"{asked.source}-{asked.order}"
     full = fitted(without_unrated(train), place / "full")
-    runs: list[dict[str, object]] = [{"new": None, "way": "full", **full, **scores(load_model(place / "full"), test)}]
+    runs: list[dict[str, Any]] = [{"new": None, "way": "full", **full, **scores(load_model(place / "full"), test)}]
     for size in asked.new:
         base, new = place / f"before-{size}", train.take(np.arange(n - size, n))
         fitted(without_unrated(train.take(np.arange(n - size))), base)
@@ -135,7 +151,7 @@ def main() -> None:
             model, run = update(base, new, way)
             runs.append({"new": size, "share": size / n, **run, **scores(model, test)})
     about = {"source": asked.source, "order": asked.order, "ratings": n, "test": len(test)}
-    sys.stdout.write(json.dumps({**about, "runs": runs}, indent=2) + "\n")
+    sys.stdout.write(json.dumps({**about, "runs": runs, "summary": summary(runs)}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

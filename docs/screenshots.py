@@ -15,16 +15,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlencode
 
 import uvicorn
 from PIL import Image
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 
 from aanmf import AANMFpp, load_model, load_movielens, make_synthetic
 from aanmf.data.movielens import find_movielens
 from aanmf.serving.app import create_app
 
+Scheme = Literal["light", "dark"]
 IMAGES = Path(__file__).parent / "images"
 WIDE, PHONE = 1100, 390
 COLOURS = 128
@@ -37,7 +39,7 @@ def train(folder: Path) -> None:
     AANMFpp().fit(data).save(folder)
 
 
-def views(folder: Path) -> Iterator[tuple[str, str, int, str, int]]:
+def views(folder: Path) -> Iterator[tuple[str, str, int, Scheme, int]]:
     """Name, address, width, colour scheme and height of every picture."""
     model = load_model(folder)
     user = model.fitted_.users.ids[0]
@@ -76,6 +78,17 @@ def small(picture: bytes) -> bytes:
     return found.getvalue()
 
 
+def picture(browser: Browser, url: str, width: int, scheme: Scheme, height: int) -> bytes:
+    """A page as PNG; ends the program where that is larger than `MOST_BYTES`."""
+    page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+    page.goto(url)
+    found = small(page.screenshot())
+    page.close()
+    if len(found) > MOST_BYTES:
+        sys.exit(f"{url}: {len(found):,} bytes, more than {MOST_BYTES:,}")
+    return found
+
+
 def main() -> None:
     """Writes all pictures to docs/images."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -89,13 +102,7 @@ def main() -> None:
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         with serving(folder) as url:
             for name, path, width, scheme, height in views(folder):
-                page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
-                page.goto(url + path)
-                picture = small(page.screenshot())
-                page.close()
-                if len(picture) > MOST_BYTES:
-                    sys.exit(f"{name}: {len(picture):,} bytes, more than {MOST_BYTES:,}")
-                (IMAGES / f"{name}.png").write_bytes(picture)
+                (IMAGES / f"{name}.png").write_bytes(picture(browser, url + path, width, scheme, height))
         browser.close()
 
 

@@ -18,6 +18,7 @@ def script(path: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    monkeypatch.syspath_prepend(str(file.parent))  # as Python does for a script
     monkeypatch.setitem(sys.modules, file.stem, module)
     spec.loader.exec_module(module)
     return module

@@ -129,6 +129,19 @@ def test_tables_of_a_data_set_are_read_as_the_same() -> None:
     np.testing.assert_array_equal(again.time, data.time)
 
 
+def test_tables_keep_labels_beside_an_attribute_of_that_name_and_context() -> None:
+    ratings = pl.DataFrame(
+        {"user": ["a", "a", "b"], "item": ["x", "y", "x"], "rating": [1, 2, 3], "mood": ["m", "n", "n"]}
+    )
+    items = pl.DataFrame({"item": ["x", "y"], "title": ["The X", "The Y"], "label": ["EMI", "Decca"]})
+    schema = {"items.label": "categorical", "items.title": "label"}
+    data = RatingDataset.from_frames(ratings, items=items, attributes=schema, context=["mood"])
+    tables = tables_of(data)
+    assert tables.items["label_shown"].to_list() == ["The X", "The Y"]
+    assert tables.items["label"].to_list() == ["EMI", "Decca"]
+    assert tables.ratings["mood"].to_list() == ["m", "n", "n"]
+
+
 def test_results_in_the_kind_of_another_library(monkeypatch: pytest.MonkeyPatch) -> None:
     frame = pl.DataFrame({"item": ["a", "b"], "rating": [1.5, 2.5]})
     assert as_kind(frame, "polars") is frame

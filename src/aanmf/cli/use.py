@@ -273,12 +273,14 @@ def explanation_table(found: dict[str, Any]) -> RenderableType:
     """An explanation to read."""
     who = _described(found["user"] if found["given"] is None else found["given"])
     title = f"{who[0].upper()}{who[1:]} and {found['title']}"
-    rows = [("base", "", "", f"{found['base']:.3f}")]
+    rows = [("part", "", "attention", f"adds to the {found['of']}"), ("base", "", "", f"{found['base']:.3f}")]
     for each in found["parts"]:
         what = " ".join(each[name] for name in ("name", "value") if each[name])
         weight = "" if each["attention"] is None else f"{each['attention']:.3f}"
         rows.append((each["kind"], what, weight, f"{each['contribution']:+.3f}"))
-    return table(title, ("part", "", "attention", f"adds to the {found['of']}"), rows)
+    shown = (True, True, any(each["attention"] is not None for each in found["parts"]), True)
+    header, *rest = (tuple(itertools.compress(row, shown)) for row in rows)
+    return table(title, header, rest)
 
 
 def _described(user: User) -> str:

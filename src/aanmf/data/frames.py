@@ -10,6 +10,7 @@ import polars as pl
 
 from aanmf.data.columns import guess_column
 from aanmf.data.dataset import RatingDataset
+from aanmf.data.entities import EntityTable
 from aanmf.data.names import ITEM_NAMES, USER_NAMES
 from aanmf.data.options import ReadOptions
 from aanmf.data.stream import StreamedDataset
@@ -73,8 +74,10 @@ class Tables(NamedTuple):
     """A data set as polars tables.
 
     Attributes:
-        ratings: a row per rating: `user`, `item`, and where there are any `rating` and `time` (seconds since 1970).
-        users, items: a row per user (item): `user` (`item`), `label` if there are labels, and its attributes.
+        ratings: a row per rating: `user`, `item`, where there are any `rating` and `time` (seconds since 1970), and its
+            context.
+        users, items: a row per user (item): `user` (`item`), if there are labels its own (see `label_column`), and its
+            attributes.
     """
 
     ratings: pl.DataFrame
@@ -90,10 +93,17 @@ def tables_of(data: RatingDataset) -> Tables:
     columns |= {"rating": data.rating} if data.has_ratings else {}
     columns |= {"time": data.time} if data.time is not None else {}
     tables = [
-        pl.DataFrame([ids[name], *([] if side.labels is None else [pl.Series("label", side.labels)]), *side.columns])
+        pl.DataFrame(
+            [ids[name], *([] if side.labels is None else [pl.Series(label_column(side), side.labels)]), *side.columns]
+        )
         for name, side in sides.items()
     ]
-    return Tables(pl.DataFrame(columns), *tables)
+    return Tables(pl.DataFrame(columns).hstack(data.context.columns.get_columns()), *tables)
+
+
+def label_column(side: EntityTable) -> str:
+    """The name of the labels in `tables_of`: `label`, or where an attribute has that name, `label_shown`."""
+    return "label_shown" if "label" in side.columns.columns else "label"
 
 
 def pairs_of(table: Table, columns: Mapping[str, str] | None = None) -> tuple[list[str], list[str]]:

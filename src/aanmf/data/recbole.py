@@ -15,7 +15,7 @@ from aanmf.data.attribute_kind import TITLES
 from aanmf.data.codes import words_of
 from aanmf.data.dataset import RatingDataset, warned
 from aanmf.data.entities import EntityTable
-from aanmf.data.frames import tables_of
+from aanmf.data.frames import label_column, tables_of
 from aanmf.data.options import ReadOptions
 from aanmf.data.schema import Attribute, Kind
 from aanmf.data.tables import Table
@@ -69,7 +69,8 @@ def write_recbole(data: RatingDataset, folder: str | Path) -> Path:
     folder = Path(folder)
     ratings, users, items = tables_of(data)
     roles = {"user": "user_id:token", "item": "item_id:token", "rating": "rating:float", "time": "timestamp:float"}
-    tables = {RATINGS: ratings.rename(roles, strict=False)}
+    there = [pl.col(name).alias(typed) for name, typed in roles.items() if name in ratings.columns]
+    tables = {RATINGS: ratings.select(*there, *(_cells(each) for each in data.context.attributes))}
     for ending, frame, side in ((".user", users, data.users), (".item", items, data.items)):
         tables[ending] = _typed(frame, side)
     try:
@@ -107,7 +108,7 @@ def _typed(frame: pl.DataFrame, side: EntityTable) -> pl.DataFrame:
     name = frame.columns[0]
     columns = [pl.col(name).alias(f"{name}_id:token")]
     if side.labels is not None:
-        columns.append(pl.col("label").str.replace_all(r"\s+", " ").alias("title:token_seq"))
+        columns.append(pl.col(label_column(side)).str.replace_all(r"\s+", " ").alias("title:token_seq"))
     return frame.select(*columns, *(_cells(each) for each in side.attributes))
 
 
