@@ -73,7 +73,7 @@ def test_histories_are_left_out_of_data_of_any_size_where_they_are_noise() -> No
     effect = rng.normal(size=(group.max() + 1, len(DATA.items)))
     rating = np.round(3 + effect[group[DATA.user], DATA.item] + 0.5 * rng.normal(size=len(DATA)))
     data = replace(DATA, rating=np.clip(rating, 1, 5).astype(np.float32))
-    settings = {**QUICK, "factors": 4, "epochs": 20, "learning_rate": 0.05, "l2": 3.0, "match": False}
+    settings = {**QUICK, "factors": 4, "epochs": 20, "learning_rate": 0.05, "l2": 3.0, "steps": 1, "match": False}
     chosen = AANMFpp(**settings, simplify_up_to=1).fit(data).chosen_
     assert chosen["history"] is chosen["ridge"] is False
     assert chosen["attention_rate"] == 10
