@@ -31,6 +31,7 @@ WITHOUT_EFFECT = {
 }
 CHANGED: dict[str, object] = {
     "learning_rate": 0.03,
+    "attention_rate": 30.0,
     "l2": 500.0,
     "steps": 3,
     "parts": 7,

@@ -63,18 +63,8 @@ def naive(m: AANMFModule, user: int, item: int, vectors: bool) -> float:
     index, weight, mask = (t[user].numpy() for t in (m.sets.value, m.sets.weight, m.sets.mask))
     a = [values[index[j]] for j in range(len(index)) if mask[j]]
     w = [weight[j] for j in range(len(index)) if mask[j]]
-    w1 = np.concatenate([n["cell.value.weight"], n["cell.item.weight"]], axis=1)
-    s = [
-        max(
-            0.0,
-            (
-                n["cell.out.weight"] @ np.tanh(w1 @ np.concatenate([v, q]) + n["cell.item.bias"]) + n["cell.out.bias"]
-            ).item(),
-        )
-        for v in a
-    ]
-    e = np.exp(s)
-    weighted = [lam * wj * v for lam, wj, v in zip(e / e.sum(), w, a, strict=True)] if a else []
+    lam = naive_attention(m, n, a, q)
+    weighted = [lam_j * wj * v for lam_j, wj, v in zip(lam, w, a, strict=True)] if a else []
     if m.config.pooling == "sum":
         x = p + sum(weighted, np.zeros(K))
     else:
@@ -88,6 +78,42 @@ def naive(m: AANMFModule, user: int, item: int, vectors: bool) -> float:
     for layer in range(len(m.upper)):
         z = n[f"upper.{layer}.weight"] @ np.maximum(z, 0) + n[f"upper.{layer}.bias"]
     return float(z[0])
+
+
+def naive_attention(m: AANMFModule, n: dict[str, np.ndarray], a: list[np.ndarray], q: np.ndarray) -> np.ndarray:
+    """lambda of the attributes that a user has, by Algorithm 1, or as its controls."""
+    if m.config.attention is not True:
+        return np.ones(len(a)) / (len(a) if m.config.attention == "uniform" else 1)
+    w1 = np.concatenate([n["cell.value.weight"], n["cell.item.weight"]], axis=1)
+    s = [
+        max(
+            0.0,
+            (
+                n["cell.out.weight"] @ np.tanh(w1 @ np.concatenate([v, q]) + n["cell.item.bias"]) + n["cell.out.bias"]
+            ).item(),
+        )
+        for v in a
+    ]
+    e = np.exp(s)
+    return e / e.sum()
+
+
+@pytest.mark.parametrize("attention", ["uniform", False])
+@pytest.mark.parametrize("pooling", ["sum", "pairwise"])
+def test_controls_of_attention_are_the_spec_with_equal_weights(pooling: str, attention: bool | str) -> None:
+    m = module(pooling=pooling, attention=attention)
+    pairs = list(itertools.product(range(N_USERS + 1), range(N_ITEMS)))
+    users, items = (torch.tensor(side) for side in zip(*pairs, strict=True))
+    expected = np.array([naive(m, u, i, False) for u, i in pairs])
+    with torch.no_grad():
+        np.testing.assert_allclose(m(users, items).numpy(), expected, atol=1e-6, rtol=0)
+        scores = torch.empty(N_USERS + 1, N_ITEMS, dtype=torch.float64)
+        for part, found in m.catalogue(torch.arange(N_USERS + 1)):
+            scores[part] = found
+        np.testing.assert_allclose(scores.reshape(-1).numpy(), expected, atol=1e-6, rtol=0)
+        total = m.attention(users, items).sum(1).numpy()
+    count = m.sets.mask[users].sum(1).numpy()
+    np.testing.assert_allclose(total, np.minimum(count, 1) if attention == "uniform" else count, atol=1e-6)
 
 
 SHAPES = list(itertools.product(["sum", "pairwise"], ["concat", "product"], [(), (5,), (6, 3)], [False, True]))

@@ -28,7 +28,7 @@ from aanmf.contract import BatchConfig, RatingModule, Side, TrainingData, embedd
 from aanmf.data.attributes import AttributeSet
 from aanmf.models.context import ContextAttention
 from aanmf.models.kernels import affine_layer, equal_rows, lookup
-from aanmf.models.layers import POOLING, AttentionCell, AttributeEmbedding, Dropout, masked_softmax
+from aanmf.models.layers import POOLING, AttentionCell, AttributeEmbedding, Dropout, equal_weights, masked_softmax
 
 
 class AANMFConfig(BatchConfig):
@@ -41,6 +41,8 @@ class AANMFConfig(BatchConfig):
     """What the dense layers see of x_ui and q_i: [x ; q], or x * q (Eq 5 can be read both ways)."""
     layers: tuple[Annotated[int, Field(ge=1, le=8192)], ...] = Field(default=(64,), max_length=16)
     """Widths of the dense ReLU layers below the output unit; `()` for none."""
+    attention: bool | Literal["uniform"] = True
+    """Controls of attention. `uniform`: each attribute has weight 1 / J; False: each has weight 1."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
     """Share of units dropped in front of each dense layer and the output while training."""
     init_std: float = Field(default=0.1, gt=0)
@@ -69,7 +71,7 @@ class AANMFModule(RatingModule):
         self.p = embedding(training.n_users + 1, k, config.init_std)
         self.q = embedding(training.n_items + 1, k, config.init_std)
         self.a = AttributeEmbedding(training.users, k, config.init_std)
-        self.cell = AttentionCell(k)
+        self.cell = AttentionCell(k) if config.attention is True else None
         self.pooling = POOLING[config.pooling]
         self.dropout = Dropout(config.dropout)
         widths = [k, *config.layers, 1]
@@ -87,7 +89,7 @@ class AANMFModule(RatingModule):
         """See `RatingModule.forward`."""
         sets = self.sets.rows(users) if sets is None else sets
         a, p = self.a(sets.vectors), self.p.index_select(0, users)  # (V, K), (B, K)
-        lam = self.cell(a, self.q, items, sets)  # (B, J)
+        lam = self._weights(a, items, sets)  # (B, J)
         x = self.pooling(p, a, sets.value, lam * sets.weight)  # (B, K)
         if self.context is not None and sets.context is not None:
             kappa = self.context.attention(self.p, users, self.q, items)  # (B, L)
@@ -98,6 +100,12 @@ class AANMFModule(RatingModule):
             z = lookup(self.from_q, self.dropout(self.q), items) + self.first(self.dropout(x))  # (B, H)
         return self._upper(z)
 
+    def _weights(self, a: Tensor, items: Tensor, sets: AttributeSet) -> Tensor:
+        """lambda (B, J), for vectors a (V, K) of all attribute values."""
+        if self.cell is None:
+            return equal_weights(sets.mask, summed=self.config.attention is False)
+        return self.cell(a, self.q, items, sets)
+
     def _upper(self, z: Tensor) -> Tensor:
         """Everything above the first dense layer: (..., H) before its ReLU -> (...)."""
         for layer in self.upper:
@@ -107,7 +115,7 @@ class AANMFModule(RatingModule):
     def attention(self, users: Tensor, items: Tensor, sets: AttributeSet | None = None) -> Tensor:
         """See `RatingModule.attention`."""
         sets = self.sets.rows(users) if sets is None else sets
-        return self.cell(self.a(sets.vectors), self.q, items, sets)
+        return self._weights(self.a(sets.vectors), items, sets)
 
     def context_attention(self, users: Tensor, items: Tensor, sets: AttributeSet) -> Tensor | None:
         """See `RatingModule.context_attention`."""
@@ -149,12 +157,15 @@ class AANMFModule(RatingModule):
             yield from super().catalogue(users, sets)
             return
         values, q = self.a(sets.vectors), self.q[:-1]  # (V, K), (M, K)
-        table = None if sets.vectors else self.cell.table(values, q)  # (M, V)
+        table = None if sets.vectors or self.cell is None else self.cell.table(values, q)  # (M, V)
         of_q = self.first.bias if self.from_q is None else self.first.bias + self.from_q(q)  # (M, H)
         for group in equal_rows(sets):
             one = sets.rows(group[:1])
             a, value = values[one.value[0]], one.value[0]  # (J, K), (J,)
-            lam = masked_softmax(self.cell.table(a, q) if table is None else table[:, value], one.mask)  # (M, J)
+            if self.cell is None:
+                lam = equal_weights(one.mask, summed=self.config.attention is False).expand(len(q), -1)  # (M, J)
+            else:
+                lam = masked_softmax(self.cell.table(a, q) if table is None else table[:, value], one.mask)  # (M, J)
             scale, shift = self._affine(a, q, lam * one.weight)  # (M, K)
             shift = shift @ self.first.weight.T + of_q  # (M, H)
             for part in group.split(256):

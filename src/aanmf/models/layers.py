@@ -84,6 +84,12 @@ def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
     return torch.softmax(filled.mT.contiguous(), dim=-2).mT * mask  # along columns: faster where slots are few
 
 
+def equal_weights(mask: Tensor, summed: bool) -> Tensor:
+    """The controls of attention (B, J), without a parameter: 1 / J for each attribute, or with `summed` 1 for each."""
+    weight = mask.float()
+    return weight if summed else weight / weight.sum(1, keepdim=True).clamp(min=1)
+
+
 def sum_pooling(p: Tensor, values: Tensor, index: Tensor, weight: Tensor) -> Tensor:
     """x_ui = p_u + sum_j a~_j, with a~_j = weight_j a_j.
 

@@ -15,7 +15,7 @@ from aanmf.errors import ConfigError
 from aanmf.models.aanmfpp import trainer
 from aanmf.models.aanmfpp.config import AANMFppConfig
 from aanmf.models.aanmfpp.equations import Equations, Member
-from aanmf.models.aanmfpp.fit import validation_cuts
+from aanmf.models.aanmfpp.fit import simpler, validation_cuts
 from aanmf.models.aanmfpp.trainer import _parts
 from aanmf.training.log import Epoch
 from tests.conftest import small_dataset
@@ -63,6 +63,31 @@ def test_parts_are_left_out_of_small_data_only() -> None:
     assert set(kept.fitted_.training_log.chosen) == {"l2", "trust"}
     assert set(left_out.fitted_.training_log.chosen) > {"l2", "trust"}
     assert not np.allclose(kept.predict_data(data), left_out.predict_data(data), atol=1e-3)
+
+
+def test_histories_are_left_out_of_data_of_any_size_where_they_are_noise() -> None:
+    """Users of a group agree about an item up to noise: who else rated what says nothing more."""
+    rng = np.random.default_rng(2)
+    kinds = DATA.users.columns.select(DATA.users.names[0]).to_series().to_list()
+    group = np.array([sorted({str(k) for k in kinds}).index(str(k)) for k in kinds])
+    effect = rng.normal(size=(group.max() + 1, len(DATA.items)))
+    rating = np.round(3 + effect[group[DATA.user], DATA.item] + 0.5 * rng.normal(size=len(DATA)))
+    data = replace(DATA, rating=np.clip(rating, 1, 5).astype(np.float32))
+    settings = {
+        **QUICK,
+        "factors": 4,
+        "epochs": 20,
+        "learning_rate": 0.05,
+        "l2": 3.0,
+        "steps": 1,
+        "attention_rate": 1.0,
+        "match": False,
+    }
+    chosen = AANMFpp(**settings, simplify_up_to=1).fit(data).chosen_
+    assert chosen["history"] is chosen["ridge"] is False
+    (changes,) = simpler(AANMFppConfig(simplify_up_to=1), 80_000)
+    assert changes == {"history": False, "ridge": False, "attention_rate": 10.0, "steps": 2}
+    assert set(AANMFpp(**settings, simplify_up_to=0).fit(data).chosen_) == {"l2", "trust"}
 
 
 def test_without_validation_nothing_is_compared() -> None:

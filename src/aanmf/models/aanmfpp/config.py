@@ -19,6 +19,9 @@ class AANMFppConfig(FactorConfig):
     """Passes over the training ratings."""
     learning_rate: float = Field(default=1e-2, gt=0)
     """Adam's step size at the start; it falls to 0 along half a cosine."""
+    attention_rate: float | None = Field(default=None, gt=0)
+    """Multiple of the learning rate with which the attention cell learns; None: 1, or 10 where histories are left out,
+    and attention has few steps in which to become different from equal weights."""
     members: int = Field(default=4, ge=1, le=64)
     """Models that are averaged; they differ in seed and in the order of the parts."""
     cold: float = Field(default=0.15, ge=0, lt=1)
@@ -82,7 +85,8 @@ class AANMFppConfig(FactorConfig):
     validation_cuts: int = Field(default=5, ge=1)
     """Cuts into training and held-out ratings, at most."""
     simplify_up_to: int = Field(default=50_000, ge=0)
-    """With at most so many ratings it is also tried whether the model does better without attributes or histories."""
+    """With at most so many ratings it is also tried whether the model does better without attributes or histories; with
+    more, without histories alone. 0: everything stays."""
 
     match: bool = True
     """False: only ratings are learned, not what users choose; lists are then ranked by predicted rating."""

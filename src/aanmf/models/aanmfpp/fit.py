@@ -19,7 +19,7 @@ from aanmf.models.aanmfpp.interval import Interval
 from aanmf.models.aanmfpp.module import AANMFppModule
 from aanmf.models.aanmfpp.newcomers import errors_of_newcomers
 from aanmf.models.aanmfpp.stack import Rates, learn_weights
-from aanmf.models.aanmfpp.trainer import Plan, Trainer
+from aanmf.models.aanmfpp.trainer import Plan, Trainer, steps_per_part
 from aanmf.training.checkpoint import Checkpoints
 from aanmf.training.log import OnEpoch, TrainingLog
 from aanmf.training.predict import pick_device
@@ -27,6 +27,8 @@ from aanmf.training.predict import pick_device
 log = logging.getLogger(__name__)
 SIMPLER = (("user_attributes", "item_attributes"), ("user_attributes", "item_attributes", "history", "ridge"))
 """Parts that a model of few ratings may do better without: attributes; everything but ids."""
+FAST = 10.0
+"""Without histories, the attention cell learns with this multiple of the learning rate."""
 
 
 def fit_aanmfpp(
@@ -177,16 +179,25 @@ def select(trainer: Trainer, training: TrainingData) -> Selection:
     tries_context = config.context and context is not None and len(context.sets) > 0
     first = config.model_copy(update={"context": False}) if tries_context else config
     best = min(validate(trainer, training, first, config.l2_tried), key=lambda each: each.mse)
-    if len(training.train) <= config.simplify_up_to:
-        for parts in SIMPLER:
-            simpler = config.model_copy(update=dict.fromkeys(parts, False))
-            best = min(best, *validate(trainer, training, simpler, [best.l2]), key=lambda each: each.mse)
+    for changes in simpler(config, len(training.train)):
+        fewer = config.model_copy(update=changes)
+        best = min(best, *validate(trainer, training, fewer, [best.l2]), key=lambda each: each.mse)
     if tries_context:
         richer = best.config.model_copy(update={"context": True})
         (tried,) = validate(trainer, training, richer, [best.l2])
         best = tried if improves(best.left, tried.left) else best
     log.info("%r: l2 %g, trust %.2f over damped means", best.config, best.l2, best.trust)
     return best
+
+
+def simpler(config: AANMFppConfig, n: int) -> list[dict[str, bool | float | int]]:
+    """Changes of settings to be tried on n training ratings, because they leave parts out."""
+    if n <= config.simplify_up_to:
+        return [dict.fromkeys(parts, False) for parts in SIMPLER]
+    if not config.simplify_up_to or not (config.history or config.ridge):
+        return []
+    steps = config.steps or 2 * steps_per_part(config, n)  # which cost no more than one with histories
+    return [{"history": False, "ridge": False, "attention_rate": config.attention_rate or FAST, "steps": steps}]
 
 
 def validate(

@@ -15,7 +15,7 @@ from torch import Tensor
 from aanmf.data.attributes import AttributeSet
 from aanmf.models.context import ContextAttention
 from aanmf.models.kernels import cells
-from aanmf.models.layers import AttentionCell, masked_softmax
+from aanmf.models.layers import AttentionCell, equal_weights, masked_softmax
 
 
 @dataclass(frozen=True)
@@ -99,10 +99,8 @@ class Pairs:
 
     def attention(self, of: Attributes) -> Tensor:
         """lambda (B, J), 0 where there is no attribute."""
-        if of.summed:
-            return self.sets.mask.to(of.z.dtype)
         if of.cell is None:
-            return masked_softmax(torch.zeros_like(self.sets.weight), self.sets.mask)
+            return equal_weights(self.sets.mask, of.summed)
         if of.ready is None:
             return of.cell(of.a, of.z, self.items, self.sets)
         return masked_softmax(cells(of.ready.score, self.items, self.sets.value), self.sets.mask)

@@ -110,9 +110,12 @@ class Trainer:
     ) -> Iterator[tuple[int, float, float]]:
         """Adam over parts: a fresh cut in every epoch, some steps on each part. Yields number, error and seconds."""
         config, member, n = self.config, plan.member, len(equations.history)
-        steps = config.steps or max(1, round((n / 160_000) ** (1 / 3)))
+        steps = steps_per_part(equations.config, n)
         parts = min(n, config.parts or min(max(n // 1000, 5), 20))
-        optimizer = adam(member, member.l2_groups(plan.l2, config.l2_shares), n, config.learning_rate)
+        groups, cell = member.l2_groups(plan.l2, config.l2_shares), list(member.cell.parameters())
+        optimizer = adam(
+            member, groups, n, config.learning_rate, fast=cell, pace=equations.config.attention_rate or 1.0
+        )
         generator = torch.Generator(self.device).manual_seed(seed)
         total, done = config.epochs * parts * steps, 0
         for epoch in range(1, config.epochs + 1):
@@ -133,6 +136,11 @@ class Trainer:
                         residual = self.residual.setdefault(member, torch.zeros(n, device=self.device))
                         residual[part.rows] = left
             yield epoch, float(error / n / equations.scale**2), time.perf_counter() - start
+
+
+def steps_per_part(config: AANMFppConfig, n: int) -> int:
+    """Optimiser steps on each part of n training ratings."""
+    return config.steps or max(1, round((n / 160_000) ** (1 / 3)))
 
 
 def _parts(
