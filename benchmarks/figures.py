@@ -110,7 +110,10 @@ class Table:
         there = [round(value, 4) for value in means if value is not None]
         best = {"high": max, "low": min}[column["best"]](there) if "best" in column and there else None
         digits = int(column["digits"]) if "digits" in column else None
-        texts = [ABSENT if value is None else shown(*place, digits) for place, value in zip(places, means, strict=True)]
+        texts = [
+            ABSENT if value is None else shown(*place, digits=digits)
+            for place, value in zip(places, means, strict=True)
+        ]
         return [
             f"**{text}**" if value is not None and round(value, 4) == best else text
             for text, value in zip(texts, means, strict=True)
