@@ -20,7 +20,7 @@ from tests.conftest import small_dataset
 
 DATA = small_dataset()
 QUICK: dict[str, object] = {"epochs": 3, "factors": 4}
-OF_ONE = {"aanmf++": {"members": 2, "parts": 2}}
+OF_ONE = {"aanmf++": {"members": 2, "parts": 2}, "bayesfm": {"sweeps": 20, "burn_in": 5}}
 """What else makes a model quick."""
 WITHOUT_EFFECT = {
     "device": "one machine",
@@ -52,6 +52,9 @@ CHANGED: dict[str, object] = {
     "ridge_items": 5,
     "validation_ratings": 60,
     "validation_cuts": 2,
+    "rank": 2,
+    "burn_in": 0,
+    "history_cells": 20,
     "match_items": 5,
     "match_landmarks": 5,
     "match_ratings": 30,

@@ -184,6 +184,15 @@ _SPECS = (
     ),
     _spec("fm", "FM", "factorisation machine of degree 2 (Rendle 2010)", space=_BIASED, **_ROW_BY_ROW),
     _spec(
+        "bayesfm",
+        "BayesFM",
+        "Bayesian factorisation machine with histories and an ordinal output, by Gibbs sampling (Rendle et al. 2019)",
+        space={"factors": Range(4, 64, whole=True)},
+        trainer="aanmf.models.bayesfm:fit_bayesfm",
+        checkpoints=False,
+        exports=False,
+    ),
+    _spec(
         "nfm",
         "NFM",
         "neural factorisation machine (He and Chua 2017)",
