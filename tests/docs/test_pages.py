@@ -111,9 +111,11 @@ def test_marks_skip_a_block_or_make_it_smaller() -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_every_block_states_its_language(page: str) -> None:
     """Blocks of other languages (`text`, `toml`, a directive of Sphinx) do not run."""
-    kinds = [block.kind for block in blocks(PAGES[page].read_text(encoding="utf-8"))]
+    found = blocks(PAGES[page].read_text(encoding="utf-8"))
+    kinds = {block.kind for block in found}
     assert "" not in kinds, "write ```text for what is no code"
-    assert not {"sh", "shell", "console", "py", "python3"} & set(kinds), "write ```bash or ```python: these run"
+    assert not {"sh", "shell", "py", "python3"} & kinds, "write ```bash or ```python: these run"
+    assert all(block.skipped for block in found if block.kind == "console"), "write ```bash, or why it does not run"
 
 
 def test_every_page_is_on_the_site() -> None:
