@@ -5,12 +5,8 @@ For a user u alone: targets are the residuals of damped means, the kernel betwee
     G_ij = sum_v e_vi e_vj / sqrt(n_i n_j) + sum_v [v rated both] / sqrt(n_i n_j) + w cos(attributes of i and j) + w
 
 without u's own terms of both sums. The fitted value of a rating that the regression has seen is no honest feature; its
-leave-one-out value is, and has a closed form. With H = (K + lambda)^-1, alpha = H y and the damping d of b_u,
-
-    value_i = y_i - alpha_i / H_ii  +  y_i / (n_u - 1 + d) (1 - (H 1)_i / H_ii)
-
-The first part leaves y_i out of the regression, the second out of the mean b_u in the targets of the other ratings.
-What remains of r_ui is its share in mu and in the mean b_i, by which e_vi shifts in the similarity of item i.
+leave-one-out value is, and has a closed form: y - alpha / diag((K + lambda)^-1). It leaves the rating out of the
+regression only: the rating keeps its share in the means mu, b_u and b_i, of which y and e_vi are residuals.
 """
 
 from __future__ import annotations
@@ -59,7 +55,7 @@ class KernelRidge(nn.Module):
         limit: int,
     ) -> None:
         super().__init__()
-        self.strengths, self.limit, self.damping = strengths, limit, damping[0]
+        self.strengths, self.limit = strengths, limit
         self.history = history
         n_items = history.shape[1]
         residual = history.see_all(damping).users.residual[0]
@@ -92,13 +88,7 @@ class KernelRidge(nn.Module):
         item, target = self.history.item[rows], self.residual[rows]
         liked, rated = self.liked[rows], self.rated[rows]
         kernel = self._among(item) - liked[:, None] * liked - rated[:, None] * rated
-        alphas, inverses = ridge(kernel, target, self.strengths)
-        in_mean = target / (len(target) - 1 + self.damping)
-        values = [
-            target - alpha / inverse.diagonal() + in_mean * (1 - inverse.sum(1) / inverse.diagonal())
-            for alpha, inverse in zip(alphas, inverses, strict=True)
-        ]
-        return torch.stack(alphas), torch.stack(values)
+        return ridge(kernel, target, self.strengths)
 
     def _among(self, items: Tensor) -> Tensor:
         """The similarity (n, n) of some items; rows first, which costs a third of indexing both at once."""
@@ -177,8 +167,8 @@ class KernelRidge(nn.Module):
         rows = self.history.rows_of(user)
         own[:, self.history.item[rows]] = torch.stack([self.liked[rows], self.rated[rows]])
         columns = self.similarity[:, items] - own.T @ own[:, items]
-        alphas, _ = ridge(columns[items], residual, self.strengths)
-        return torch.stack(alphas), columns
+        alpha, _ = ridge(columns[items], residual, self.strengths)
+        return alpha, columns
 
 
 def _dense(history: RatingHistory, values: Iterable[Tensor], size: int) -> Iterator[Tensor]:
@@ -191,8 +181,13 @@ def _dense(history: RatingHistory, values: Iterable[Tensor], size: int) -> Itera
             yield dense.index_put_((history.user[rows] - users[0], history.item[rows]), each[rows])
 
 
-def ridge(kernel: Tensor, target: Tensor, strengths: tuple[float, ...]) -> tuple[list[Tensor], list[Tensor]]:
-    """alpha = H y (n,) and H = (K + lambda)^-1 (n, n), for every lambda."""
+def ridge(kernel: Tensor, target: Tensor, strengths: tuple[float, ...]) -> tuple[Tensor, Tensor]:
+    """alpha = (K + lambda)^-1 y and the leave-one-out values, (F, n) each."""
+    alphas, values = [], []
     eye = torch.eye(len(target), device=target.device)
-    inverses = [torch.cholesky_inverse(torch.linalg.cholesky(kernel + strength * eye)) for strength in strengths]
-    return [inverse @ target for inverse in inverses], inverses
+    for strength in strengths:
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(kernel + strength * eye))
+        alpha = inverse @ target
+        alphas.append(alpha)
+        values.append(target - alpha / inverse.diagonal())
+    return torch.stack(alphas), torch.stack(values)
