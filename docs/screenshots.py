@@ -89,21 +89,28 @@ def picture(browser: Browser, url: str, width: int, scheme: Scheme, height: int)
     return found
 
 
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A browser without a window."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
 def main() -> None:
     """Writes all pictures to docs/images."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, help="folder of a saved model")
     asked = parser.parse_args()
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    with tempfile.TemporaryDirectory() as made, sync_playwright() as driver:
+    with tempfile.TemporaryDirectory() as made:
         folder = asked.model or Path(made) / "model"
         if asked.model is None:
             train(folder)
-        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        with serving(folder) as url:
+        with chromium() as browser, serving(folder) as url:
             for name, path, width, scheme, height in views(folder):
                 (IMAGES / f"{name}.png").write_bytes(picture(browser, url + path, width, scheme, height))
-        browser.close()
 
 
 if __name__ == "__main__":

@@ -18,8 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, sync_playwright
-from screenshots import IMAGES, WIDE, picture, serving
+from screenshots import IMAGES, WIDE, chromium, picture, serving
 
 DOCS = Path(__file__).parent
 PAGE = DOCS / "own-files.md"
@@ -93,13 +92,11 @@ def _shown(outputs: list[dict[str, Any]]) -> str:
     return "\n".join(line.rstrip() for line in found.strip("\n").splitlines())
 
 
-def pictures(browser: Browser, folder: Path, html: Path) -> None:
+def pictures(folder: Path, html: Path) -> None:
     """Of the notebook, and of a list on the page of the service."""
-    view = picture(browser, html.as_uri(), WIDE, "light", 760)
-    (IMAGES / "own-notebook.png").write_bytes(view)
-    with serving(folder / "places") as url:
-        view = picture(browser, f"{url}/?user=U1001", WIDE, "light", 760)
-        (IMAGES / "own-page.png").write_bytes(view)
+    with chromium() as browser, serving(folder / "places") as url:
+        for name, address in (("own-notebook", html.as_uri()), ("own-page", f"{url}/?user=U1001")):
+            (IMAGES / f"{name}.png").write_bytes(picture(browser, address, WIDE, "light", 760))
 
 
 def main() -> None:
@@ -107,15 +104,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path, help="a folder with the folders filmtrust and restaurant, as downloaded")
     asked = parser.parse_args()
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    with tempfile.TemporaryDirectory() as made, sync_playwright() as driver:
+    with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         for name in ("filmtrust", "restaurant"):
             shutil.copytree(asked.data / name, folder / name, copy_function=shutil.copyfile)
         built = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(folder), str(DOCS.parent)]
         subprocess.run(built, check=True)
         page, html = in_notebook(in_shell(PAGE.read_text(encoding="utf-8"), folder), folder)
-        pictures(driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"]), folder, html)
+        pictures(folder, html)
         PAGE.write_text(page, encoding="utf-8")
 
 

@@ -35,7 +35,7 @@ class AttributeSet:
         mask: (n, J) bool: True where a slot is filled. Attention is exactly 0 elsewhere.
         vectors: one (n, d) float32 tensor per vector attribute.
         n_values: rows of the embedding table.
-        context: of n ratings, or requests: what is known of each beside the attributes of its user; None: nothing.
+        context: the context of n ratings or requests; None: they have none.
     """
 
     value: Tensor

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     import optuna
 
 Pruner = Literal["halving", "median", "none"]
-"""Which trials are stopped early. `halving`: a trial goes on after a fifth of its epochs, and again after three
-fifths, if it is among the best third of those that have come so far (asynchronous successive halving, Li et al. 2020).
-`median`: it is stopped after two fifths or later if it is worse than half of the others. `none`: never."""
+"""How trials are stopped early. `halving` keeps the best third of the trials so far, once after a fifth and once after
+three fifths of the epochs (asynchronous successive halving, Li et al. 2020). `median` stops a trial after two fifths or
+later if it is worse than half of the others. `none` stops no trial."""
 PARTS = 5
 """A trial reports its error after every fifth of its own epochs: fits of different length are compared fairly, as the
 learning rate of each falls to 0 over its own length."""

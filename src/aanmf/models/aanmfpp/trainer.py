@@ -62,7 +62,7 @@ class Trainer:
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Notes an interruption, and goes on if something was learned before."""
+        """Ends the training at an interruption (Ctrl-C) and keeps what was learned; where nothing was, raises it."""
         try:
             yield
         except KeyboardInterrupt:
