@@ -72,7 +72,7 @@ def post_until_killed(folder: Path, items: list[str], kills: int, draw: random.R
                 with httpx.Client(base_url=url) as client, suppress(httpx.TransportError):
                     while not stop.is_set():
                         n = next(numbers)
-                        row = {"user": f"drill-{n}", "item": items[n % len(items)], "rating": 1.0 + n % 5}
+                        row = {"user": f"drill-{n:07d}", "item": items[n % len(items)], "rating": 1.0 + n % 5}
                         if client.post("/v1/ratings", json={"ratings": [row]}).status_code == 200:
                             acknowledged[row["user"], row["item"]] = row["rating"]
 
