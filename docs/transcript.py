@@ -25,6 +25,7 @@ PAGE = DOCS / "own-files.md"
 WIDTH = 100
 NEEDED = "ipykernel nbclient nbconvert"
 """What a notebook needs, as packages of the environment that the page makes."""
+NOTEBOOK = "list.ipynb"
 CONSOLE = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 CELL = re.compile(r"^```python\n(.*?)^```\n\n```text\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -75,7 +76,7 @@ def in_notebook(page: str, folder: Path) -> tuple[str, Path]:
     cells = [{"cell_type": "code", "source": code.rstrip()} for code, _ in CELL.findall(page)]
     blank = {"metadata": {}, "outputs": [], "execution_count": None}
     notebook = {"cells": [each | blank for each in cells], "metadata": {}, "nbformat": 4, "nbformat_minor": 4}
-    path = folder / "list.ipynb"
+    path = folder / NOTEBOOK
     path.write_text(json.dumps(notebook), encoding="utf-8")
     subprocess.run(
         [python, "-m", "nbconvert", "--execute", "--inplace", "--log-level", "ERROR", path], check=True, cwd=folder
@@ -89,6 +90,7 @@ def in_notebook(page: str, folder: Path) -> tuple[str, Path]:
 def _shown(outputs: list[dict[str, Any]]) -> str:
     """What a cell shows, as text."""
     found = "".join("".join(each["data"]["text/plain"] if "data" in each else each["text"]) for each in outputs)
+    found = re.sub(r"\S*ipykernel_\d+\S*\.py", NOTEBOOK, found)  # a file for each cell, in a folder for the moment
     return "\n".join(line.rstrip() for line in found.strip("\n").splitlines())
 
 

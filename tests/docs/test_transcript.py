@@ -49,8 +49,11 @@ def test_a_command_that_fails_ends_the_run(transcript: ModuleType, tmp_path: Pat
 
 
 def test_cells_show_text_and_tables(transcript: ModuleType) -> None:
-    outputs = [{"text": ["a \n", "b\n"]}, {"data": {"text/plain": ["table"], "text/html": ["<table>"]}}]
-    assert transcript._shown(outputs) == "a\nb\ntable"
+    outputs = [
+        {"text": ["/x/ipykernel_1/2.py:3: a \n", "b\n"]},
+        {"data": {"text/plain": ["table"], "text/html": ["<table>"]}},
+    ]
+    assert transcript._shown(outputs) == "list.ipynb:3: a\nb\ntable"
 
 
 def test_the_page_is_filled(transcript: ModuleType) -> None:
