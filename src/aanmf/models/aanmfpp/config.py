@@ -106,3 +106,8 @@ class AANMFppConfig(FactorConfig):
     def l2_tried(self) -> tuple[float, ...]:
         """The values of l2 that are compared on held-out ratings."""
         return self.l2_candidates if self.l2 is None else (self.l2,)
+
+    @property
+    def l2_middle(self) -> float:
+        """The value of l2 where it is not chosen."""
+        return self.l2_tried[(len(self.l2_tried) - 1) // 2]
