@@ -85,8 +85,8 @@ class AANMFppConfig(FactorConfig):
     validation_cuts: int = Field(default=5, ge=1)
     """Cuts into training and held-out ratings, at most."""
     simplify_up_to: int = Field(default=50_000, ge=0)
-    """With at most so many ratings it is also tried whether the model does better without attributes or histories; with
-    more, without histories alone. 0: everything stays."""
+    """It is tried whether the model does better without histories and ridge; with at most so many ratings also without
+    attributes, and without both. 0: everything stays."""
 
     match: bool = True
     """False: only ratings are learned, not what users choose; lists are then ranked by predicted rating."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -182,8 +182,8 @@ def select(trainer: Trainer, training: TrainingData) -> Selection:
     for changes in simpler(config, len(training.train)):
         fewer = config.model_copy(update=changes)
         best = min(best, *validate(trainer, training, fewer, [best.l2]), key=lambda each: each.mse)
-    if best.config != config:  # with fewer parts another penalty may be best
-        others = [l2 for l2 in config.l2_tried if l2 != best.l2]
+    others = [l2 for l2 in config.l2_tried if l2 != best.l2]
+    if best.config != config and others:  # with fewer parts another penalty may be best
         best = min([best, *validate(trainer, training, best.config, others)], key=lambda each: each.mse)
     log.info("%r: l2 %g, trust %.2f over damped means", best.config, best.l2, best.trust)
     return best
@@ -200,11 +200,11 @@ def _pays(trainer: Trainer, training: TrainingData, config: AANMFppConfig) -> bo
     return improves(plain.left, richer.left)
 
 
-def simpler(config: AANMFppConfig, n: int) -> list[dict[str, bool | float | int]]:
+def simpler(config: AANMFppConfig, n: int) -> list[Mapping[str, float]]:
     """Changes of settings to be tried on n training ratings, because they leave parts out."""
     if not config.simplify_up_to:
         return []
-    found: list[dict[str, bool | float | int]] = []
+    found: list[Mapping[str, float]] = []
     if n <= config.simplify_up_to:
         found += [dict.fromkeys(parts, False) for parts in SIMPLER]
     if config.history or config.ridge:
