@@ -27,6 +27,7 @@ WITHOUT_EFFECT = {
     "patience": "three epochs do not run out of patience",
     "epochs": "tested apart",
     "cold": "for newcomers only; tested apart",
+    "l2_attention": "attention learns too slowly for three epochs; tested apart",
     "simplify_up_to": "matters where a simpler model does better; tested apart",
 }
 CHANGED: dict[str, object] = {
