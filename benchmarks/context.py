@@ -87,7 +87,7 @@ def categories(seeds: list[int]) -> Iterator[Case]:
     """Hour and weekday, without what the time itself says."""
     for seed in seeds:
         for k in range(5):
-            for name, context in (("without", []), ("hour and weekday", ["timestamp"])):
+            for name, context in (("without", []), ("hour-and-weekday", ["timestamp"])):
                 yield Case(name, f"u{k + 1} {seed}", seed, _movielens("u1-u5", k, context), {"drift": False})
 
 

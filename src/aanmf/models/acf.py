@@ -34,8 +34,7 @@ class ACFConfig(MFConfig):
     """Settings of `ACF`."""
 
     epochs: int = Field(default=20, ge=1)
-    learning_rate: float = Field(default=5e-3, gt=0)
-    l2: float = Field(default=18.0, ge=0)
+    l2: float = Field(default=8.0, ge=0)
     attention: bool | Literal["uniform"] = True
     """`uniform`: all rated items are averaged; False: they are summed and divided by the square root of their number,
     as in SVD++."""

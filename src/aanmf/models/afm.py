@@ -26,7 +26,7 @@ from aanmf.models.layers import Dropout, equal_weights, masked_softmax
 class AFMConfig(FMConfig):
     """Settings of `AFM`."""
 
-    l2: float = Field(default=55.0, ge=0)
+    l2: float = Field(default=8.0, ge=0)
     attention: bool | Literal["uniform"] = True
     """`uniform`: all pairs of features are averaged; False: they are added, as in a factorisation machine."""
     attention_factors: int = Field(default=16, ge=1, le=512)
