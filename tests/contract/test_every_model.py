@@ -27,6 +27,7 @@ WITHOUT_EFFECT = {
     "patience": "three epochs do not run out of patience",
     "epochs": "tested apart",
     "cold": "for newcomers only; tested apart",
+    "ridge_rank": "for large catalogues; tested apart",
     "simplify_up_to": "matters where a simpler model does better; tested apart",
 }
 CHANGED: dict[str, object] = {

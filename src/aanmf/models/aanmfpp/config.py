@@ -78,7 +78,9 @@ class AANMFppConfig(FactorConfig):
     ridge_ratings: int = Field(default=3000, ge=1)
     """Users with more ratings than this have no regression: it costs the third power of their number."""
     ridge_items: int = Field(default=12_000, ge=1)
-    """Catalogues with more items than this have no regressions: the similarity is a matrix of items by items."""
+    """With more items than this, their similarity, a matrix of items by items, is approximated with a low rank."""
+    ridge_rank: int = Field(default=128, ge=1, le=4096)
+    """That rank. Regressions then cost in proportion to ratings, and `ridge_ratings` does not apply."""
 
     validation_ratings: int = Field(default=5000, ge=1)
     """Held-out ratings that choices should rest on: small data sets are cut several times."""
