@@ -53,6 +53,7 @@ CHANGED: dict[str, object] = {
     "ridge_items": 5,
     "validation_ratings": 60,
     "validation_cuts": 2,
+    "search_ratings": 400,
     "rank": 2,
     "burn_in": 0,
     "history_cells": 20,
@@ -61,7 +62,15 @@ CHANGED: dict[str, object] = {
     "match_ratings": 30,
 }
 """Another value of a setting where the general rule (not, plus one, a hundred times as much) will not do."""
-OF_VALIDATION = {"l2_candidates", "means_damping", "validation_ratings", "validation_cuts", "drift", "future"}
+OF_VALIDATION = {
+    "l2_candidates",
+    "means_damping",
+    "validation_ratings",
+    "validation_cuts",
+    "search_ratings",
+    "drift",
+    "future",
+}
 """Settings of how held-out ratings are used."""
 
 

@@ -15,7 +15,7 @@ from aanmf.errors import ConfigError
 from aanmf.models.aanmfpp import trainer
 from aanmf.models.aanmfpp.config import AANMFppConfig
 from aanmf.models.aanmfpp.equations import Equations, Member
-from aanmf.models.aanmfpp.fit import simpler, validation_cuts
+from aanmf.models.aanmfpp.fit import Selection, simpler, some_users, validation_cuts
 from aanmf.models.aanmfpp.trainer import _batches
 from aanmf.training.log import Epoch
 from tests.conftest import small_dataset
@@ -202,3 +202,31 @@ def test_interrupted_before_the_first_epoch_nothing_is_kept(monkeypatch: pytest.
     with pytest.raises(KeyboardInterrupt):
         model.fit(DATA)
     assert not model.is_fitted
+
+
+def test_choices_on_many_ratings_are_made_on_all_those_of_some_users() -> None:
+    training = AANMFpp(**QUICK, validation=0).fit(DATA).fitted_.training
+    n = len(training.train)
+    assert some_users(training, AANMFppConfig(search_ratings=n)) is training
+    few = some_users(training, AANMFppConfig(search_ratings=n // 2)).train
+    assert n // 3 < len(few) <= n // 2
+    whole, part = (torch.bincount(each.user, minlength=50) for each in (training.train, few))
+    assert ((part == whole) | (part == 0)).all()
+    assert len(some_users(training, AANMFppConfig(search_ratings=1)).train) > 0
+    other = some_users(training, AANMFppConfig(search_ratings=n // 2, seed=1)).train
+    assert not torch.equal(few.user.unique(), other.user.unique())
+
+
+def test_what_is_chosen_on_some_users_is_trained_with_the_steps_for_all_ratings() -> None:
+    asked = AANMFppConfig()
+    searched = Selection(asked.model_copy(update=simpler(asked, 200_000)[0]), 1.0)
+    assert searched.config.steps == 2
+    assert searched.at_full_size(asked, 4_000_000).config.steps == 6
+    assert Selection(asked, 1.0).at_full_size(asked, 4_000_000).config == asked
+
+
+def test_a_model_that_was_chosen_on_some_users_predicts_for_all() -> None:
+    model = AANMFpp(**QUICK, l2_candidates=(1.0, 5.0), search_ratings=300).fit(DATA)
+    assert model.chosen_["l2"] in (1.0, 5.0)
+    assert np.isfinite(model.predict_data(DATA)).all()
+    assert len(model.recommend("u1", n=3)) == 3

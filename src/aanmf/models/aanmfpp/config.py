@@ -10,6 +10,7 @@ from aanmf.contract import FactorConfig
 
 Amount = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
+Limit = Annotated[int, Field(ge=1)]
 
 
 class AANMFppConfig(FactorConfig):
@@ -30,6 +31,10 @@ class AANMFppConfig(FactorConfig):
     """Every epoch cuts the ratings into so many parts, each fitted with the others in view; None: n / 1000, 5 to 20."""
     steps: int | None = Field(default=None, ge=1)
     """Optimiser steps per part; None: 1 up to 160,000 ratings, then growing with the cube root of their number."""
+
+    sampled: tuple[Limit, Limit] = (200, 500)
+    """Of longer histories, and of larger audiences, so many ratings are read in training, drawn for each part. Where
+    that leaves half of all ratings or more, all are read."""
 
     attention: bool | Literal["uniform"] = True
     """`uniform`: attributes are averaged, each with weight 1 / J; False: they are added, each with weight 1."""
@@ -84,6 +89,8 @@ class AANMFppConfig(FactorConfig):
 
     validation_ratings: int = Field(default=5000, ge=1)
     """Held-out ratings that choices should rest on: small data sets are cut several times."""
+    search_ratings: int = Field(default=2_000_000, ge=1)
+    """With more ratings than this, choices are made on about so many: all those of some users, drawn at random."""
     validation_cuts: int = Field(default=5, ge=1)
     """Cuts into training and held-out ratings, at most."""
     simplify_up_to: int = Field(default=50_000, ge=0)

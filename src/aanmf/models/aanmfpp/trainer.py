@@ -13,7 +13,7 @@ from torch import Tensor
 from aanmf.contract import TrainingData
 from aanmf.models.aanmfpp.config import AANMFppConfig
 from aanmf.models.aanmfpp.equations import Equations, Member
-from aanmf.models.aanmfpp.history import Seen
+from aanmf.models.aanmfpp.history import Sampling, Seen
 from aanmf.models.aanmfpp.module import AANMFppModule
 from aanmf.models.aanmfpp.scores import Pairs
 from aanmf.training.log import Epoch, OnEpoch, TrainingLog
@@ -161,7 +161,7 @@ def _batches(
             )
             known = known_user[history.user] & known_item[history.item]
             held_out = (~known.index_fill(0, part, False)).nonzero()[:, 0]
-        seen = history.see(held_out, equations.config.damping)
+        seen = history.see(held_out, equations.config.damping, Sampling(equations.config.sampled, generator))
         for share in part.chunk(batches):
             rows = share.sort().values  # by user: what is gathered for them lies close together
             user, given = history.user[rows], features[:, rows] * known[rows]
