@@ -50,8 +50,8 @@ class SparseMatrix(nn.Module):
     """A (n, m) matrix A of fixed values, to multiply tables (m, K) with.
 
     Its entries lie sorted by row and, for the gradient A^T g, once more by column, so that both products are
-    sums over consecutive entries. That is several times faster than the general sparse formats. Nothing of it
-    is saved with a model: it is built from the training ratings.
+    sums over consecutive entries. That is several times faster than the general sparse formats. Positions are int32,
+    20 bytes an entry with its value. Nothing of it is saved with a model: it is built from the training ratings.
     """
 
     row: Tensor
@@ -73,7 +73,8 @@ class SparseMatrix(nn.Module):
         parts = {"row": row, "col": col, "value": value, "count": count, "start": count.cumsum(0) - count}
         parts |= {"place_t": place, "row_t": row[place], "start_t": count_t.cumsum(0) - count_t}
         for name, part in parts.items():
-            self.register_buffer(name, part, persistent=False)
+            narrow = part.int() if name not in ("count", "value") else part
+            self.register_buffer(name, narrow, persistent=False)
         self.shape = shape
 
     def forward(self, table: Tensor, rows: Tensor, value: Tensor | None = None) -> Tensor:
@@ -101,7 +102,7 @@ class SparseMatrix(nn.Module):
         entry, kept_t = kept.nonzero()[:, 0], self.turned(kept)
         entry_t = kept_t.nonzero()[:, 0]
         col, row_t = self.col.index_select(0, entry), self.row_t.index_select(0, entry_t)
-        before, before_t = (F.pad(each.cumsum(0), (1, 0)) for each in (kept, kept_t))
+        before, before_t = (F.pad(each.cumsum(0), (1, 0)).int() for each in (kept, kept_t))
         start, start_t = before[self.start], before_t[self.start_t]
         count, count_t = (each.diff(append=each.new_tensor([len(entry)])) for each in (start, start_t))
         turned = self.place_t.index_select(0, entry_t)

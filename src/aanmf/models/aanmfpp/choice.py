@@ -128,7 +128,7 @@ class ChoiceHead(nn.Module):
     def histories(self, users: Tensor) -> Histories:
         """The ratings of some users that the scores were fitted to."""
         entry, _ = self.ratings.entries(users)
-        return Histories.counted(self.ratings.col[entry], self.ratings.value[entry], self.ratings.count[users])
+        return Histories.counted(self.ratings.col[entry].long(), self.ratings.value[entry], self.ratings.count[users])
 
     def history(self, items: Tensor, ratings: Tensor) -> Histories:
         """The history of one user who gave these ratings."""
