@@ -4,7 +4,7 @@
 
 planted: context of known effect in synthetic ratings, with empty cells or permuted.
 time: time stamps on u1-u5 of MovieLens 100K; `past` counts earlier ratings only, `any` also later ones.
-by-time: the last 20 % of each user's ratings are the test part: nothing later is known.
+by-time: the last 20 % of each user's ratings, or of all, are the test part. MovieLens 100K and 1M.
 categories: hour and weekday alone, as attributes of the rating.
 
 Every test part is scored once. Finished fits are kept in FILE and not repeated; its `summary` is made of all of them.
@@ -75,10 +75,12 @@ def timed(seeds: list[int]) -> Iterator[Case]:
 
 
 def by_time(seeds: list[int]) -> Iterator[Case]:
-    """The last 20 % of each user."""
-    for seed in seeds:
-        for name, context in (("without", []), ("past", ["timestamp"])):
-            yield Case(name, f"{seed}", seed, _movielens("time:0.2", 0, context), {})
+    """The last 20 % of each user, or of all ratings."""
+    for source, protocol in (("ml-100k", "time"), ("ml-100k", "time-global"), ("ml-1m", "time")):
+        for seed in seeds:
+            for name, context in (("without", []), ("past", ["timestamp"])):
+                parts, split = _movielens(f"{protocol}:0.2", 0, context, source), f"{source}-{protocol}"
+                yield Case(f"{split}/{name}", f"{split} {seed}", seed, parts, {})
 
 
 def categories(seeds: list[int]) -> Iterator[Case]:
@@ -92,9 +94,9 @@ def categories(seeds: list[int]) -> Iterator[Case]:
 SUITES = {"planted": planted, "time": timed, "by-time": by_time, "categories": categories}
 
 
-def _movielens(protocol: str, k: int, context: list[str]) -> Callable[[], Parts]:
+def _movielens(protocol: str, k: int, context: list[str], source: str = "ml-100k") -> Callable[[], Parts]:
     def read() -> Parts:
-        data = load("ml-100k").with_context(context)
+        data = load(source).with_context(context)
         return folds(data, protocol)[k].of(data)
 
     return read

@@ -28,6 +28,7 @@ WITHOUT_EFFECT = {
     "epochs": "tested apart",
     "cold": "for newcomers only; tested apart",
     "ridge_rank": "for large catalogues; tested apart",
+    "l2_attention": "attention learns too slowly for three epochs; tested apart",
     "simplify_up_to": "matters where a simpler model does better; tested apart",
 }
 CHANGED: dict[str, object] = {

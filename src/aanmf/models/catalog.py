@@ -201,6 +201,24 @@ _SPECS = (
         in_report=True,
     ),
     _spec(
+        "afm",
+        "AFM",
+        "factorisation machine with attention over pairs of features (Xiao et al. 2017)",
+        space={
+            **_BIASED,
+            "l2": Range(4, 400),
+            "attention_factors": Range(4, 128, whole=True),
+            "dropout": Range(0.0, 0.7, log=False, natural=True),
+        },
+        **_ROW_BY_ROW,
+    ),
+    _spec(
+        "acf",
+        "ACF",
+        "matrix factorisation with attention over the items that a user rated (Chen et al. 2017)",
+        space={**_BIASED, "attention_factors": Range(4, 128, whole=True)},
+    ),
+    _spec(
         "autorec",
         "AutoRec",
         "auto-encoder over the ratings of an item or a user (Sedhain et al. 2015)",

@@ -94,8 +94,8 @@ class AANMFppConfig(FactorConfig):
     validation_cuts: int = Field(default=5, ge=1)
     """Cuts into training and held-out ratings, at most."""
     simplify_up_to: int = Field(default=50_000, ge=0)
-    """With at most so many ratings it is also tried whether the model does better without attributes or histories; with
-    more, without histories alone. 0: everything stays."""
+    """It is tried whether the model does better without histories and ridge; with at most so many ratings also without
+    attributes, and without both. 0: everything stays."""
 
     match: bool = True
     """False: only ratings are learned, not what users choose; lists are then ranked by predicted rating."""
@@ -115,3 +115,8 @@ class AANMFppConfig(FactorConfig):
     def l2_tried(self) -> tuple[float, ...]:
         """The values of l2 that are compared on held-out ratings."""
         return self.l2_candidates if self.l2 is None else (self.l2,)
+
+    @property
+    def l2_middle(self) -> float:
+        """The value of l2 where it is not chosen."""
+        return self.l2_tried[(len(self.l2_tried) - 1) // 2]

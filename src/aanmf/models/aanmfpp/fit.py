@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -53,7 +53,7 @@ def fit_aanmfpp(
     with torch.random.fork_rng(devices=[trainer.device] if trainer.device.type == "cuda" else []):
         searched = some_users(training, config)
         validated = config.validation > 0 and len(training.train) >= 20
-        selected = Selection(config, config.l2_tried[(len(config.l2_tried) - 1) // 2])
+        selected = Selection(config, config.l2_middle)
         if validated and training.has_ratings:
             with trainer.interruptible():
                 selected = select(trainer, searched).at_full_size(config, len(training.train))
@@ -194,30 +194,44 @@ def some_users(training: TrainingData, config: AANMFppConfig) -> TrainingData:
 
 
 def select(trainer: Trainer, training: TrainingData) -> Selection:
-    """The best selection on held-out ratings: l2, whether to leave parts out where ratings are few, and the context."""
-    config, context = trainer.config, training.train.context
-    tries_context = config.context and context is not None and len(context.sets) > 0
-    first = config.model_copy(update={"context": False}) if tries_context else config
-    best = min(validate(trainer, training, first, config.l2_tried), key=lambda each: each.mse)
+    """The best selection on held-out ratings: whether to use the context, l2, and whether to leave parts out."""
+    config = trainer.config
+    if config.context and training.train.context is not None and training.train.context.sets:
+        config = config.model_copy(update={"context": _pays(trainer, training, config)})
+    best = min(validate(trainer, training, config, config.l2_tried), key=lambda each: each.mse)
     for changes in simpler(config, len(training.train)):
         fewer = config.model_copy(update=changes)
         best = min(best, *validate(trainer, training, fewer, [best.l2]), key=lambda each: each.mse)
-    if tries_context:
-        richer = best.config.model_copy(update={"context": True})
-        (tried,) = validate(trainer, training, richer, [best.l2])
-        best = tried if improves(best.left, tried.left) else best
+    others = [l2 for l2 in config.l2_tried if l2 != best.l2]
+    if best.config != config and others:  # with fewer parts another penalty may be best
+        best = min([best, *validate(trainer, training, best.config, others)], key=lambda each: each.mse)
     log.info("%r: l2 %g, trust %.2f over damped means", best.config, best.l2, best.trust)
     return best
 
 
-def simpler(config: AANMFppConfig, n: int) -> list[dict[str, bool | float | int]]:
+def _pays(trainer: Trainer, training: TrainingData, config: AANMFppConfig) -> bool:
+    """Whether the context lowers errors of held-out ratings.
+
+    It comes before all other choices: a model that leaves unexplained what the context says is better with a stronger
+    penalty and without other parts that the context makes useful.
+    """
+    without = config.model_copy(update={"context": False})
+    (plain,), (richer,) = (validate(trainer, training, each, [config.l2_middle]) for each in (without, config))
+    return improves(plain.left, richer.left)
+
+
+def simpler(config: AANMFppConfig, n: int) -> list[Mapping[str, float]]:
     """Changes of settings to be tried on n training ratings, because they leave parts out."""
-    if n <= config.simplify_up_to:
-        return [dict.fromkeys(parts, False) for parts in SIMPLER]
-    if not config.simplify_up_to or not (config.history or config.ridge):
+    if not config.simplify_up_to:
         return []
-    steps = config.steps or 2 * steps_per_part(config, n)  # which cost no more than one with histories
-    return [{"history": False, "ridge": False, "attention_rate": config.attention_rate or FAST, "steps": steps}]
+    found: list[Mapping[str, float]] = []
+    if n <= config.simplify_up_to:
+        found += [dict.fromkeys(parts, False) for parts in SIMPLER]
+    if config.history or config.ridge:
+        steps = config.steps or 2 * steps_per_part(config, n)  # which cost no more than one with histories
+        rate = config.attention_rate or FAST
+        found.append({"history": False, "ridge": False, "attention_rate": rate, "steps": steps})
+    return found
 
 
 def validate(
