@@ -27,6 +27,7 @@ WITHOUT_EFFECT = {
     "patience": "three epochs do not run out of patience",
     "epochs": "tested apart",
     "cold": "for newcomers only; tested apart",
+    "ridge_rank": "for large catalogues; tested apart",
     "l2_attention": "attention learns too slowly for three epochs; tested apart",
     "simplify_up_to": "matters where a simpler model does better; tested apart",
 }
@@ -53,6 +54,7 @@ CHANGED: dict[str, object] = {
     "ridge_items": 5,
     "validation_ratings": 60,
     "validation_cuts": 2,
+    "search_ratings": 400,
     "rank": 2,
     "burn_in": 0,
     "history_cells": 20,
@@ -61,7 +63,15 @@ CHANGED: dict[str, object] = {
     "match_ratings": 30,
 }
 """Another value of a setting where the general rule (not, plus one, a hundred times as much) will not do."""
-OF_VALIDATION = {"l2_candidates", "means_damping", "validation_ratings", "validation_cuts", "drift", "future"}
+OF_VALIDATION = {
+    "l2_candidates",
+    "means_damping",
+    "validation_ratings",
+    "validation_cuts",
+    "search_ratings",
+    "drift",
+    "future",
+}
 """Settings of how held-out ratings are used."""
 
 

@@ -25,6 +25,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
         for name in ("attention", "history", "user_attributes", "item_attributes", "ridge", "ordinal")
     ),
     ("aanmf++", {"cold": 0.0}),
+    ("aanmf++", {"ridge_items": 5, "ridge_rank": 6}),
     ("autorec", {"encodes": "users"}),
 ]
 

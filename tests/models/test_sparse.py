@@ -54,3 +54,21 @@ def test_a_table_without_columns() -> None:
     assert a.product(torch.zeros(7, 0)).shape == (30, 0)
     assert a.product_t(torch.zeros(30, 0)).shape == (7, 0)
     assert a(torch.zeros(7, 0), torch.tensor([4, 4])).shape == (2, 0)
+
+
+def test_some_entries_are_those_of_a_matrix_without_the_others() -> None:
+    a, dense = matrix()
+    kept = torch.rand(len(a.value), generator=torch.Generator().manual_seed(3)) < 0.4
+    some, values = a.some(kept), torch.arange(1.0, len(a.value) + 1)
+    expected = torch.zeros_like(dense).index_put_((a.row[kept], a.col[kept]), values[kept], accumulate=True)
+    ones = torch.zeros_like(dense).index_put_((a.row[kept], a.col[kept]), torch.ones(int(kept.sum())), accumulate=True)
+    tables = torch.randn(7, 3, requires_grad=True), torch.randn(30, 3, requires_grad=True)
+    torch.testing.assert_close(some.product(tables[0], *some.values(values)), expected @ tables[0])
+    torch.testing.assert_close(some.product_t(tables[1], *some.values(values)), expected.T @ tables[1])
+    torch.testing.assert_close(some.product(tables[0]), ones @ tables[0])
+    torch.testing.assert_close(some.product_t(tables[1]), ones.T @ tables[1])
+    assert torch.equal(some.count, ones.sum(1).long())
+    assert torch.equal(some.count_t, ones.sum(0).long())
+    weight = torch.randn(30, 3)
+    (gradient,) = torch.autograd.grad((some.product(tables[0], *some.values(values)) * weight).sum(), tables[:1])
+    torch.testing.assert_close(gradient, expected.T @ weight)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from scipy import sparse
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -102,6 +103,16 @@ class Histories:
         """X (b, n_items)."""
         values = self.weight if values is None else values
         return values.new_zeros(len(self), n_items).index_put_((self.row, self.item), values, accumulate=True)
+
+    def products(self, n_items: int) -> Tensor:
+        """X^T X (n_items, n_items), in time that grows with the pairs of items that a user has, summed over users."""
+        entries = self.weight.numpy(force=True), self.item.numpy(force=True), self.start.numpy(force=True)
+        x = sparse.csr_array(entries, shape=(len(self), n_items))
+        columns, result = x.T.tocsr(), torch.empty(n_items, n_items)
+        for items in torch.arange(n_items).split(BLOCK):
+            first, last = int(items[0]), int(items[-1]) + 1
+            result[first:last] = torch.from_numpy((columns[first:last] @ x).toarray())
+        return result.to(self.weight.device)
 
     def transposed(self, n_items: int) -> Histories:
         """The users of each item, in place of the items of each user."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,12 +12,46 @@ from torch.nn import functional as F
 from aanmf.models.kernels import differentiable_once
 
 
+@dataclass(frozen=True)
+class Entries:
+    """Some entries of a sparse matrix (n, m), in the order of their rows and in that of their columns.
+
+    Attributes:
+        col, start, count: (E,) columns, row after row; (n,) where each row starts, and how many entries it has.
+        row_t, start_t, count_t: the same of the columns.
+        shape: (n, m).
+        entry, entry_t: (E,) which entries of the whole matrix they are, in both orders.
+    """
+
+    col: Tensor
+    start: Tensor
+    count: Tensor
+    row_t: Tensor
+    start_t: Tensor
+    count_t: Tensor
+    shape: tuple[int, int]
+    entry: Tensor
+    entry_t: Tensor
+
+    def values(self, of_all: Tensor) -> tuple[Tensor, Tensor]:
+        """Their share of values of all entries (sorted by row), in both orders."""
+        return of_all.index_select(0, self.entry), of_all.index_select(0, self.entry_t)
+
+    def product(self, table: Tensor, value: Tensor | None = None, value_t: Tensor | None = None) -> Tensor:
+        """A @ table (n, K), A with these values in both orders; None: 1."""
+        return _Product.apply(table, self, value, value_t, False)
+
+    def product_t(self, table: Tensor, value: Tensor | None = None, value_t: Tensor | None = None) -> Tensor:
+        """A^T @ table (m, K)."""
+        return _Product.apply(table, self, value, value_t, True)
+
+
 class SparseMatrix(nn.Module):
     """A (n, m) matrix A of fixed values, to multiply tables (m, K) with.
 
     Its entries lie sorted by row and, for the gradient A^T g, once more by column, so that both products are
-    sums over consecutive entries. That is several times faster than the general sparse formats. Nothing of it
-    is saved with a model: it is built from the training ratings.
+    sums over consecutive entries. That is several times faster than the general sparse formats. Positions are int32,
+    20 bytes an entry with its value. Nothing of it is saved with a model: it is built from the training ratings.
     """
 
     row: Tensor
@@ -38,7 +73,8 @@ class SparseMatrix(nn.Module):
         parts = {"row": row, "col": col, "value": value, "count": count, "start": count.cumsum(0) - count}
         parts |= {"place_t": place, "row_t": row[place], "start_t": count_t.cumsum(0) - count_t}
         for name, part in parts.items():
-            self.register_buffer(name, part, persistent=False)
+            narrow = part.int() if name not in ("count", "value") else part
+            self.register_buffer(name, narrow, persistent=False)
         self.shape = shape
 
     def forward(self, table: Tensor, rows: Tensor, value: Tensor | None = None) -> Tensor:
@@ -60,6 +96,17 @@ class SparseMatrix(nn.Module):
     def turned(self, value: Tensor) -> Tensor:
         """Values of the entries (sorted by row) in the order of their columns."""
         return value.index_select(0, self.place_t)
+
+    def some(self, kept: Tensor) -> Entries:
+        """The entries where `kept` (sorted by row) is True; they are picked from both orders, nothing is sorted."""
+        entry, kept_t = kept.nonzero()[:, 0], self.turned(kept)
+        entry_t = kept_t.nonzero()[:, 0]
+        col, row_t = self.col.index_select(0, entry), self.row_t.index_select(0, entry_t)
+        before, before_t = (F.pad(each.cumsum(0), (1, 0)).int() for each in (kept, kept_t))
+        start, start_t = before[self.start], before_t[self.start_t]
+        count, count_t = (each.diff(append=each.new_tensor([len(entry)])) for each in (start, start_t))
+        turned = self.place_t.index_select(0, entry_t)
+        return Entries(col, start, count, row_t, start_t, count_t, self.shape, entry, turned)
 
     def entries(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Where the entries of some rows lie, row after row, and where (B,) those of each row start in that list."""
@@ -83,7 +130,12 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, table: Tensor, matrix: SparseMatrix, value: Tensor, value_t: Tensor, transposed: bool
+        ctx: Any,
+        table: Tensor,
+        matrix: SparseMatrix | Entries,
+        value: Tensor | None,
+        value_t: Tensor | None,
+        transposed: bool,
     ) -> Tensor:
         ctx.given = matrix, value, value_t, transposed
         return _sums(table, *ctx.given)
@@ -95,7 +147,9 @@ class _Product(torch.autograd.Function):
         return _sums(grads[0].contiguous(), matrix, value, value_t, not transposed), None, None, None, None
 
 
-def _sums(table: Tensor, matrix: SparseMatrix, value: Tensor, value_t: Tensor, transposed: bool) -> Tensor:
+def _sums(
+    table: Tensor, matrix: SparseMatrix | Entries, value: Tensor | None, value_t: Tensor | None, transposed: bool
+) -> Tensor:
     if table.shape[1] == 0:  # which embedding_bag refuses
         return table.new_zeros(matrix.shape[transposed], 0)
     if transposed:

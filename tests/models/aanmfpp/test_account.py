@@ -24,7 +24,14 @@ def fit(**settings: object) -> AANMFppModule:
 
 
 LEFT_OUT = ("ordinal", "ridge", "history", "item_attributes", "user_attributes", "attention")
-SETTINGS = [{}, {"cold": 0.0}, {"attention": "uniform"}, {"ridge_ratings": 5}, *({name: False} for name in LEFT_OUT)]
+SETTINGS = [
+    {},
+    {"cold": 0.0},
+    {"attention": "uniform"},
+    {"ridge_ratings": 5},
+    {"ridge_items": 5},
+    *({name: False} for name in LEFT_OUT),
+]
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)

@@ -363,3 +363,16 @@ def test_lists_are_better_than_the_most_rated_items() -> None:
         for lists in (scores, popular)
     ]
     assert hits[0] > 1.3 * hits[1]
+
+
+@pytest.mark.parametrize("items", [1000, 8])
+def test_sparse_products_fit_the_same_tables(items: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = fit(match_items=items)
+    training, config = model.fitted_.training, model.config
+    assert isinstance(config, AANMFppConfig)
+    dense = ChoiceHead(config, training).fit()
+    monkeypatch.setattr("aanmf.models.aanmfpp.choice.SPARSE", 0)
+    monkeypatch.setattr("aanmf.models.aanmfpp.choice.gram", lambda *_: pytest.fail("not sparse"))
+    sparse = ChoiceHead(config, training).fit()
+    for name in ("choice", "taste"):
+        torch.testing.assert_close(getattr(sparse, name), getattr(dense, name), atol=1e-3, rtol=1e-2)

@@ -15,8 +15,8 @@ from aanmf.errors import ConfigError
 from aanmf.models.aanmfpp import trainer
 from aanmf.models.aanmfpp.config import AANMFppConfig
 from aanmf.models.aanmfpp.equations import Equations, Member
-from aanmf.models.aanmfpp.fit import simpler, validation_cuts
-from aanmf.models.aanmfpp.trainer import _parts
+from aanmf.models.aanmfpp.fit import Selection, simpler, some_users, validation_cuts
+from aanmf.models.aanmfpp.trainer import _batches
 from aanmf.training.log import Epoch
 from tests.conftest import small_dataset
 
@@ -125,28 +125,31 @@ def equations() -> Equations:
     return Equations(AANMFppConfig.of(QUICK), AANMFpp(**QUICK, validation=0).fit(DATA).fitted_.training)
 
 
-def test_every_rating_is_fitted_once_an_epoch_with_the_others_in_view() -> None:
+def test_every_rating_is_fitted_once_an_epoch_with_other_parts_in_view() -> None:
     model = equations()
     features = torch.arange(float(len(DATA)))[None]  # say which rating it is
-    parts = list(_parts(model, features, 4, 0.0, torch.Generator().manual_seed(0)))
-    rows = [part.at.features[0].long() for part in parts]
+    batches = list(_batches(model, features, (4, 3), 0.0, torch.Generator().manual_seed(0)))
+    rows = [batch.at.features[0].long() for batch in batches]
+    assert len(rows) == 12
     assert sorted(torch.cat(rows).tolist()) == list(range(len(DATA)))
-    for part, own in zip(parts, rows, strict=True):
-        in_view = torch.ones(len(DATA)).index_fill_(0, own, 0)
-        assert torch.equal(part.seen.users.weight[0], in_view)
-        assert torch.equal(part.rating, model.history.rating[own])
+    for first in range(0, 12, 3):
+        in_view = torch.ones(len(DATA)).index_fill_(0, torch.cat(rows[first : first + 3]), 0)
+        for batch, own in zip(batches[first : first + 3], rows[first : first + 3], strict=True):
+            assert torch.equal(batch.seen.users.weight[0], in_view)
+            assert torch.equal(batch.rows, own)
+            assert torch.equal(batch.rating, model.history.rating[own])
 
 
 def test_users_and_items_treated_as_new_are_out_of_view() -> None:
     model = equations()
     features = torch.ones(1, len(DATA))
-    for part in _parts(model, features, 2, 0.5, torch.Generator().manual_seed(0)):
-        counts = part.seen.users.count[:40]
+    for batch in _batches(model, features, (2, 2), 0.5, torch.Generator().manual_seed(0)):
+        counts = batch.seen.users.count[:40]
         assert 5 < int((counts == 0).sum()) < 35  # of 40 users with ratings, half
-        hidden = (part.seen.users.count == 0)[part.at.users]
+        hidden = (batch.seen.users.count == 0)[batch.at.users]
         assert hidden.any()
-        assert (part.at.features[0, hidden] == 0).all()
-        assert (part.at.features != 0).any()
+        assert (batch.at.features[0, hidden] == 0).all()
+        assert (batch.at.features != 0).any()
 
 
 def stopped_at(phase: str, epoch: int, data: RatingDataset, **settings: object) -> AANMFpp:
@@ -199,3 +202,31 @@ def test_interrupted_before_the_first_epoch_nothing_is_kept(monkeypatch: pytest.
     with pytest.raises(KeyboardInterrupt):
         model.fit(DATA)
     assert not model.is_fitted
+
+
+def test_choices_on_many_ratings_are_made_on_all_those_of_some_users() -> None:
+    training = AANMFpp(**QUICK, validation=0).fit(DATA).fitted_.training
+    n = len(training.train)
+    assert some_users(training, AANMFppConfig(search_ratings=n)) is training
+    few = some_users(training, AANMFppConfig(search_ratings=n // 2)).train
+    assert n // 3 < len(few) <= n // 2
+    whole, part = (torch.bincount(each.user, minlength=50) for each in (training.train, few))
+    assert ((part == whole) | (part == 0)).all()
+    assert len(some_users(training, AANMFppConfig(search_ratings=1)).train) > 0
+    other = some_users(training, AANMFppConfig(search_ratings=n // 2, seed=1)).train
+    assert not torch.equal(few.user.unique(), other.user.unique())
+
+
+def test_what_is_chosen_on_some_users_is_trained_with_the_steps_for_all_ratings() -> None:
+    asked = AANMFppConfig()
+    searched = Selection(asked.model_copy(update=simpler(asked, 200_000)[0]), 1.0)
+    assert searched.config.steps == 2
+    assert searched.at_full_size(asked, 4_000_000).config.steps == 6
+    assert Selection(asked, 1.0).at_full_size(asked, 4_000_000).config == asked
+
+
+def test_a_model_that_was_chosen_on_some_users_predicts_for_all() -> None:
+    model = AANMFpp(**QUICK, l2_candidates=(1.0, 5.0), search_ratings=300).fit(DATA)
+    assert model.chosen_["l2"] in (1.0, 5.0)
+    assert np.isfinite(model.predict_data(DATA)).all()
+    assert len(model.recommend("u1", n=3)) == 3

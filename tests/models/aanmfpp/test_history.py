@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from aanmf.contract import Ratings
-from aanmf.models.aanmfpp.history import RatingHistory, shrinkage
+from aanmf.models.aanmfpp.history import RatingHistory, Sampling, Seen, shrinkage
 
 USERS, ITEMS = 6, 5
 DAMPING = (3.0, 2.0)
@@ -112,3 +112,35 @@ def test_shrinkage_is_one_over_the_root_at_fifty() -> None:
     scale = shrinkage(torch.tensor([0, 49, 199]), 0.7)[:, 0]
     assert float(scale[1]) == pytest.approx(50**-0.5, rel=1e-6)
     assert float(scale[2] / scale[1]) == pytest.approx(4**-0.7, rel=1e-6)
+
+
+def sums(seen: Seen, tables: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Sums over histories and audiences, and their gradients to the tables."""
+    y, c, w, d = tables
+    x, z = seen.users.sum(y, c), seen.items.sum(w, d)
+    return [x.detach(), z.detach(), *torch.autograd.grad((x * torch.arange(1.0, 4)).sum() + z.sum(), tables)]
+
+
+def test_a_sample_has_the_right_mean_and_leaves_short_histories_whole() -> None:
+    generator = torch.Generator().manual_seed(0)
+    row = torch.arange(120)
+    user = torch.where(row < 100, row // 25, row % 6)  # users 4 and 5 have few ratings
+    history = RatingHistory(Ratings(user, row % 5, torch.randn(120, generator=generator)), (6, 5), (0.7, 0.6))
+    tables = [torch.randn(n, 3, generator=generator, requires_grad=True) for n in (5, 5, 6, 6)]
+    held_out = torch.tensor([0, 1, 2])
+    whole = history.see(held_out, DAMPING)
+    expected, sampling = sums(whole, tables), Sampling((10, 9), generator)
+    assert sampling.pays(whole.users.count, 10)
+    assert not sampling.pays(whole.users.count, 20)
+    seen, many = whole, []
+    for _ in range(600):
+        seen = history.see(held_out, DAMPING, sampling)
+        assert max(len(seen.items.residual[0]), len(seen.users.residual[0])) < 100
+        assert torch.equal(seen.items.count, whole.items.count)
+        assert torch.equal(seen.users.offset, whole.users.offset)
+        many.append(sums(seen, tables))
+    for got, want in zip(zip(*many, strict=True), expected, strict=True):
+        mean, error = torch.stack(got).mean(0), torch.stack(got).std(0) / 600**0.5
+        assert ((mean - want).abs() < 5 * error + 0.01 * want.abs() + 1e-4).all()
+    few = torch.tensor([4, 5])
+    torch.testing.assert_close(seen.users.sum(*tables[:2])[few], expected[0][few])

@@ -88,7 +88,12 @@ def test_predictions_are_those_of_plain_loops(model: AANMFpp) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"attention": False}, {"attention": "uniform"}, {"user_attributes": False}, {"ridge": False}]
+    "settings",
+    [
+        *({}, {"attention": False}, {"attention": "uniform"}, {"user_attributes": False}, {"ridge": False}),
+        {"ridge_items": 5, "ridge_rank": 6},
+    ],
+    ids=str,
 )
 def test_the_catalogue_is_scored_as_pairs_are(settings: dict[str, object]) -> None:
     module = module_of(fit(**settings))

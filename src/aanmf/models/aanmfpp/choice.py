@@ -22,7 +22,7 @@ EDLAE: Steck, "Autoencoders that don't overfit towards the identity", NeurIPS 20
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Self
 
@@ -53,6 +53,8 @@ FLOOR = 0.05
 """Share of the group's score that is added to all scores: where a history is silent, the group decides."""
 CHOICE, GROUP, CONTENT = 3.0, 100.0, 50.0
 """Penalties of the regressions: lambda by the square root of the number of users, of users' and items' attributes."""
+SPARSE = 400
+"""A product of two entries of a sparse matrix takes so many times as long as one of a dense matrix."""
 FITTED = 10
 """A is fitted to so many times as many users as there are landmarks."""
 BLOCK = 4_000_000
@@ -126,7 +128,7 @@ class ChoiceHead(nn.Module):
     def histories(self, users: Tensor) -> Histories:
         """The ratings of some users that the scores were fitted to."""
         entry, _ = self.ratings.entries(users)
-        return Histories.counted(self.ratings.col[entry], self.ratings.value[entry], self.ratings.count[users])
+        return Histories.counted(self.ratings.col[entry].long(), self.ratings.value[entry], self.ratings.count[users])
 
     def history(self, items: Tensor, ratings: Tensor) -> Histories:
         """The history of one user who gave these ratings."""
@@ -153,19 +155,24 @@ class ChoiceHead(nn.Module):
         for part in users.split(max(1, BLOCK // self.n_items)):
             yield self.histories(part)
 
+    def _products(self, values: Callable[[Histories], Tensor]) -> Tensor:
+        """X'X of some values of the ratings, X (n, I) of all users and the items that have a place."""
+        size, count = len(self.near), self.ratings.count[self.active].double()
+        if SPARSE * float(count.square().sum()) < len(count) * size**2:
+            h = self.histories(self.active)
+            return replace(h, weight=values(h)).among(self.place).products(size)
+        x = (h.dense(self.n_items, values(h))[:, self.near] for h in self._blocks(self.active))
+        return gram(x, self.choice.new_zeros(size, size, dtype=torch.float32))
+
     def _fit_choice(self) -> Tensor:
-        blocks = self._blocks(self.active)
-        x = (h.dense(self.n_items, h.count[h.row] ** -0.25)[:, self.near] for h in blocks)
-        products = gram(x, self.choice.new_zeros(self.choice.shape, dtype=torch.float32))
+        products = self._products(lambda h: h.count[h.row] ** -0.25)
         diagonal = products.diagonal()
         strength = CHOICE * len(self.active) ** 0.5 * diagonal.sum() / self.count[self.near].sum()
         diagonal.mul_(2).add_(strength)
         return without_self(products)
 
     def _fit_taste(self) -> Tensor:
-        blocks = self._blocks(self.active)
-        x = (h.dense(self.n_items, h.weight * h.count[h.row] ** -0.15)[:, self.near] for h in blocks)
-        products = gram(x, self.taste.new_zeros(self.taste.shape, dtype=torch.float32))
+        products = self._products(lambda h: h.weight * h.count[h.row] ** -0.15)
         scale = products.diagonal().rsqrt()
         kernel = products.mul_(scale).mul_(scale[:, None]).sub_(1).mul_(3).exp_()
         kernel.diagonal().add_(0.1)

@@ -10,6 +10,7 @@ from aanmf.contract import FactorConfig
 
 Amount = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
+Limit = Annotated[int, Field(ge=1)]
 
 
 class AANMFppConfig(FactorConfig):
@@ -30,6 +31,10 @@ class AANMFppConfig(FactorConfig):
     """Every epoch cuts the ratings into so many parts, each fitted with the others in view; None: n / 1000, 5 to 20."""
     steps: int | None = Field(default=None, ge=1)
     """Optimiser steps per part; None: 1 up to 160,000 ratings, then growing with the cube root of their number."""
+
+    sampled: tuple[Limit, Limit] = (200, 500)
+    """Of longer histories, and of larger audiences, so many ratings are read in training, drawn for each part. Where
+    that leaves half of all ratings or more, all are read."""
 
     attention: bool | Literal["uniform"] = True
     """`uniform`: attributes are averaged, each with weight 1 / J; False: they are added, each with weight 1."""
@@ -78,10 +83,14 @@ class AANMFppConfig(FactorConfig):
     ridge_ratings: int = Field(default=3000, ge=1)
     """Users with more ratings than this have no regression: it costs the third power of their number."""
     ridge_items: int = Field(default=12_000, ge=1)
-    """Catalogues with more items than this have no regressions: the similarity is a matrix of items by items."""
+    """With more items than this, their similarity, a matrix of items by items, is approximated with a low rank."""
+    ridge_rank: int = Field(default=128, ge=1, le=4096)
+    """That rank. Regressions then cost in proportion to ratings, and `ridge_ratings` does not apply."""
 
     validation_ratings: int = Field(default=5000, ge=1)
     """Held-out ratings that choices should rest on: small data sets are cut several times."""
+    search_ratings: int = Field(default=2_000_000, ge=1)
+    """With more ratings than this, choices are made on about so many: all those of some users, drawn at random."""
     validation_cuts: int = Field(default=5, ge=1)
     """Cuts into training and held-out ratings, at most."""
     simplify_up_to: int = Field(default=50_000, ge=0)

@@ -26,12 +26,14 @@ from aanmf.contract import RatingModule, Ratings, TrainingData, embedding
 from aanmf.data.attributes import AttributeSet
 from aanmf.models.aanmfpp.config import AANMFppConfig
 from aanmf.models.aanmfpp.history import RatingHistory, Seen, Side
+from aanmf.models.aanmfpp.low_rank import LowRankRidge
 from aanmf.models.aanmfpp.ridge import KernelRidge
 from aanmf.models.aanmfpp.scores import Attributes, AttributeTable, Grid, Pairs
 from aanmf.models.context import ContextAttention
 from aanmf.models.kernels import weighted_sum
 from aanmf.models.layers import AttentionCell, AttributeEmbedding
 
+Ridge = KernelRidge | LowRankRidge
 TABLE = 20_000_000
 """Pairs of item and attribute value up to which prediction holds attention in a table."""
 
@@ -123,16 +125,16 @@ class Equations(RatingModule):
         levels = torch.unique(self.history.rating)
         self.ordinal = config.ordinal and 2 <= len(levels) <= config.ordinal_levels
         self.register_buffer("levels", levels if self.ordinal else levels[[0, -1]], persistent=False)
-        self.ridge = None
-        if config.ridge and training.n_items <= config.ridge_items:
-            self.ridge = KernelRidge(
-                self.history,
-                self._item_matrix(),
-                config.ridge_strengths,
-                damping=config.ridge_damping,
-                share=config.ridge_share,
-                limit=config.ridge_ratings,
-            )
+        self.ridge = self._new_ridge() if config.ridge else None
+
+    def _new_ridge(self) -> Ridge:
+        """Of the whole similarity of items, or of low rank where they are many."""
+        config = self.config
+        given = self.history, self._item_matrix(), config.ridge_strengths
+        if self.n_items <= config.ridge_items:
+            limit = config.ridge_ratings
+            return KernelRidge(*given, damping=config.ridge_damping, share=config.ridge_share, limit=limit)
+        return LowRankRidge(*given, damping=config.ridge_damping, share=config.ridge_share, rank=config.ridge_rank)
 
     def _item_matrix(self) -> Tensor:
         """(I, G) weights of the attribute values of items; vectors beside them, of length 1."""

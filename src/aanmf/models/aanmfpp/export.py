@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from aanmf.data.attributes import AttributeSet
+from aanmf.models.aanmfpp.low_rank import FOLDS, LowRankRidge
 from aanmf.models.aanmfpp.ridge import KernelRidge
 from aanmf.models.layers import masked_softmax
 
@@ -79,7 +80,7 @@ class AANMFppForm(nn.Module):
         members: list[MemberTables],
         shared: EnsembleTables,
         sets: AttributeSet | None,
-        ridge: KernelRidge | None,
+        ridge: KernelRidge | LowRankRidge | None,
         attention: bool | str,
         ordinal: bool,
         newcomer: bool,
@@ -88,7 +89,9 @@ class AANMFppForm(nn.Module):
         self.members = MemberTables(*(torch.stack(tables, dim=1) for tables in zip(*members, strict=True)))
         self.shared, self.sets = shared, sets
         self.attention, self.ordinal, self.newcomer = attention, ordinal, newcomer
-        self.ridge = RidgeForm(ridge) if ridge else None
+        self.ridge = (
+            None if ridge is None else RidgeForm(ridge) if isinstance(ridge, KernelRidge) else LowRankForm(ridge)
+        )
 
     def forward(self, users: Tensor, items: Tensor) -> Tensor:
         """(B,), (B,) -> (B,)."""
@@ -137,7 +140,7 @@ class RidgeForm(nn.Module):
     def __init__(self, ridge: KernelRidge) -> None:
         super().__init__()
         matrix = ridge.history.matrix
-        self.start, self.item = matrix.start, ridge.history.item
+        self.start, self.item = matrix.start.long(), ridge.history.item
         self.count = torch.where(matrix.count > ridge.limit, 0, matrix.count)  # longer histories have no alpha
         self.place = torch.arange(max(1, int(self.count.max())))
         self.alpha, self.similarity = ridge.alpha.T.contiguous(), ridge.similarity
@@ -148,3 +151,16 @@ class RidgeForm(nn.Module):
         entry = torch.where(own, self.start[users][:, None] + self.place, 0)
         similar = self.similarity[items[:, None], self.item[entry]] * own
         return (similar[..., None] * self.alpha[entry]).sum(1)
+
+
+class LowRankForm(nn.Module):
+    """The same of low rank: a product of two vectors."""
+
+    def __init__(self, ridge: LowRankRidge) -> None:
+        super().__init__()
+        self.z, users = ridge.z, torch.arange(ridge.history.shape[0], device=ridge.z.device)
+        self.theta = ridge.vectors(users).transpose(0, 1).contiguous()  # (U, F, R)
+
+    def forward(self, users: Tensor, items: Tensor) -> Tensor:
+        """(B,), (B,) -> (B, F)."""
+        return (self.theta[users] @ self.z[users % FOLDS, items][..., None])[..., 0]

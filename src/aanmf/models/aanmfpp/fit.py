@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -51,11 +51,12 @@ def fit_aanmfpp(
     """
     trainer = Trainer(config, pick_device(config.device), on_epoch)
     with torch.random.fork_rng(devices=[trainer.device] if trainer.device.type == "cuda" else []):
+        searched = some_users(training, config)
         validated = config.validation > 0 and len(training.train) >= 20
         selected = Selection(config, config.l2_middle)
         if validated and training.has_ratings:
             with trainer.interruptible():
-                selected = select(trainer, training)
+                selected = select(trainer, searched).at_full_size(config, len(training.train))
         torch.manual_seed(config.seed)
         module = build(selected.config, training)
         assert isinstance(module, AANMFppModule)
@@ -74,13 +75,13 @@ def fit_aanmfpp(
                 module.drift.weight.copy_(selected.drift)
         module.trust.fill_(selected.trust)
         module.errors.load_state_dict(selected.errors.state_dict())
-        module.newcomer_errors.load_state_dict(selected.newcomer_errors(training).state_dict())
+        module.newcomer_errors.load_state_dict(selected.newcomer_errors(searched).state_dict())
         if module.choice is not None:
             stopped = trainer.training_log.interrupted
-            rows = validation_cuts(len(training.train), config) if validated and not stopped else []
+            rows = validation_cuts(len(searched.train), config) if validated and not stopped else []
             cuts = [(torch.as_tensor(each), None) for each in rows]
             cuts = cuts if stopped or not training.has_ratings else selected.cuts()
-            module.choice.fit().omega.copy_(learn_weights(selected.config, training, cuts))
+            module.choice.fit().omega.copy_(learn_weights(selected.config, searched, cuts))
     if training.has_ratings:
         trainer.training_log.chosen = selected.chosen(config)
         if selected.held:
@@ -167,10 +168,29 @@ class Selection:
         errors.fit(_scale(training, self.held[0].module), *torch.cat(found, dim=1))
         return errors
 
+    def at_full_size(self, asked: AANMFppConfig, n: int) -> Selection:
+        """With the steps for n ratings, where `simpler` changed those for the ratings of the search."""
+        if self.config.steps == asked.steps:
+            return self
+        return replace(self, config=self.config.model_copy(update={"steps": 2 * steps_per_part(asked, n)}))
+
     def chosen(self, asked: AANMFppConfig) -> dict[str, float]:
         """What differs from the settings that were asked for, or was not asked for."""
         parts = {name: value for name, value in self.config if value != getattr(asked, name)}
         return {"l2": self.l2, "trust": self.trust, **parts}
+
+
+def some_users(training: TrainingData, config: AANMFppConfig) -> TrainingData:
+    """The ratings of some users, drawn at random, with about as many ratings as choices are to be made on; or all."""
+    user = training.train.user
+    if len(user) <= config.search_ratings:
+        return training
+    count = torch.bincount(user)
+    order = torch.as_tensor(np.random.default_rng([config.seed, 2]).permutation(len(count)))
+    few = count[order].cumsum(0) <= config.search_ratings
+    few[0] = True
+    rows = torch.zeros_like(few).index_put_((order,), few)[user].nonzero()[:, 0]
+    return training.with_train(training.train.take(rows))
 
 
 def select(trainer: Trainer, training: TrainingData) -> Selection:

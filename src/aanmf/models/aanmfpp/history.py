@@ -27,7 +27,7 @@ class Side:
         offset: (n,) b_u (b_i), the damped mean of what mu and b_i (mu) leave over.
         count: (n,) ratings in view.
         scale: (n, 1) s_u (s_i), by which sums are multiplied: about 1 / sqrt(count).
-        weight: per rating, 1 if it is in view, else 0; in the orders that `product` takes.
+        weight: per rating, 1 if it is in view, else 0; in the orders that `product` takes. Empty: 1 everywhere.
         residual: per rating, e = r - mu - b_u - b_i if it is in view, else 0; in the same orders.
         product: multiplies a table (m, K) of the other side by such numbers: (n, K) sums over histories.
     """
@@ -42,6 +42,31 @@ class Side:
     def sum(self, rated: Tensor, liked: Tensor) -> Tensor:
         """s sum_k (rated_k + e_k liked_k) (n, K), from two tables (m, K) of the other side."""
         return self.scale * (self.product(rated, *self.weight) + self.product(liked, *self.residual))
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Long histories and audiences are read in part, as GraphSAGE samples neighbours (Hamilton et al. 2017).
+
+    Of n ratings in view about `limit` are kept, at random; sums over them are scaled up to n. That is done where it
+    leaves less than half of all ratings to read.
+
+    Attributes:
+        limits: of a user's history, and of an item's audience.
+        generator: draws.
+    """
+
+    limits: tuple[int, int]
+    generator: torch.Generator
+
+    def pays(self, count: Tensor, limit: int) -> bool:
+        """Whether less than half of these ratings are read."""
+        return bool(2 * count.clamp(max=limit).sum() < count.sum())
+
+    def draw(self, count: Tensor, ids: Tensor, limit: int) -> Tensor:
+        """(N,) which ratings are kept, of users or items `ids` (N,) with so many ratings (n,)."""
+        share = (limit / count.clamp(min=1)).index_select(0, ids)
+        return torch.rand(share.shape, generator=self.generator, device=share.device) < share
 
 
 @dataclass(frozen=True)
@@ -86,8 +111,8 @@ class RatingHistory(nn.Module):
     def __len__(self) -> int:
         return len(self.rating)
 
-    def see(self, held_out: Tensor, damping: Damping) -> Seen:
-        """Sums up all ratings but those in the rows `held_out`."""
+    def see(self, held_out: Tensor, damping: Damping, sampling: Sampling | None = None) -> Seen:
+        """Sums up all ratings but those in the rows `held_out`; with `sampling`, vectors over a part of them."""
         weight = torch.ones_like(self.rating).index_fill_(0, held_out, 0)
         n_user, n_item = (
             count - torch.bincount(ids[held_out], minlength=len(count))
@@ -99,9 +124,20 @@ class RatingHistory(nn.Module):
         residual = residual - weight * b_i.index_select(0, self.item)
         b_u = self._sum_by_user(residual) / (n_user + damping[0])
         residual = residual - weight * b_u.index_select(0, self.user)
-        weights, residuals = ((each, self.matrix.turned(each)) for each in (weight, residual))
-        users = Side(b_u, n_user, shrinkage(n_user, self.exponents[0]), weights, residuals, self.matrix.product)
-        items = Side(b_i, n_item, shrinkage(n_item, self.exponents[1]), weights, residuals, self.matrix.product_t)
+        whole, sides = None, []
+        for at, (offset, count, ids) in enumerate(((b_u, n_user, self.user), (b_i, n_item, self.item))):
+            scale = shrinkage(count, self.exponents[at])
+            if sampling is not None and sampling.pays(count, sampling.limits[at]):
+                kept = self.matrix.some((weight > 0) & sampling.draw(count, ids, sampling.limits[at]))
+                read, product = ((kept.count, kept.product), (kept.count_t, kept.product_t))[at]
+                scale = scale * (count / read.clamp(min=1))[:, None]
+                sides.append(Side(offset, count, scale, (), kept.values(residual), product))
+                continue
+            if whole is None:
+                whole = (weight, self.matrix.turned(weight)), (residual, self.matrix.turned(residual))
+            product = (self.matrix.product, self.matrix.product_t)[at]
+            sides.append(Side(offset, count, scale, *whole, product))
+        users, items = sides
         return Seen(mean, users, items, damping)
 
     def see_all(self, damping: Damping) -> Seen:

@@ -13,7 +13,7 @@ from torch import Tensor
 from aanmf.contract import TrainingData
 from aanmf.models.aanmfpp.config import AANMFppConfig
 from aanmf.models.aanmfpp.equations import Equations, Member
-from aanmf.models.aanmfpp.history import Seen
+from aanmf.models.aanmfpp.history import Sampling, Seen
 from aanmf.models.aanmfpp.module import AANMFppModule
 from aanmf.models.aanmfpp.scores import Pairs
 from aanmf.training.log import Epoch, OnEpoch, TrainingLog
@@ -30,8 +30,8 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Part:
-    """Ratings to fit, scaled, where they lie in the history, and the other ratings in view."""
+class Batch:
+    """Ratings to fit in one step, scaled, where they lie in the history, and the ratings in view."""
 
     rows: Tensor
     at: Pairs
@@ -120,21 +120,19 @@ class Trainer:
         total, done = config.epochs * parts * steps, 0
         for epoch in range(1, config.epochs + 1):
             start, error = time.perf_counter(), torch.zeros((), dtype=torch.float64, device=self.device)
-            for part in _parts(equations, features, parts, plan.cold, generator):
-                f = part.rating
-                for _ in range(steps):
-                    half_cosine(optimizer, config.learning_rate, done / total)
-                    f = equations.latent(member, equations.encode(member, part.seen), part.at)
-                    optimizer.zero_grad()
-                    equations.loss(member, f, part.rating).backward()
-                    optimizer.step()
-                    done += 1
+            for batch in _batches(equations, features, (parts, steps), plan.cold, generator):
+                half_cosine(optimizer, config.learning_rate, done / total)
+                f = equations.latent(member, equations.encode(member, batch.seen), batch.at)
+                optimizer.zero_grad()
+                equations.loss(member, f, batch.rating).backward()
+                optimizer.step()
+                done += 1
                 with torch.no_grad():
-                    left = part.rating - equations.expected(member, f)
+                    left = batch.rating - equations.expected(member, f)
                     error += left.double().square().sum()
                     if equations.context is not None and epoch == config.epochs:
                         residual = self.residual.setdefault(member, torch.zeros(n, device=self.device))
-                        residual[part.rows] = left
+                        residual[batch.rows] = left
             yield epoch, float(error / n / equations.scale**2), time.perf_counter() - start
 
 
@@ -143,23 +141,30 @@ def steps_per_part(config: AANMFppConfig, n: int) -> int:
     return config.steps or max(1, round((n / 160_000) ** (1 / 3)))
 
 
-def _parts(
-    equations: Equations, features: Tensor, parts: int, cold: float, generator: torch.Generator
-) -> Iterator[Part]:
-    """All ratings in parts, each with the others in view, and with a share `cold` of users and items treated as new."""
-    history = equations.history
-    for rows in torch.randperm(len(history), generator=generator, device=generator.device).chunk(parts):
-        rows = rows.sort().values  # by user: what is gathered for them lies close together
-        user, item, given = history.user[rows], history.item[rows], features[:, rows]
-        held_out = rows
+def _batches(
+    equations: Equations, features: Tensor, cut: tuple[int, int], cold: float, generator: torch.Generator
+) -> Iterator[Batch]:
+    """All ratings in parts, each in some batches with the others in view.
+
+    Args:
+        features: (F, N) of the kernel ridge.
+        cut: into how many parts, and each of them into how many batches.
+        cold: share of users and items treated as new.
+    """
+    history, context, (parts, batches) = equations.history, equations.context, cut
+    known = torch.ones(len(history), dtype=torch.bool, device=generator.device)
+    for part in torch.randperm(len(history), generator=generator, device=generator.device).chunk(parts):
+        held_out = part
         if cold > 0:
             known_user, known_item = (
                 torch.rand(size, generator=generator, device=generator.device) >= cold for size in equations.shape
             )
             known = known_user[history.user] & known_item[history.item]
-            given = given * known[rows]
-            held_out = (~known.index_fill_(0, rows, False)).nonzero()[:, 0]
-        seen = history.see(held_out, equations.config.damping)
-        sets, context = equations.sets.rows(user), equations.context
-        sets = sets if context is None else sets.in_context(context.rows(rows))
-        yield Part(rows, Pairs(user, item, sets, given), history.rating[rows], seen)
+            held_out = (~known.index_fill(0, part, False)).nonzero()[:, 0]
+        seen = history.see(held_out, equations.config.damping, Sampling(equations.config.sampled, generator))
+        for share in part.chunk(batches):
+            rows = share.sort().values  # by user: what is gathered for them lies close together
+            user, given = history.user[rows], features[:, rows] * known[rows]
+            sets = equations.sets.rows(user)
+            sets = sets if context is None else sets.in_context(context.rows(rows))
+            yield Batch(rows, Pairs(user, history.item[rows], sets, given), history.rating[rows], seen)

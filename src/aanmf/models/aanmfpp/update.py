@@ -19,8 +19,8 @@ import torch
 
 from aanmf.contract import RatingModule, TrainingData
 from aanmf.models.aanmfpp.config import AANMFppConfig
+from aanmf.models.aanmfpp.equations import Ridge
 from aanmf.models.aanmfpp.module import AANMFppModule
-from aanmf.models.aanmfpp.ridge import KernelRidge
 from aanmf.models.aanmfpp.trainer import Plan, Trainer
 from aanmf.training.learned import Learned, with_rows
 from aanmf.training.log import OnEpoch
@@ -92,7 +92,7 @@ def _carry_over(module: AANMFppModule, learned: Learned) -> None:
         new[name].copy_(old if old.shape == new[name].shape else with_rows(old, len(new[name])))
 
 
-def _carry_over_ridge(ridge: KernelRidge, learned: Learned, training: TrainingData) -> None:
+def _carry_over_ridge(ridge: Ridge, learned: Learned, training: TrainingData) -> None:
     """The regressions of users without news; those of the others are solved."""
     news, user = learned.users_with_news(training), learned.training.train.user
     user = user[torch.argsort(user, stable=True)]  # as in `RatingHistory`

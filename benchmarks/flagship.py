@@ -1,0 +1,194 @@
+"""How a fit of AANMF++ grows with the ratings: time by stage and peak memory, 1 M to 25 M ratings.
+
+    python benchmarks/flagship.py [--millions 1 4 10 25] [--set epochs=1 members=1 ...] [--out FILE.json]
+
+Synthetic ratings, about 156 a user on average: users' numbers of ratings are log-normal, items' popularity falls with
+the rank to the power of -0.9, so a tenth of the items has most of the ratings. Planted are attention (the weights of
+`aanmf.data.synthetic`, by genre), vectors of users and items, and histories: every user has a favourite genre, which
+the ratings do not name, rates it more often, and a little better. Each size is fitted in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from aanmf.data.dataset import EntityTable, RatingDataset, Vocabulary
+from aanmf.data.schema import Attribute, Kind
+from aanmf.data.synthetic import ATTENTION, VALUES
+
+USERS, ITEMS, RATINGS = 160_000, 60_000, 25_000_000
+"""The largest size; with fewer ratings users are fewer in proportion, items with the square root."""
+FACTORS, NOISE, FAVOURITE = 8, 0.7, 0.5
+"""Planted factors, the standard deviation of the noise, and the share of a user's ratings in the favourite genre."""
+
+
+def heavy_tailed(n: int, seed: int = 0) -> RatingDataset:
+    """About n ratings on a scale of 1 to 5 (a little fewer: repeated pairs are dropped)."""
+    rng, share = np.random.default_rng(seed), n / RATINGS
+    n_users, n_items = max(100, round(USERS * share)), max(100, round(ITEMS * share**0.5))
+    genre, favourite = rng.integers(len(ATTENTION), size=n_items), rng.integers(len(ATTENTION), size=n_users)
+    user, item = _pairs(rng, n, genre, favourite)
+    values = {name: rng.choice(len(freq), size=n_users, p=_shares(freq)) for name, freq in VALUES.items()}
+    attention = np.array(list(ATTENTION.values()), dtype="f4")
+    rating = np.full(len(user), 3.4, dtype="f4")
+    rating += rng.normal(size=n_users).astype("f4")[user] * 0.35 + rng.normal(size=n_items).astype("f4")[item] * 0.4
+    rating += 0.3 * (genre[item] == favourite[user])
+    for j, name in enumerate(VALUES):
+        effect = rng.normal(size=(len(VALUES[name]), len(ATTENTION))).astype("f4")
+        rating += 0.8 * attention[genre[item], j] * effect[values[name][user], genre[item]]
+    p, q = (rng.normal(size=(size, FACTORS)).astype("f4") for size in (n_users, n_items))
+    for k in range(FACTORS):  # column by column, to need little memory
+        rating += 0.18 * p[user, k] * q[item, k]
+    rating += NOISE * rng.standard_normal(len(rating), dtype="f4")
+    np.clip(np.rint(rating, out=rating), 1, 5, out=rating)
+    return RatingDataset(
+        _users(values), _items(genre), user, item, rating, scale=(1.0, 5.0), name=f"heavy-tailed-{n / 1e6:g}M"
+    )
+
+
+def _pairs(
+    rng: np.random.Generator, n: int, genre: NDArray[np.int64], favourite: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Distinct pairs in random order."""
+    n_users, n_items = len(favourite), len(genre)
+    activity = np.minimum(rng.lognormal(0, 1.1, n_users), 60)
+    popularity = rng.permutation((np.arange(n_items) + 20.0) ** -0.9)
+    user = rng.permutation(np.repeat(np.arange(n_users), rng.poisson(1.15 * n * activity / activity.sum())))
+    of_favourite = rng.random(len(user)) < FAVOURITE
+    item = np.empty(len(user), np.int64)
+    chosen = [(~of_favourite, np.arange(n_items))]
+    chosen += [(of_favourite & (favourite[user] == g), (genre == g).nonzero()[0]) for g in range(len(ATTENTION))]
+    for rows, among in chosen:
+        bounds = popularity[among].cumsum()
+        place = np.searchsorted(bounds, bounds[-1] * rng.random(int(rows.sum())))
+        item[rows] = among[np.minimum(place, len(among) - 1)]
+    keys = np.unique(user * n_items + item)
+    keys = rng.permutation(keys)[:n]
+    return keys // n_items, keys % n_items
+
+
+def _users(values: dict[str, NDArray[np.int64]]) -> EntityTable:
+    columns = {name: np.array(list(VALUES[name]))[value] for name, value in values.items()}
+    attributes = tuple(Attribute(name=name, kind=Kind.CATEGORICAL) for name in VALUES)
+    n = len(next(iter(values.values())))
+    return EntityTable(Vocabulary(str(u + 1) for u in range(n)), pl.DataFrame(columns), attributes)
+
+
+def _items(genre: NDArray[np.int64]) -> EntityTable:
+    names = list(ATTENTION)
+    column = pl.Series("genres", [[names[g]] for g in genre], dtype=pl.List(pl.String))
+    attribute = Attribute(name="genres", kind=Kind.MULTIVALUED)
+    return EntityTable(Vocabulary(str(i + 1) for i in range(len(genre))), column.to_frame(), (attribute,))
+
+
+def _shares(frequencies: dict[str, float]) -> NDArray[np.float64]:
+    share = np.array(list(frequencies.values()))
+    return share / share.sum()
+
+
+class Clock:
+    """Processor and wall seconds by stage, of functions that it wraps."""
+
+    def __init__(self) -> None:
+        self.wall: dict[str, float] = defaultdict(float)
+        self.processor: dict[str, float] = defaultdict(float)
+
+    def watch(self, owner: object, name: str, stage: str) -> None:
+        """Wraps a function of a class or a module."""
+        function = getattr(owner, name)
+
+        def timed(*args: object, **kwargs: object) -> object:
+            wall, processor = time.perf_counter(), time.process_time()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.wall[stage] += time.perf_counter() - wall
+                self.processor[stage] += time.process_time() - processor
+
+        setattr(owner, name, timed)
+
+
+def measure(n: int, settings: dict[str, object]) -> dict[str, object]:
+    """One fit in this process: RMSE of held-out ratings, seconds by stage, peak memory."""
+    from aanmf import make_model
+    from aanmf.data.split import folds
+    from aanmf.models.aanmfpp import fit, trainer
+    from aanmf.models.aanmfpp.ridge import KernelRidge
+
+    data = heavy_tailed(n)
+    train, test = folds(data, "holdout:0.02")[0].of(data)
+    before, clock = _peak(), Clock()
+    for owner, name, stage in [
+        (trainer.Trainer, "train", "training"),
+        (fit, "select", "search in all"),
+        (KernelRidge, "__init__", "ridge: similarity"),
+        (KernelRidge, "fit", "ridge: regressions"),
+        (fit, "learn_weights", "choice: weights"),
+        (fit.AANMFppModule, "state", "state"),
+    ]:
+        clock.watch(owner, name, stage)
+    wall, processor = time.perf_counter(), time.process_time()
+    model = make_model("aanmf++", **settings).fit(train)
+    wall, processor = time.perf_counter() - wall, time.process_time() - processor
+    fitted = _peak()
+    epochs = model.fitted_.training_log.epochs
+    return {
+        "ratings": len(train),
+        "users": len(data.users),
+        "items": len(data.items),
+        "wall": wall,
+        "processor": processor,
+        "epoch": min(each.seconds for each in epochs) if epochs else None,
+        "stages_wall": dict(clock.wall),
+        "stages_processor": dict(clock.processor),
+        "data_gb": before,
+        "peak_gb": fitted,
+        "rmse": model.evaluate(test).rmse,
+        "chosen": model.chosen_,
+    }
+
+
+def _peak() -> float:
+    """Peak memory of this process so far, in GB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**30
+
+
+def main() -> None:
+    """Runs every size in a process of its own, writes each result as it comes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--millions", type=float, nargs="+", default=[1, 4, 10, 25])
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of the model")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--one", type=float, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    settings = {name: json.loads(value) for name, value in (each.split("=", 1) for each in args.set)}
+    if args.one:
+        json.dump(measure(round(args.one * 1e6), settings), sys.stdout)
+        return
+    found = []
+    for millions in args.millions:
+        command = [sys.executable, __file__, "--one", str(millions), "--set", *args.set]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            sys.stderr.write(f"{millions:g} M ratings: {(done.stderr.strip().splitlines() or ['killed'])[-1]}\n")
+            break
+        found.append(json.loads(done.stdout))
+        sys.stdout.write(json.dumps(found[-1]) + "\n")
+        sys.stdout.flush()
+        if args.out:
+            args.out.write_text(json.dumps({"settings": settings, "sizes": found}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""The kernel ridge of `ridge.py` for large catalogues: the similarity of items by its first R eigenvectors.
+
+    G ~ Z Z' + diag delta,  Z = V S (I, R),  delta_i = G_ii - |z_i|^2
+
+V S^2 V' are the largest eigenvalues of G and their vectors; G itself, items by items, is never formed. The diagonal is
+kept exact, as in the FITC approximation of Gaussian processes (Snelson and Ghahramani, 2006). The regression of a user
+then takes the inverse of an (R, R) matrix (Woodbury), which costs in proportion to the user's ratings:
+
+    (Z Z' + D)^-1 = D^-1 - D^-1 Z (1 + Z' D^-1 Z)^-1 Z' D^-1,  D = diag(delta + lambda)
+
+Eigenvectors fit the ratings that they come from, which no correction for the user's own terms undoes. Users are
+therefore divided into folds, and the eigenvectors for one fold come from the users of the others (cross-fitting).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from aanmf.models.aanmfpp.history import RatingHistory
+
+FOLDS = 4
+"""Of users, each with eigenvectors from the others."""
+OVERSAMPLED, ITERATIONS = 16, 4
+"""Of the subspace iteration: vectors beyond the rank, and products with G."""
+BLOCK = 16_000_000
+"""Numbers in memory at a time where pairs are taken in blocks."""
+
+
+@dataclass(frozen=True)
+class Inverse:
+    """(Z Z' + diag d)^-1 of one user with n ratings: Z (n, R), d (n,) > 0, and the Cholesky root of 1 + Z' D^-1 Z."""
+
+    z: Tensor
+    d: Tensor
+    root: Tensor
+
+    @classmethod
+    def of(cls, z: Tensor, d: Tensor) -> Inverse:
+        """Its (R, R) matrix, factorised."""
+        inner = (z / d[:, None]).T @ z
+        inner.diagonal().add_(1)
+        return cls(z, d, torch.linalg.cholesky(inner))
+
+    def times(self, target: Tensor) -> Tensor:
+        """The inverse times a vector (n,)."""
+        scaled = target / self.d
+        inner = torch.cholesky_solve((self.z.T @ scaled)[:, None], self.root)[:, 0]
+        return scaled - self.z @ inner / self.d
+
+    def diagonal(self) -> Tensor:
+        """Of the inverse (n,)."""
+        half = torch.linalg.solve_triangular(self.root, self.z.T, upper=False)
+        return 1 / self.d - half.square().sum(0) / self.d.square()
+
+
+class LowRankRidge(nn.Module):
+    """One regression per user and strength lambda, as `KernelRidge`, whose methods it has.
+
+    Args:
+        history, attributes, strengths, damping, share: see `KernelRidge`.
+        rank: R. Users may have any number of ratings.
+    """
+
+    alpha: Tensor
+    z: Tensor
+    delta: Tensor
+    residual: Tensor
+    rated: Tensor
+    liked: Tensor
+    unit: Tensor
+
+    def __init__(
+        self,
+        history: RatingHistory,
+        attributes: Tensor,
+        strengths: tuple[float, ...],
+        *,
+        damping: tuple[float, float],
+        share: float,
+        rank: int,
+    ) -> None:
+        super().__init__()
+        self.strengths, self.history, self.share = strengths, history, share
+        n_items = history.shape[1]
+        residual = history.see_all(damping).users.residual[0]
+        rated = (history.item_count + 1.0).rsqrt()[history.item]
+        parts = {"residual": residual, "rated": rated, "liked": residual * rated}
+        for name, part in (parts | {"unit": F.normalize(attributes, dim=1)}).items():
+            self.register_buffer(name, part, persistent=False)
+        # what `fit` solves is saved: a model that is loaded need not solve it again
+        self.register_buffer("z", torch.zeros(FOLDS, n_items, min(rank, n_items)))
+        self.register_buffer("delta", torch.zeros(FOLDS, n_items))
+        self.register_buffer("alpha", torch.zeros(len(strengths), len(history)))
+
+    # ------------------------------------------------------------ fitting
+
+    @torch.no_grad()
+    def fit(self, users: Tensor | None = None) -> Tensor:
+        """See `KernelRidge.fit`."""
+        if not self.z.any():
+            for fold in range(FOLDS):
+                self._decompose(fold)
+        left_out, matrix = torch.zeros_like(self.alpha), self.history.matrix
+        users = torch.arange(len(matrix.count), device=matrix.count.device) if users is None else users
+        for user in users[matrix.count[users] > 0].tolist():
+            rows = self.history.rows_of(user)
+            target, inverses = self.residual[rows], self._inverses(user, self.history.item[rows])
+            alpha = torch.stack([inverse.times(target) for inverse in inverses])
+            self.alpha[:, rows] = alpha
+            left_out[:, rows] = target - alpha / torch.stack([inverse.diagonal() for inverse in inverses])
+        return left_out
+
+    def _decompose(self, fold: int) -> None:
+        """Z and delta by subspace iteration on G; of the users of other folds, who stand for all."""
+        _, n_items, rank = self.z.shape
+        weight = ((self.history.user % FOLDS) != fold) * (FOLDS / (FOLDS - 1)) ** 0.5
+        values = [weight * each for each in (self.liked, self.rated)]
+        generator = torch.Generator(self.z.device).manual_seed(fold)  # the same ratings, the same vectors
+        x = torch.randn(n_items, min(n_items, rank + OVERSAMPLED), generator=generator, device=self.z.device)
+        for _ in range(ITERATIONS):
+            x = torch.linalg.qr(self._times(x, values)).Q
+        squares, vectors = torch.linalg.eigh(x.T @ self._times(x, values))
+        z = x @ vectors[:, -rank:] * squares[-rank:].clamp(min=0).sqrt()
+        diagonal = self.share * (self.unit.square().sum(1) + 1)
+        diagonal.scatter_add_(0, self.history.item, values[0].square() + values[1].square())
+        self.z[fold], self.delta[fold] = z, (diagonal - z.square().sum(1)).clamp(min=0)
+
+    def _times(self, x: Tensor, values: list[Tensor]) -> Tensor:
+        """G x (I, r)."""
+        matrix, unit = self.history.matrix, self.unit
+        product = self.share * (unit @ (unit.T @ x) + x.sum(0))
+        for each in values:
+            both = each, matrix.turned(each)
+            product += matrix.product_t(matrix.product(x, *both), *both)
+        return product
+
+    def _inverses(self, user: int, items: Tensor) -> list[Inverse]:
+        """(K + lambda)^-1 of what a user rated, by lambda."""
+        z, delta = self.z[user % FOLDS, items], self.delta[user % FOLDS, items]
+        return [Inverse.of(z, delta + strength) for strength in self.strengths]
+
+    # ------------------------------------------------------------ predicting
+
+    def vectors(self, users: Tensor) -> Tensor:
+        """theta (F, b, R) of users: the predicted residual of item i is z_i . theta_u, z_i that of the user's fold."""
+        entry, start = self.history.matrix.entries(users)
+        if not len(entry):  # which embedding_bag refuses
+            return self.z.new_zeros(len(self.alpha), len(users), self.z.shape[2])
+        count, n_items = self.history.matrix.count[users], self.z.shape[1]
+        place = self.history.item[entry] + torch.repeat_interleave(users % FOLDS * n_items, count)
+        table = self.z.view(-1, self.z.shape[2])
+        alphas = self.alpha[:, entry]
+        return torch.stack(
+            [F.embedding_bag(place, table, start, per_sample_weights=alpha, mode="sum") for alpha in alphas]
+        )
+
+    def features(self, users: Tensor, items: Tensor) -> Tensor:
+        """See `KernelRidge.features`."""
+        some, row = torch.unique(users, return_inverse=True)
+        theta, step = self.vectors(some), max(1, BLOCK // (len(self.alpha) * self.z.shape[2]))
+        parts = zip(users.split(step), row.split(step), items.split(step), strict=True)
+        return torch.cat([(theta[:, r] * self.z[u % FOLDS, i]).sum(-1) for u, r, i in parts], dim=1)
+
+    def of_catalogue(self, users: Tensor) -> Tensor:
+        """See `KernelRidge.of_catalogue`."""
+        theta, n_items = self.vectors(users), self.z.shape[1]
+        result = theta.new_empty(len(theta), len(users), n_items)
+        for fold in range(FOLDS):
+            rows = (users % FOLDS == fold).nonzero()[:, 0]
+            result[:, rows] = theta[:, rows] @ self.z[fold].T
+        return result
+
+    def of_history(self, user: int, items: Tensor, residual: Tensor) -> Tensor:
+        """See `KernelRidge.of_history`."""
+        alpha = torch.stack([inverse.times(residual) for inverse in self._inverses(user, items)])
+        z = self.z[user % FOLDS]
+        return alpha @ z[items] @ z.T
+
+    def of_new_users(self, rows: Tensor, items: Tensor, rated: Tensor, residual: Tensor) -> Tensor:
+        """See `KernelRidge.of_new_users`."""
+        fold = (self.history.shape[0] - 1) % FOLDS  # that of the unknown user
+        z, eye = self.z[fold], torch.eye(rated.shape[1], device=rated.device)
+        kernel = z[rated] @ z[rated].mT + torch.diag_embed(self.delta[fold, rated])
+        alphas = [torch.linalg.solve(kernel + strength * eye, residual[..., None]) for strength in self.strengths]
+        return torch.stack([((alpha * z[rated]).sum(1)[rows] * z[items]).sum(1) for alpha in alphas])
+
+    def terms(self, user: int, item: int, items: Tensor, residual: Tensor | None) -> Tensor:
+        """See `KernelRidge.terms`."""
+        z = self.z[user % FOLDS]
+        similar = z[items] @ z[item]
+        target = self.residual[self.history.rows_of(user)] if residual is None else residual
+        return torch.stack([inverse.times(similar) * target for inverse in self._inverses(user, items)])
