@@ -98,9 +98,10 @@ def _shares(frequencies: dict[str, float]) -> NDArray[np.float64]:
 
 
 class Clock:
-    """Processor and wall seconds by stage, of functions that it wraps."""
+    """Processor and wall seconds by stage, of functions that it wraps until it is closed."""
 
     def __init__(self) -> None:
+        self.wrapped: list[tuple[object, str, object]] = []
         self.wall: dict[str, float] = defaultdict(float)
         self.processor: dict[str, float] = defaultdict(float)
 
@@ -116,7 +117,13 @@ class Clock:
                 self.wall[stage] += time.perf_counter() - wall
                 self.processor[stage] += time.process_time() - processor
 
+        self.wrapped.append((owner, name, function))
         setattr(owner, name, timed)
+
+    def close(self) -> None:
+        """Puts the functions back."""
+        for owner, name, function in self.wrapped:
+            setattr(owner, name, function)
 
 
 def measure(n: int, settings: dict[str, object]) -> dict[str, object]:
@@ -142,6 +149,7 @@ def measure(n: int, settings: dict[str, object]) -> dict[str, object]:
     model = make_model("aanmf++", **settings).fit(train)
     wall, processor = time.perf_counter() - wall, time.process_time() - processor
     fitted = _peak()
+    clock.close()
     epochs = model.fitted_.training_log.epochs
     return {
         "ratings": len(train),

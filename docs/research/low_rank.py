@@ -46,7 +46,7 @@ def trial(source: str, protocol: str) -> dict[str, dict[str, float]]:
     assert isinstance(module, Equations)
     history, attributes, found = module.history, module._item_matrix(), {}
     given = history, attributes, config.ridge_strengths
-    for name, rank in {"whole": None, **{f"rank {rank}": rank for rank in RANKS}}.items():
+    for name, rank in {"whole": None, **{f"rank-{rank}": rank for rank in RANKS}}.items():
         start = time.process_time()
         same = {"damping": config.ridge_damping, "share": config.ridge_share}
         if rank is None:
