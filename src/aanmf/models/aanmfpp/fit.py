@@ -172,7 +172,7 @@ class Selection:
         """With the steps for n ratings, where `simpler` changed those for the ratings of the search."""
         if self.config.steps == asked.steps:
             return self
-        return replace(self, config=self.config.model_copy(update={"steps": 2 * steps_per_part(asked, n)}))
+        return replace(self, config=self.config.model_copy(update={"steps": 4 * steps_per_part(asked, n)}))
 
     def chosen(self, asked: AANMFppConfig) -> dict[str, float]:
         """What differs from the settings that were asked for, or was not asked for."""
@@ -202,8 +202,8 @@ def select(trainer: Trainer, training: TrainingData) -> Selection:
     for changes in simpler(config, len(training.train)):
         fewer = config.model_copy(update=changes)
         best = min(best, *validate(trainer, training, fewer, [best.l2]), key=lambda each: each.mse)
-    others = [l2 for l2 in config.l2_tried if l2 != best.l2]
-    if best.config != config and others:  # with fewer parts another penalty may be best
+    others = [l2 for l2 in config.l2_tried if l2 < best.l2]
+    if best.config != config and others:  # with fewer parts there is less to hold down
         best = min([best, *validate(trainer, training, best.config, others)], key=lambda each: each.mse)
     log.info("%r: l2 %g, trust %.2f over damped means", best.config, best.l2, best.trust)
     return best
@@ -228,7 +228,7 @@ def simpler(config: AANMFppConfig, n: int) -> list[Mapping[str, float]]:
     if n <= config.simplify_up_to:
         found += [dict.fromkeys(parts, False) for parts in SIMPLER]
     if config.history or config.ridge:
-        steps = config.steps or 2 * steps_per_part(config, n)  # which cost no more than one with histories
+        steps = config.steps or 4 * steps_per_part(config, n)  # which cost no more than those with histories
         rate = config.attention_rate or FAST
         found.append({"history": False, "ridge": False, "attention_rate": rate, "steps": steps})
     return found
