@@ -50,10 +50,10 @@ class Action:
 
 def actions(place: Path, log: Path) -> dict[str, Action]:
     """The three; what they read is written to `place`."""
-    known, new = _ratings(place / "known.csv", 500, 60), _ratings(place / "new.csv", 50, 80)
+    known, new = ratings_file(place / "known.csv", 500, 60), ratings_file(place / "new.csv", 50, 80)
     for seed, name in enumerate(("old", "new")):
         for shard in range(SHARDS):
-            _ratings(place / name / f"{shard}.csv", RATINGS, 1000, seed * SHARDS + shard)
+            ratings_file(place / name / f"{shard}.csv", RATINGS, 1000, seed * SHARDS + shard)
 
     def train(at: Path) -> BaseProcess:
         return forked.start(log, "train", str(known), *SETTINGS, "--out", str(at / "model"), "--resume")
@@ -130,7 +130,7 @@ def _whole(folder: Path) -> dict[str, str] | None:
     return sums
 
 
-def _ratings(path: Path, n: int, users: int, seed: int = 0) -> Path:
+def ratings_file(path: Path, n: int, users: int, seed: int = 0) -> Path:
     """Writes n made-up ratings of 40 items."""
     draw = random.Random(seed)
     pairs = draw.sample([(user, item) for user in range(users) for item in range(40)], n)
