@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--json", type=Path, default=Path("build/kills.json"))
     args = parser.parse_args()
-    nothing = dict.fromkeys(("kills", "resumed", "new", "not_whole", "not_the_same"), 0)
+    nothing: dict[str, int] = dict.fromkeys(("kills", "resumed", "new", "not_whole", "not_the_same"), 0)
     report: dict[str, dict[str, int]] = json.loads(args.json.read_text()) if args.json.exists() else {}
     args.json.parent.mkdir(parents=True, exist_ok=True)
     for name in args.actions:
