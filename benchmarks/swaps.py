@@ -2,7 +2,7 @@
 
     python benchmarks/swaps.py [--times 100] [--json OUT]
 
-The bad ones have right checksums, but for one kind. Each must be noticed and not served, the good one after it must be
+The bad ones have right checksums. Each must be noticed and not served, the good one after it must be
 served, and no request may fail meanwhile. Counts are written as they come.
 """
 
