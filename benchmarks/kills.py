@@ -1,201 +1,166 @@
-"""Kills training, updates and the preparation of shards at random moments, and compares with what nothing disturbed.
+"""Kills training, `aanmf update` and streamed preparation at random moments, and looks at what is left.
 
-    python benchmarks/kills.py [--kills 100] [--seed 0] [--only training] [--json OUT]
+    python benchmarks/kills.py [training update preparation] [--kills 100] [--json OUT]
 
-training: killed and resumed from its last checkpoint; the weights must be those of an undisturbed fit, bit by bit.
-update: the model folder must be the old one or the new one, whole; done again, it must be the new one.
-preparation: of 20 Parquet shards; done again, the prepared files must be those of an undisturbed run, byte by byte.
-
-Every run is a child of this process, so that a kill takes it whole. Kills that came after the end are not counted.
+After `kill -9` the folder must hold the old state or the new one, whole. The same command, given again (training: with
+`--resume`), must end in the state of a run that nobody disturbed, bit for bit. A kill counts if it meets a process that
+is at work. Counts are written as they come; the next run goes on from there.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
-import os
 import random
 import shutil
-import signal
 import sys
 import tempfile
-import time
-import traceback
 from collections.abc import Callable
-from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
 
-os.environ["OMP_NUM_THREADS"] = os.environ["POLARS_MAX_THREADS"] = "1"
-
-import numpy as np
-import polars as pl
-import torch
-
-from aanmf import AANMF, AANMFpp, Checkpoints, load_model, make_synthetic
-from aanmf.cli import main as aanmf
+import forked
 from aanmf.data.stream import stream_dataset
+from aanmf.manifest import files_of, read_manifest
+from aanmf.recommender import load_model
 
-SHARDS = 20
-SAME = ("weights.safetensors", "data.safetensors", "users.parquet", "items.parquet")
-"""Files of a model folder without times in them."""
+SETTINGS = ("--model", "aanmf", "--set", "epochs=4", "--set", "factors=4", "--test", "0")
+OF_TIME = "training.json"
+"""The file of a model that says how long its training took."""
+SHARDS, RATINGS = 6, 20_000
 
 
 @dataclass(frozen=True)
-class Target:
+class Action:
     """What is killed.
 
     Attributes:
-        start: makes the folder of one round, before anything runs.
-        run: does the work in this folder; does what is left of it when it is called again.
-        state: what must be equal in the end.
-        halfway: whether a state after a kill is whole, given the states before and after the work.
+        before: makes the state before it, in a folder.
+        start: starts it on a copy of that folder.
+        state: what there is afterwards: checksums by name of file; None: nothing yet.
     """
 
-    start: Callable[[Path], None]
-    run: Callable[[Path], object]
-    state: Callable[[Path], object]
-    halfway: Callable[[Path, object, object], bool] = lambda folder, before, after: True
+    before: Callable[[Path], object]
+    start: Callable[[Path], BaseProcess]
+    state: Callable[[Path], dict[str, str] | None]
 
 
-def apart(work: Callable[[], object], after: float | None = None) -> int:
-    """Runs it in a child, killed after so many seconds; returns its exit code, -9 where the kill was in time."""
-    child = os.fork()
-    if child == 0:
-        torch.set_num_threads(1)
-        code = 1
-        try:
-            with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
-                work()
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    if after is not None:
-        time.sleep(after)
-        os.kill(child, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+def actions(place: Path, log: Path) -> dict[str, Action]:
+    """The three; what they read is written to `place`."""
+    known, new = ratings_file(place / "known.csv", 500, 60), ratings_file(place / "new.csv", 50, 80)
+    for seed, name in enumerate(("old", "new")):
+        for shard in range(SHARDS):
+            ratings_file(place / name / f"{shard}.csv", RATINGS, 1000, seed * SHARDS + shard)
 
+    def train(at: Path) -> BaseProcess:
+        return forked.start(log, "train", str(known), *SETTINGS, "--out", str(at / "model"), "--resume")
 
-def train(folder: Path) -> None:
-    """A fit that writes checkpoints every few steps and resumes from the last one."""
-    data = make_synthetic(100, 60, 2000, seed=0).data
-    model = AANMF(factors=4, epochs=8, patience=8, batch_size=64)
-    model.fit(data, checkpoints=Checkpoints(folder / "checkpoints", "15", resume=True)).save(folder / "model")
+    def update(at: Path) -> BaseProcess:
+        return forked.start(log, "update", str(at / "model"), str(new))
 
+    def prepare(name: str, at: Path) -> BaseProcess:
+        return forked.call(log, stream_dataset, str(place / name), str(at / "data"))
 
-def old_model(folder: Path) -> None:
-    """A model, and new ratings for it."""
-    data = make_synthetic(100, 60, 2000, seed=0).data
-    AANMFpp(factors=4, epochs=2, members=1, parts=3, l2=30.0, simplify_up_to=0).fit(data).save(folder / "model")
-    new = {
-        "user": [f"new{n % 3}" for n in range(30)],
-        "item": list(data.items.ids)[:30],
-        "rating": [1.0 + n % 5 for n in range(30)],
+    return {
+        "training": Action(lambda _: None, train, model_state),
+        "update": Action(lambda at: forked.finish(train(at), log), update, model_state),
+        "preparation": Action(
+            lambda at: forked.finish(prepare("old", at), log), partial(prepare, "new"), lambda at: _whole(at / "data")
+        ),
     }
-    pl.DataFrame(new).write_csv(folder / "new.csv")
 
 
-def update(folder: Path) -> None:
-    """`aanmf update`, unless it is done."""
-    if "new0" not in load_model(folder / "model").fitted_.users.table.ids and aanmf(
-        ["update", str(folder / "model"), str(folder / "new.csv"), "--json"]
-    ):
-        raise SystemExit(1)
+def model_state(at: Path) -> dict[str, str] | None:
+    """Checksums of what a model is, which is whole and can be loaded."""
+    found = _whole(at / "model")
+    if found is not None:
+        load_model(at / "model")
+        del found[OF_TIME]
+    return found
 
 
-def model_state(folder: Path) -> object:
-    """Checksums of a model folder."""
-    found = json.loads((folder / "model" / "manifest.json").read_text())["sha256"]
-    return {name: found[name] for name in SAME}
+def killed(action: Action, place: Path, log: Path, kills: int, found: dict[str, int], tell: Callable[[], None]) -> None:
+    """Kills an action until `found` counts so many kills."""
+    start, undisturbed = place / "start", place / "undisturbed"
+    start.mkdir()
+    action.before(start)
+    shutil.copytree(start, undisturbed)
+    forked.finish(forked.call(log, print), log)  # the first process waits for imports
+    seconds = forked.finish(action.start(undisturbed), log)
+    old, new = action.state(start), action.state(undisturbed)
+    assert new not in (None, old)
+    draw = random.Random(found["kills"])
+    while found["kills"] < kills:
+        copy = place / "copy"
+        shutil.copytree(start, copy)
+        process = action.start(copy)
+        process.join(draw.uniform(0, 1.1 * seconds))
+        if process.is_alive():
+            process.kill()
+            process.join()
+            left = _state_or_fault(action, copy)
+            begun = any((copy / "model.training").rglob("manifest.json"))
+            forked.finish(action.start(copy), log)
+            found["kills"] += 1
+            found["resumed"] += begun
+            found["new"] += left == new
+            found["not_whole"] += left not in (old, new)
+            found["not_the_same"] += _state_or_fault(action, copy) != new
+            tell()
+        shutil.rmtree(copy)
 
 
-def whole(folder: Path, before: object, after: object) -> bool:
-    """The old model or the new one, and it loads."""
-    return model_state(folder) in (before, after) and apart(lambda: load_model(folder / "model")) == 0
+def _state_or_fault(action: Action, at: Path) -> object:
+    try:
+        return action.state(at)
+    except Exception as error:
+        return error
 
 
-def write_shards(folder: Path) -> None:
-    """Ratings in Parquet files."""
-    data = make_synthetic(800, 400, 60_000, seed=0).data
-    (folder / "ratings").mkdir()
-    for n, rows in enumerate(np.array_split(np.arange(len(data)), SHARDS)):
-        part = data.take(rows)
-        ids = {"user": np.array(data.users.ids)[part.user], "item": np.array(data.items.ids)[part.item]}
-        pl.DataFrame({**ids, "rating": part.rating}).write_parquet(folder / "ratings" / f"{n:02d}.parquet")
+def _whole(folder: Path) -> dict[str, str] | None:
+    """The checksums that a manifest names, each compared with the bytes of its file; None: no manifest."""
+    if not (folder / "manifest.json").exists():
+        return None
+    files = files_of(folder, read_manifest(folder))
+    sums = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+    assert sums == read_manifest(folder)["sha256"]
+    return sums
 
 
-def prepared_state(folder: Path) -> object:
-    """The prepared files, byte by byte."""
-    names = (path for path in sorted((folder / "data").iterdir()) if path.name not in ("manifest.json", ".lock"))
-    return {path.name: path.read_bytes() for path in names}
-
-
-TARGETS = {
-    "training": Target(lambda folder: None, train, model_state),
-    "update": Target(old_model, update, model_state, whole),
-    "preparation": Target(
-        write_shards, lambda folder: stream_dataset(folder / "ratings", folder / "data"), prepared_state
-    ),
-}
-
-
-def tried(name: str, kills: int, draw: random.Random, place: Path) -> dict[str, Any]:
-    """Kills one target until so many kills were in time."""
-    target, first = TARGETS[name], place / name
-    first.mkdir()
-    quiet(lambda: target.start(first))
-    template = place / f"{name}-start"
-    shutil.copytree(first, template)
-    before = target.state(first) if name == "update" else None
-    start = time.perf_counter()
-    quiet(lambda: target.run(first))
-    seconds, after = time.perf_counter() - start, target.state(first)
-    result: dict[str, Any] = {"seconds": round(seconds, 2), "kills": 0, "too_late": 0, "failed": []}
-    while result["kills"] < kills:
-        folder, moment = place / "round", draw.uniform(0, 1.1 * seconds)
-        shutil.copytree(template, folder)
-        in_time = apart(lambda folder=folder: target.run(folder), moment) == -signal.SIGKILL
-        result["kills" if in_time else "too_late"] += 1
-        fine = target.halfway(folder, before, after)
-        fine = fine and apart(lambda folder=folder: target.run(folder)) == 0 and target.state(folder) == after
-        hidden = [each.name for each in folder.rglob(".*") if each.name != ".lock"]
-        if not fine or hidden:
-            result["failed"].append({"after": moment, "hidden": hidden})
-        shutil.rmtree(folder)
-    return result
-
-
-def quiet(work: Callable[[], object]) -> None:
-    """In a child that must succeed.
-
-    Raises:
-        SystemExit: it failed.
-    """
-    if code := apart(work):
-        raise SystemExit(f"the undisturbed run ended with {code}")
+def ratings_file(path: Path, n: int, users: int, seed: int = 0) -> Path:
+    """Writes n made-up ratings of 40 items."""
+    draw = random.Random(seed)
+    pairs = draw.sample([(user, item) for user in range(users) for item in range(40)], n)
+    rows = [f"u{user},i{item},{1 + (user * item + draw.randrange(2)) % 5}\n" for user, item in pairs]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("user,item,rating\n" + "".join(rows))
+    return path
 
 
 def main() -> None:
+    names = ("training", "update", "preparation")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("actions", nargs="*", default=names, metavar="ACTION", help=", ".join(names))
     parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", nargs="+", choices=TARGETS, default=list(TARGETS))
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, default=Path("build/kills.json"))
     args = parser.parse_args()
-    found: dict[str, Any] = {}
-    for name in args.only:
+    nothing: dict[str, int] = dict.fromkeys(("kills", "resumed", "new", "not_whole", "not_the_same"), 0)
+    report: dict[str, dict[str, int]] = json.loads(args.json.read_text()) if args.json.exists() else {}
+    args.json.parent.mkdir(parents=True, exist_ok=True)
+    for name in args.actions:
         with tempfile.TemporaryDirectory(prefix="aanmf-kills-") as place:
-            found[name] = tried(name, args.kills, random.Random(args.seed), Path(place))
-        text = json.dumps(found, indent=1) + "\n"
-        if args.json:
-            args.json.parent.mkdir(parents=True, exist_ok=True)
-            args.json.write_text(text)
-        sys.stderr.write(f"{name}: {found[name]}\n")
-    sys.stdout.write(json.dumps(found, indent=1) + "\n")
-    sys.exit(any(each["failed"] for each in found.values()))
+            log, found = Path(place) / "log", report.setdefault(name, dict(nothing))
+            action = actions(Path(place) / "read", log)[name]
+            killed(action, Path(place), log, args.kills, found, lambda: _write(args.json, report))
+    sys.stdout.write(json.dumps(report, indent=1) + "\n")
+    sys.exit(any(each["not_whole"] or each["not_the_same"] for each in report.values()))
+
+
+def _write(path: Path, report: dict[str, dict[str, int]]) -> None:
+    path.write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Counts of docs/reliability.md, from the raw results of fuzz.py, faults.py, drill.py and load.py --overload.
+"""Counts of docs/reliability.md, from the raw results of the scripts that break things.
 
     python benchmarks/reliability.py && make figures
 
-The raw results are docs/results/figures/reliability-{fuzz,faults,drill,overload}.json, written by `--json` (`--out`) of
-these scripts. `asked` is what a long run is to reach.
+The raw results are docs/results/figures/reliability-{fuzz,faults,drill,kills,store-kills,swaps,overload}.json, written
+by `--json` (`--out`) of these scripts. `asked` is what a long run is to reach.
 """
 
 from __future__ import annotations
@@ -13,11 +13,27 @@ from pathlib import Path
 from typing import Any
 
 FIGURES = Path(__file__).parents[1] / "docs" / "results" / "figures"
+AUDIT = {
+    "readers": (10_055, 15),
+    "folders": (1_987, 1_062),
+    "http": (1_985, 0),
+    "saved": (400, 1),
+    "acknowledged": (81_400, 0),
+    "training": (28, 0),
+}
+"""What was tried and what failed in an audit before anything was mended."""
 
 
-def row(name: str, asked: int, counted: int | None = None, failed: int | None = None) -> dict[str, Any]:
+def row(name: str, asked: int | None, counted: int | None = None, failed: int | None = None) -> dict[str, Any]:
     """How many are asked of a long run, how many were tried, and how many of them failed; None: not run yet."""
-    found = {"counted_mean": counted, "failed_mean": failed, "asked_mean": asked}
+    tried, fell = AUDIT.get(name, (None, None))
+    found = {
+        "counted_mean": counted,
+        "failed_mean": failed,
+        "asked_mean": asked,
+        "audited_mean": tried,
+        "failed_then_mean": fell,
+    }
     return {"model": name, **{metric: value for metric, value in found.items() if value is not None}}
 
 
@@ -29,8 +45,18 @@ def raw(name: str) -> dict[str, Any] | None:
 
 def summary() -> list[dict[str, Any]]:
     """A row per measure."""
-    fuzz, faults, drill, load = (raw(name) for name in ("fuzz", "faults", "drill", "overload"))
-    return [*_fuzzed(fuzz or {"targets": {}}), *_steps(faults or {}), *_drilled(drill or {}), *_overloaded(load)]
+    fuzz, faults, drill, kills, stores, swaps = (
+        raw(name) or {} for name in ("fuzz", "faults", "drill", "kills", "store-kills", "swaps")
+    )
+    return [
+        *_fuzzed(fuzz or {"targets": {}}),
+        *_steps(faults),
+        *_killed(kills),
+        *_stored(drill, stores),
+        *_swapped(swaps),
+        row("forgotten", 1, 1 if drill else None, drill.get("files_with_the_forgotten_user_after")),
+        *_overloaded(raw("overload")),
+    ]
 
 
 def _fuzzed(fuzz: dict[str, Any]) -> list[dict[str, Any]]:
@@ -56,12 +82,31 @@ def _steps(faults: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def _drilled(drill: dict[str, Any]) -> list[dict[str, Any]]:
+def _killed(kills: dict[str, Any]) -> list[dict[str, Any]]:
+    rows = []
+    for name in ("training", "update", "preparation"):
+        found = kills.get(name, {})
+        failed = found["not_whole"] + found["not_the_same"] if found else None
+        rows.append(row(name, 100, found.get("kills"), failed))
+    return rows
+
+
+def _stored(drill: dict[str, Any], stores: dict[str, Any]) -> list[dict[str, Any]]:
+    sqlite, postgres = stores.get("sqlite", {}), stores.get("postgresql", {})
+    parts = [each for each in (drill, sqlite, postgres) if each]
+    acknowledged, lost = (sum(each.get(name, 0) for each in parts) for name in ("acknowledged", "lost"))
     return [
-        row("kills", 500, drill.get("kills")),
-        row("acknowledged", 10**6, drill.get("acknowledged"), drill.get("lost")),
-        row("swap", 0, None, drill.get("requests_failed_during_swap")),
-        row("forgotten", 1, 1 if drill else None, drill.get("files_with_the_forgotten_user_after")),
+        row("sqlite", 250, sqlite.get("kills"), sqlite.get("torn", 0) if sqlite else None),
+        row("postgresql", 250, postgres.get("kills"), postgres.get("torn", 0) if postgres else None),
+        row("acknowledged", 10**6, acknowledged if parts else None, lost if parts else None),
+    ]
+
+
+def _swapped(swaps: dict[str, Any]) -> list[dict[str, Any]]:
+    failed = swaps["bad_not_noticed"] + swaps["good_not_served"] if swaps else None
+    return [
+        row("swaps", 100, swaps.get("swaps"), failed),
+        row("swap-requests", None, swaps.get("requests"), swaps.get("requests_failed")),
     ]
 
 

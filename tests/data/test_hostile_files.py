@@ -14,7 +14,7 @@ from aanmf.cli import main
 from aanmf.data.dataset import RatingDataset
 from aanmf.data.schema import Schema
 from aanmf.data.stream import stream_dataset
-from aanmf.errors import DataError, SchemaError
+from aanmf.errors import DataError, DataWarning, SchemaError
 
 TRIPLES = [(f"u{n % 7}", f"i{n % 5}", float(n % 5 + 1)) for n in range(35)]
 FRAME = pl.DataFrame(TRIPLES, schema=["user", "item", "rating"], orient="row")
@@ -68,20 +68,54 @@ def test_what_is_no_id(user: pl.Expr) -> None:
         RatingDataset.from_frames(FRAME.with_columns(user=user))
 
 
-def test_utf_16_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("role", ["user", "rating", "time"])
+def test_a_time_of_day(role: str) -> None:
+    frame = FRAME.with_columns(pl.lit(datetime.time(12)).alias(role))
+    with pytest.raises(DataError, match=f"column '{role}' holds Time values; give numbers or text"):
+        RatingDataset.from_frames(frame)
+
+
+def test_a_time_of_day_that_is_not_used() -> None:
+    with pytest.warns(DataWarning, match="column 'seen' is not used"):
+        RatingDataset.from_frames(FRAME.with_columns(pl.lit(datetime.time(12)).alias("seen")))
+
+
+@pytest.mark.parametrize("words", [WORDS, WORDS.replace("Amélie", "Амели").replace("comédie", "комедия")])
+def test_utf_16_is_named(tmp_path: Path, words: str) -> None:
     FRAME.write_csv(tmp_path / "r.csv")
     for encoding in ("utf-16-le", "utf-16-be"):
-        (tmp_path / "items.csv").write_bytes(WORDS.encode(encoding))
+        (tmp_path / "items.csv").write_bytes(words.encode(encoding))
         with pytest.raises(DataError, match=f"looks like {encoding} without its mark: state encoding="):
             RatingDataset.read(tmp_path / "r.csv", items=tmp_path / "items.csv")
-    (tmp_path / "items.csv").write_bytes(WORDS.encode("utf-16"))
-    assert RatingDataset.read(tmp_path / "r.csv", items=tmp_path / "items.csv").items.label(1) == "Amélie 1"
+    for encoding in ("utf-16", "utf-32"):  # with their marks
+        (tmp_path / "items.csv").write_bytes(words.encode(encoding))
+        label = RatingDataset.read(tmp_path / "r.csv", items=tmp_path / "items.csv").items.label(1)
+        assert label in ("Amélie 1", "Амели 1")
 
 
-@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_folder_is_named_as_one(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"is a folder: name a file in it, or .*aanmf train"):
+        RatingDataset.read(tmp_path)
+    with pytest.raises(DataError, match=r"no file matches"):
+        RatingDataset.read(tmp_path / "*.parquet")
+    with pytest.raises(DataError, match=r"a pattern is read here for Parquet only.*aanmf train"):
+        RatingDataset.read(tmp_path / "*.tsv")
+
+
+def test_a_line_longer_than_csv_expects(tmp_path: Path) -> None:
+    """A million columns, and one very long cell, which is read."""
+    (tmp_path / "wide.csv").write_text("user,item,rating," + ",".join(f"c{n}" for n in range(10**6)) + "\n")
+    with pytest.raises(DataError, match="columns, at most 2,000 are read"):
+        RatingDataset.read(tmp_path / "wide.csv")
+    FRAME.write_csv(tmp_path / "r.csv")
+    (tmp_path / "items.csv").write_text(f"item,title\ni0,{'x' * 150_000}\ni1,y\n")
+    assert len(RatingDataset.read(tmp_path / "r.csv", items=tmp_path / "items.csv").items.label(0)) == 150_000
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "ndjson", "ipc"])
 def test_too_many_columns_are_refused_at_once(tmp_path: Path, kind: str) -> None:
     wide = FRAME.with_columns(pl.lit(1).alias(f"c{n}") for n in range(3000))
-    (wide.write_csv if kind == "csv" else wide.write_parquet)(tmp_path / f"r.{kind}")
+    getattr(wide, f"write_{kind}")(tmp_path / f"r.{kind}")
     with pytest.raises(DataError, match="3,003 columns, at most 2,000 are read"):
         RatingDataset.read(tmp_path / f"r.{kind}")
 

@@ -92,6 +92,8 @@ def test_a_schema_file(tmp_path) -> None:
     ("text", "message"),
     [
         ("[users", "not readable as TOML"),
+        ("a = " + "[" * 50_000, "not readable as TOML"),
+        ("a = " + "9" * 5_000, "not readable as TOML"),
         ("[people.age]\nkind = 'numeric'", "unknown table 'people'"),
         ("[users.age]\nkind = 'number'", "attribute 'age': kind"),
         ("[users.age]\nkind = 'numeric'\ncuts = [3, 2]", "cuts must rise"),

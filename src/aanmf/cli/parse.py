@@ -32,7 +32,7 @@ def toml_value(text: str) -> Any:
     """A number, truth value, array or quoted text as TOML has them; anything else is the text itself."""
     try:
         parsed = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
     return parsed["value"] if len(parsed) == 1 else text
 
@@ -114,7 +114,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
         return document
     except FileNotFoundError:
         raise ConfigError(f"--config {path}: no such file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise ConfigError(f"--config {path}: not readable as TOML ({error})") from None
 
 

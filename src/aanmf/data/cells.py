@@ -92,7 +92,7 @@ def times(column: pl.Series, form: str | None = None) -> pl.Series:
 
 def share_of_times(column: pl.Series, form: str | None = None) -> float:
     """How many of the cells are plausible times: from 0 to 1."""
-    if column.dtype == pl.Boolean or column.dtype.is_nested() or not len(column):
+    if column.dtype in (pl.Boolean, pl.Time, pl.Duration) or column.dtype.is_nested() or not len(column):
         return 0.0
     if column.dtype.is_temporal() or form is not None or numbers(column).null_count() == len(column):
         return 1 - dates(column, form).null_count() / len(column)

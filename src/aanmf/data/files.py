@@ -31,12 +31,19 @@ PARQUET = (".parquet", ".pq")
 JSON = (".json", ".jsonl", ".ndjson")
 EXCEL = (".xlsx", ".xls", ".xlsb", ".ods")
 TEXT = (".csv", ".tsv", ".txt", ".dat", ".data")
-BOMS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+BOMS = {
+    b"\xef\xbb\xbf": "utf-8-sig",
+    b"\xff\xfe\0\0": "utf-32",  # before that of UTF-16, with which it begins
+    b"\0\0\xfe\xff": "utf-32",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
 WIDE = {"utf-16-le": 1, "utf-16-be": 0}
-"""Encodings of two bytes per letter, and which of them is zero in most texts."""
+"""Encodings of two bytes per letter, and which of them is zero in Latin letters, digits and separators."""
 MOST_COLUMNS = 2_000
 BROKEN = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 """What Polars raises for a file that cannot be read; a panic is no Exception."""
+csv.field_size_limit(1 << 30)  # or a cell, or a line with another separator, could be at most 128 KiB long
 SHOWN = 5
 """Longer lists of rows are cut in messages."""
 
@@ -79,25 +86,38 @@ def read_file(path: Source, options: ReadOptions, header: bool | None = None) ->
         MissingExtraError: a library for this kind of file is not installed.
     """
     path = Path(path)
-    if "*" not in path.name and not path.is_file():
-        raise DataError(f"{path}: no such file")
+    _check_there(path)
     try:
         if path.suffix in PARQUET:
             _check_width(len(pl.read_parquet_schema(next(path.parent.glob(path.name), path))), path)
             return FileContent(pl.read_parquet(path))
         if path.suffix in EXCEL:
-            return FileContent(_read_excel(path))
+            return _whole(_read_excel(path), path)
         content, name = path.read_bytes(), path
         if unpack := UNPACK.get(path.suffix):
             content, name = unpack(content), path.with_suffix("")
         if name.suffix in JSON:
-            return FileContent(_read_json(content))
+            return _whole(_read_json(content), path)
         if name.suffix in (".arrow", ".feather", ".ipc"):
-            return FileContent(pl.read_ipc(io.BytesIO(content)))
+            return _whole(pl.read_ipc(io.BytesIO(content)), path)
         return _read_text(content, path, options, header)
     except (*BROKEN, OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         reason = str(error).strip().splitlines()[0]
         raise DataError(f"{path}: cannot be read as a table ({reason})") from None
+
+
+def _check_there(path: Path) -> None:
+    """Raises a `DataError` unless it is a file, or a pattern that Parquet files match."""
+    more = "`aanmf train` reads the tables of a folder or pattern from disk, with a model that learns in mini-batches"
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder: name a file in it, or several by a pattern for Parquet. {more}")
+    if "*" not in path.name:
+        if not path.is_file():
+            raise DataError(f"{path}: no such file")
+    elif path.suffix not in PARQUET:
+        raise DataError(f"{path}: a pattern is read here for Parquet only; name one file. {more}")
+    elif next(path.parent.glob(path.name), None) is None:
+        raise DataError(f"{path}: no file matches")
 
 
 def is_table(path: Path) -> bool:
@@ -199,7 +219,11 @@ def _decoded(content: bytes, path: Path, encoding: str | None) -> tuple[str, tup
     """The text of a file, and a notice where its encoding is a guess."""
     given = encoding or next((name for bom, name in BOMS.items() if content.startswith(bom)), None)
     if given is None and b"\0" in content[:1000]:
-        if wide := next((name for name, at in WIDE.items() if not any(content[:1000][at::2].strip(b"\0"))), None):
+        head = content[:1000]
+        if wide := next(
+            (e for e, at in WIDE.items() if 10 * head[at::2].count(0) > len(head) > 20 * head[1 - at :: 2].count(0)),
+            None,
+        ):
             raise DataError(f"{path}: looks like {wide} without its mark: state encoding={wide!r} (--encoding)")
         raise DataError(f"{path}: not a text file; convert it to CSV, JSON lines or Parquet")
     try:
@@ -232,6 +256,12 @@ def _is_quoted(text: str, separator: str) -> bool:
     cells = (cell.strip() for line in text.splitlines() for cell in line.split(separator))
     begun = [cell for cell in cells if cell.startswith('"')]
     return bool(begun) and all(len(cell) > 1 and cell.endswith('"') for cell in begun)
+
+
+def _whole(frame: pl.DataFrame, path: Path) -> FileContent:
+    """A table that was read at once."""
+    _check_width(frame.width, path)
+    return FileContent(frame)
 
 
 def _check_width(columns: int, path: Path) -> None:

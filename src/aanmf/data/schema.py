@@ -180,7 +180,7 @@ class Schema(BaseModel):
             tables = tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise SchemaError(f"schema {path}: no such file") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError, OSError) as error:
             raise SchemaError(f"schema {path}: not readable as TOML ({error})") from None
         sides = ("users", "items", "ratings")
         if unknown := set(tables) - set(sides):

@@ -199,7 +199,7 @@ def _column(name: str, values: Sequence[object]) -> pl.Series:
 
 
 def check_type(column: pl.Series, where: str, *, booleans: bool = True) -> None:
-    """Raises DataError where cells are lists, bytes, durations or objects, or `booleans` that may not be there."""
-    dtype = column.dtype
-    if dtype.is_nested() or dtype in (pl.Binary, pl.Object, pl.Duration) or (dtype == pl.Boolean and not booleans):
+    """Raises DataError where cells are lists, bytes, times of day and such, or `booleans` that may not be there."""
+    dtype, none = column.dtype, (pl.Binary, pl.Object, pl.Duration, pl.Time)
+    if dtype.is_nested() or dtype in none or (dtype == pl.Boolean and not booleans):
         raise DataError(f"{where}: column {column.name!r} holds {dtype} values; give numbers or text")

@@ -52,7 +52,7 @@ class Tuned:
             document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
             raise ConfigError(f"{path}: {error.strerror}; `aanmf tune` writes such files") from None
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"{path} is not TOML: {error}") from None
         tuning = document.pop("tuning", {})
         return cls(document, tuning)

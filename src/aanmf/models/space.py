@@ -90,7 +90,7 @@ def read_space(path: str | Path) -> dict[str, Searched]:
         document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"--space {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"--space {path}: not readable as TOML ({error})") from None
     return {name: _searched(f"--space {path}: {name}", entry) for name, entry in document.items()}
 
