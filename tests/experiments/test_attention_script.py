@@ -82,3 +82,25 @@ def test_finished_fits_are_not_repeated(attention: ModuleType, tmp_path: Path, m
     monkeypatch.setattr(attention, "fit", lambda *_: pytest.fail("a finished fit is not repeated"))
     attention.main()
     assert json.loads(out.read_text()) == first
+
+
+def test_synthetic_ratings_compare_the_two_models_seed_by_seed(
+    attention: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rmse = {"aanmf": [0.5, 0.6], "aanmf++": [0.48, 0.601]}
+
+    def measured(model: str, arm: str, fold: str, seed: int) -> dict[str, Any]:
+        return {"rmse": rmse[model][seed], "seconds": 13.0 if arm == "attention" else 10.0}
+
+    _, arms, splits, _ = attention.SUITES["planted"]
+    monkeypatch.setattr(attention, "SUITES", {"planted": (measured, arms, splits, [0, 1])})
+    out = tmp_path / "found.json"
+    command = ["attention.py", "planted", "--arms", "attention", "whole", "--out", str(out)]
+    monkeypatch.setattr("sys.argv", command)
+    attention.main()
+    document = json.loads(out.read_text())
+    assert {run["arm"] for run in document["runs"]} == {"attention", "whole"}
+    (row,) = [row for row in document["summary"] if row["model"] == "aanmf++/attention"]
+    assert row["rmse_less_aanmf_mean"] == pytest.approx((-0.02 + 0.001) / 2)
+    assert row["rmse_less_aanmf_most_mean"] == pytest.approx(0.001)
+    assert row["cost_of_search_mean"] == pytest.approx(1.3)
