@@ -97,7 +97,7 @@ def newcomers(model: Recommender, asked: RatingDataset, told: RatingDataset) -> 
 
 def _by_user(user: NDArray[np.int64], squares: NDArray[np.float64]) -> dict[str, float]:
     """Mean squared error of each user."""
-    return {str(each): round(float(squares[user == each].mean()), 6) for each in np.unique(user)}
+    return {str(each): round(float(squares[user == each].mean()), 4) for each in np.unique(user)}
 
 
 def of_planted(model: str, arm: str, fold: str, seed: int) -> dict[str, Any]:
