@@ -46,24 +46,30 @@ def ids_only(train: RatingDataset, test: RatingDataset, seed: int) -> np.ndarray
     return ours("aanmf++", bare[0], bare[1], seed)
 
 
+PARTS: dict[str, dict[str, object]] = {
+    "one-member": {"members": 1},
+    "uniform": {"attention": "uniform"},
+    "weight-1": {"attention": False},
+    "no-history": {"history": False},
+    "no-item-attributes": {"item_attributes": False},
+    "no-user-attributes": {"user_attributes": False},
+    "no-ridge": {"ridge": False},
+    "squared-error": {"ordinal": False},
+}
+"""AANMF++ with a part replaced or left out."""
 MODELS: dict[str, Predict] = {
-    "damped means": lambda train, test, seed: peers.damped_means(train, test),
+    "damped-means": lambda train, test, seed: peers.damped_means(train, test),
     "mf": partial(ours, "mf"),
     "aanmf": partial(ours, "aanmf"),
     "aanmf++": partial(ours, "aanmf++"),
-    "aanmf++ ids only": ids_only,
-    "aanmf++ one member": partial(ours, "aanmf++", members=1),
-    "aanmf++ weight 1": partial(ours, "aanmf++", attention=False),
-    "aanmf++ no history": partial(ours, "aanmf++", history=False),
-    "aanmf++ no item attributes": partial(ours, "aanmf++", item_attributes=False),
-    "aanmf++ no ridge": partial(ours, "aanmf++", ridge=False),
-    "aanmf++ squared error": partial(ours, "aanmf++", ordinal=False),
-    "myfm regression": peers.myfm_regression,
-    "myfm ordered": peers.myfm_ordered,
-    "myfm regression, ids": partial(peers.myfm_regression, attributes=False),
-    "surprise svd++": peers.surprise_svdpp,
+    "aanmf++/ids": ids_only,
+    **{f"aanmf++/{name}": partial(ours, "aanmf++", match=False, **settings) for name, settings in PARTS.items()},
+    "myfm/regression": peers.myfm_regression,
+    "myfm/probit": peers.myfm_ordered,
+    "myfm/ids": partial(peers.myfm_regression, attributes=False),
+    "surprise/svd++": peers.surprise_svdpp,
 }
-DEFAULT = ["damped means", "mf", "aanmf++", "myfm regression", "myfm ordered", "surprise svd++"]
+DEFAULT = ["damped-means", "mf", "aanmf++", "myfm/regression", "myfm/probit", "surprise/svd++"]
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,7 @@ SUITES = {
     "ml-100k": [Case("ml-100k", "u1-u5", 0, f"u{k}") for k in range(1, 6)]
     + [Case("ml-100k", "holdout:0.1", seed, "holdout:0.1") for seed in range(5)],
     "holdout": [Case("ml-100k", "holdout:0.1", seed, "holdout:0.1") for seed in range(5)],
+    "folds": [Case("ml-100k", "u1-u5", 0, f"u{k}") for k in range(1, 6)],
     "u1-u5": [Case("ml-100k", "u1-u5", seed, f"u{k}") for seed in range(3) for k in range(1, 6)],
     "ml-1m": [Case("ml-1m", "holdout:0.1", 0, "holdout:0.1")],
     "small": [
@@ -133,6 +140,31 @@ def run_apart(case: Case, model: str, store: RunStore) -> str | None:
     command = [sys.executable, __file__, "--one", json.dumps([asdict(case), model]), "--out", str(store.folder.parent)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return (done.stderr.strip().splitlines() or ["failed"])[-1] if done.returncode else None
+
+
+def summary(runs: list[Run]) -> list[dict[str, object]]:
+    """A row per data set, protocol and model, as `figures.py` reads it; differences from AANMF++ split by split."""
+    rows = []
+    for data, protocol, model in dict.fromkeys((run.source, run.protocol, run.model) for run in runs):
+        alike = [run for run in runs if (run.source, run.protocol) == (data, protocol)]
+        own = [run for run in alike if run.model == model]
+        row: dict[str, object] = {"model": f"{data}/{protocol}/{model}", "n": len(own)}
+        for metric, values in (
+            ("rmse", [run.rmse for run in own]),
+            ("mae", [run.mae for run in own]),
+            ("seconds", [run.fit_seconds for run in own]),
+        ):
+            row[f"{metric}_mean"] = statistics.mean(values)
+            row[f"{metric}_std"] = statistics.stdev(values) if len(values) > 1 else 0.0
+        base = {run.split: run.rmse for run in alike if run.model == "aanmf++"}
+        pairs = [(run.rmse, base[run.split]) for run in own if run.split in base and model != "aanmf++"]
+        if pairs:
+            here, there = zip(*pairs, strict=True)
+            row |= {"difference_mean": float(np.mean(np.subtract(here, there))), "splits_mean": len(pairs)}
+            row |= {"worse_mean": sum(a > b for a, b in pairs)}
+            row |= {"p_mean": float(paired_test(here, there).t_p)} if len(pairs) > 1 else {}
+        rows.append(row)
+    return rows
 
 
 def markdown(runs: list[Run], failed: dict[tuple[str, str, str], str]) -> str:
@@ -199,7 +231,8 @@ def main() -> None:
                 sys.stdout.write(f"{job.label}: RMSE {run.rmse:.4f}, MAE {run.mae:.4f}, {run.fit_seconds:.1f} s\n")
     options.out.mkdir(parents=True, exist_ok=True)
     rows = [{"data": run.source, **run.row(), "peak_mb": run.peak_mb} for run in runs]
-    (options.out / "accuracy.json").write_text(json.dumps(rows, indent=1))
+    whole = {"summary": summary(runs), "runs": rows}
+    (options.out / "accuracy.json").write_text(json.dumps(whole, indent=1) + "\n")
     (options.out / "accuracy.md").write_text(markdown(runs, failed))
     sys.stdout.write(markdown(runs, failed))
 
