@@ -82,7 +82,7 @@ def test_what_the_vectors_say_is_learned(tables: Path) -> None:
     blind = AANMFpp(**quick).fit(train.with_attributes(users=["gender"], items=[]))
     assert known.evaluate(test).rmse < 0.9 * blind.evaluate(test).rmse
 
-    rows = own_attributes(known.explain("u3", "s5").parts.to_dicts())
+    rows = own_attributes(known.explain("u3", "s5", top=100).parts.to_dicts())
     assert {row["name"] for row in rows} == {"gender", "voice"}
     assert sum(row["attention"] for row in rows) == pytest.approx(1, abs=1e-5)
     with pytest.raises(SchemaError, match="length 2, the model has 3"):

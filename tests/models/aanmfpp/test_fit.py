@@ -86,7 +86,7 @@ def test_histories_are_left_out_of_data_of_any_size_where_they_are_noise() -> No
     chosen = AANMFpp(**settings, simplify_up_to=1).fit(data).chosen_
     assert chosen["history"] is chosen["ridge"] is False
     (changes,) = simpler(AANMFppConfig(simplify_up_to=1), 80_000)
-    assert changes == {"history": False, "ridge": False, "attention_rate": 10.0, "steps": 2}
+    assert changes == {"history": False, "ridge": False, "attention_rate": 10.0, "steps": 4}
     assert set(AANMFpp(**settings, simplify_up_to=0).fit(data).chosen_) == {"l2", "trust"}
 
 
@@ -220,8 +220,8 @@ def test_choices_on_many_ratings_are_made_on_all_those_of_some_users() -> None:
 def test_what_is_chosen_on_some_users_is_trained_with_the_steps_for_all_ratings() -> None:
     asked = AANMFppConfig()
     searched = Selection(asked.model_copy(update=simpler(asked, 200_000)[0]), 1.0)
-    assert searched.config.steps == 2
-    assert searched.at_full_size(asked, 4_000_000).config.steps == 6
+    assert searched.config.steps == 4
+    assert searched.at_full_size(asked, 4_000_000).config.steps == 12
     assert Selection(asked, 1.0).at_full_size(asked, 4_000_000).config == asked
 
 
