@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -81,3 +82,18 @@ def _is_ready(url: str) -> bool:
     with suppress(httpx.TransportError):
         return httpx.get(f"{url}/readyz").status_code == 200
     return False
+
+
+@contextmanager
+def clients(n: int, work: Callable[[int, threading.Event], None]) -> Iterator[None]:
+    """Threads that work side by side, each knowing its number, until the event is set at the end."""
+    stop = threading.Event()
+    threads = [threading.Thread(target=work, args=(number, stop)) for number in range(n)]
+    for each in threads:
+        each.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for each in threads:
+            each.join()

@@ -119,9 +119,8 @@ def batch(number: int) -> dict[tuple[str, str], float]:
 @contextmanager
 def posting(url: str, numbers: Iterator[int], acknowledged: set[int], answers: Counter[str]) -> Iterator[None]:
     """Clients that post one batch after the other; those that were acknowledged are noted."""
-    stop = threading.Event()
 
-    def post() -> None:
+    def post(_: int, stop: threading.Event) -> None:
         with httpx.Client(base_url=url, timeout=60) as client:
             while not stop.is_set():
                 number = next(numbers)
@@ -140,15 +139,8 @@ def posting(url: str, numbers: Iterator[int], acknowledged: set[int], answers: C
                 else:
                     time.sleep(0.05)
 
-    clients = [threading.Thread(target=post) for _ in range(CLIENTS)]
-    for each in clients:
-        each.start()
-    try:
+    with forked.clients(CLIENTS, post):
         yield
-    finally:
-        stop.set()
-        for each in clients:
-            each.join()
 
 
 def part(place: Path, model: Path, postgres: Postgres | None, seed: int) -> Counter[str]:

@@ -80,9 +80,8 @@ def put_good(folder: Path, good: Path) -> str:
 @contextmanager
 def asking(url: str, answers: Counter[str]) -> Iterator[None]:
     """Clients that ask for lists and store ratings, one request after the other."""
-    stop = threading.Event()
 
-    def ask(client: int) -> None:
+    def ask(client: int, stop: threading.Event) -> None:
         rating = {"ratings": [{"user": f"new-{client}", "item": "i1", "rating": 3}]}
         with httpx.Client(base_url=url, timeout=PATIENCE) as connection:
             while not stop.is_set():
@@ -92,15 +91,8 @@ def asking(url: str, answers: Counter[str]) -> Iterator[None]:
                     except httpx.TransportError as error:
                         answers[type(error).__name__] += 1
 
-    clients = [threading.Thread(target=ask, args=(client,)) for client in range(CLIENTS)]
-    for each in clients:
-        each.start()
-    try:
+    with forked.clients(CLIENTS, ask):
         yield
-    finally:
-        stop.set()
-        for each in clients:
-            each.join()
 
 
 def until(found: Callable[[], bool]) -> bool:

@@ -178,6 +178,15 @@ class RatingHistory(nn.Module):
         rows = rows[~torch.isin(self.item[rows], gone)]
         return torch.cat([self.item[rows], items]), torch.cat([self.rating[rows], ratings])
 
+    def normalised(self, damping: Damping) -> dict[str, Tensor]:
+        """What the similarity of items is made of, per rating (N,).
+
+        `residual`: e = r - mu - b_u - b_i; `rated` and `liked`: 1 and e, divided by sqrt(n_i + 1).
+        """
+        residual = self.see_all(damping).users.residual[0]
+        rated = (self.item_count + 1.0).rsqrt()[self.item]
+        return {"residual": residual, "rated": rated, "liked": residual * rated}
+
     def _sum_by_user(self, values: Tensor) -> Tensor:
         """(U,) from (N,), which lie user by user."""
         return torch.segment_reduce(values, "sum", lengths=self.matrix.count, unsafe=True)

@@ -86,10 +86,8 @@ class LowRankRidge(nn.Module):
         super().__init__()
         self.strengths, self.history, self.share = strengths, history, share
         n_items = history.shape[1]
-        residual = history.see_all(damping).users.residual[0]
-        rated = (history.item_count + 1.0).rsqrt()[history.item]
-        parts = {"residual": residual, "rated": rated, "liked": residual * rated}
-        for name, part in (parts | {"unit": F.normalize(attributes, dim=1)}).items():
+        parts = history.normalised(damping) | {"unit": F.normalize(attributes, dim=1)}
+        for name, part in parts.items():
             self.register_buffer(name, part, persistent=False)
         # what `fit` solves is saved: a model that is loaded need not solve it again
         self.register_buffer("z", torch.zeros(FOLDS, n_items, min(rank, n_items)))

@@ -58,13 +58,11 @@ class KernelRidge(nn.Module):
         self.strengths, self.limit = strengths, limit
         self.history = history
         n_items = history.shape[1]
-        residual = history.see_all(damping).users.residual[0]
-        rated = (history.item_count + 1.0).rsqrt()[history.item]
-        liked = residual * rated  # (N,) with `rated`, entries of the normalised matrices of who rated, and liked, what
+        parts = history.normalised(damping)
         unit = F.normalize(attributes, dim=1)
-        both = (liked, rated)
+        both = (parts["liked"], parts["rated"])
         similarity = gram(_dense(history, both, max(1, BLOCK // n_items)), share * (unit @ unit.T + 1))
-        for name, part in (("residual", residual), ("rated", rated), ("liked", liked), ("similarity", similarity)):
+        for name, part in (parts | {"similarity": similarity}).items():
             self.register_buffer(name, part, persistent=False)
         self.register_buffer("alpha", torch.zeros(len(strengths), len(history)))
 
