@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 from pathlib import Path
 
 import pytest
@@ -66,8 +68,32 @@ def test_what_hangs_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "HangError" in next(iter(found.faults))
 
 
-def test_the_long_run_counts_what_its_rounds_find(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = scripts.script("benchmarks/fuzz.py", monkeypatch)
-    found = made.rounds(["schemas"], minutes=0.02, seed=0)["schemas"]
-    assert set(found["outcomes"]) == {"read", "refused"}
-    assert (found["faults"], found["died"]) == ({}, 0)
+def test_a_case_changed_at_random_is_found_again_by_its_seed() -> None:
+    def outcome(draw: random.Random) -> str:
+        if (n := draw.randrange(50)) == 7:
+            raise KeyError(n)
+        return "fine"
+
+    found = Found()
+    found.explore(Target(None, outcome), 200, 3)
+    assert found.outcomes["fault"] > 1
+    assert found.outcomes.total() == 200
+    seed = found.faults["KeyError: 7"].removeprefix("seed ").partition(":")[0]
+    with pytest.raises(KeyError):
+        outcome(random.Random(seed))
+
+
+def test_the_long_run_counts_what_its_rounds_find(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made, out = scripts.script("benchmarks/fuzz.py", monkeypatch), tmp_path / "fuzz.json"
+    counted = []
+    for cases in (200, 400):  # the second run goes on from the first
+        asked = ["fuzz.py", "--only", "tables, damaged", "--minutes", "5", "--cases", str(cases), "--json", str(out)]
+        monkeypatch.setattr("sys.argv", asked)
+        with pytest.raises(SystemExit) as ended:
+            made.main()
+        assert not ended.value.code
+        counted.append(json.loads(out.read_text())["targets"]["tables, damaged"])
+    assert [each["cases"] for each in counted] == [200, 400]
+    assert [each["next"] for each in counted] == [1, 2]
+    assert set(counted[1]["outcomes"]) == {"read", "refused"}
+    assert (counted[1]["faults"], counted[1]["died"]) == ({}, 0)
