@@ -18,6 +18,7 @@ from aanmf.serving.app import create_app
 from aanmf.serving.hosts import hosts_of, is_allowed
 from aanmf.serving.limits import Limits, RateLimit
 from aanmf.serving.logs import JsonLines
+from aanmf.serving.queue_bound import LEAST, QueueBound
 from tests.serving.conftest import Start, httpx, serving
 from tests.serving.test_api import told
 
@@ -168,8 +169,62 @@ def test_too_many_waiting(start: Start, monkeypatch: pytest.MonkeyPatch) -> None
     assert "1 requests are in work already" in told(answers[-1], 503)
     assert answers[-1].headers["retry-after"] == "1"
     assert "aanmf_requests_in_work 1.0" in busy
+    assert "aanmf_requests_bound 1.0" in busy
     assert "aanmf_requests_overload_total 2.0" in client.get("/metrics").text
     assert client.post("/v1/explain", json={"user": "u1", "item": "i1"}).status_code == 200
+
+
+def test_as_many_are_in_work_as_are_answered_in_time() -> None:
+    bound = QueueBound(most=64, seconds=0.05)
+
+    def answers(seconds: float, n: int) -> int:
+        """The bound after n answers, one every so many seconds, with 16 requests in work."""
+        nonlocal now
+        for _ in range(n):
+            while bound.in_work < LEAST:
+                assert bound.enter(now)
+            now += seconds
+            bound.leave(now)
+        return bound.bound
+
+    now = 0.0
+    assert bound.bound == 64  # nothing is known yet
+    assert answers(0.002, 1000) == 25
+    assert answers(0.0001, 1000) == 64  # 500 are answered in the time, but no more than `most` are in work
+    assert answers(0.1, 1000) == LEAST
+    assert answers(0.002, 1000) == 25
+    while bound.enter(now):
+        pass
+    assert bound.in_work == 25
+
+
+def test_a_pause_is_not_the_time_of_an_answer() -> None:
+    bound = QueueBound(most=64, seconds=0.05)
+    for hour in range(3):
+        assert bound.enter(3600.0 * hour)
+        bound.leave(3600.0 * hour + 0.002)
+    assert bound.bound == 25
+
+
+def test_answers_that_come_together_count_as_one_after_the_other() -> None:
+    bound, now = QueueBound(most=64, seconds=0.05), 0.0
+    for _ in range(100):  # 20 answers every 50 ms: one every 2.5 ms
+        while bound.in_work < 20:
+            bound.in_work += 1
+        now += 0.05
+        for _ in range(20):
+            bound.leave(now)
+    assert LEAST <= bound.bound <= 24
+
+
+def test_a_wait_that_may_be_longer_admits_more() -> None:
+    bounds = []
+    for seconds in (0.05, 0.1):
+        bound = QueueBound(most=64, seconds=seconds)
+        bound.enter(0.0)
+        bound.leave(0.002)
+        bounds.append(bound.bound)
+    assert bounds == [25, 50]
 
 
 def test_a_fault_of_ours_is_no_traceback(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from aanmf.serving.hosts import LOOPBACK, is_allowed, is_same_site, name_in
 from aanmf.serving.limits import Limits, RateLimit
 from aanmf.serving.logs import logger
 from aanmf.serving.metrics import Metrics
+from aanmf.serving.queue_bound import QueueBound
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -69,7 +70,7 @@ class Admission:
     ) -> None:
         self.service, self.limits, self.metrics, self.hosts = service, limits, metrics, hosts
         self._held = 0  # bytes of bodies that are being read
-        self._at_work = 0  # requests that are being answered
+        self._queue = QueueBound(limits.requests, limits.wait)  # requests that are being answered
         self._token = token.encode() if token else None
         self._run, self._number = secrets.token_hex(4).encode(), itertools.count(1)
         self._rate = RateLimit(limits.rate) if limits.rate else None
@@ -136,20 +137,21 @@ class Admission:
 
     @contextmanager
     def _in_work(self, path: str) -> Iterator[None]:
-        """Counts a request while it is answered, from when all of it has arrived; too many at a time are refused."""
+        """Counts a request while it is answered, from when all of it has arrived; refuses it if it would wait long."""
         if path.startswith((*OPEN, "/metrics")):
             yield
             return
-        if self._at_work >= self.limits.requests:
+        admitted = self._queue.enter()
+        self.metrics.bound.set(self._queue.bound)
+        if not admitted:
             self.metrics.overload.inc()
-            busy = f"{self.limits.requests} requests are in work already; try again in a second"
+            busy = f"{self._queue.in_work} requests are in work already; try again in a second"
             raise RefusedError(503, busy, [(b"retry-after", b"1")])
-        self._at_work += 1
         self.metrics.in_work.inc()
         try:
             yield
         finally:
-            self._at_work -= 1
+            self._queue.leave()
             self.metrics.in_work.dec()
 
     async def _read_body(self, receive: Receive) -> bytes:
