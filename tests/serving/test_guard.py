@@ -166,7 +166,7 @@ def test_too_many_waiting(start: Start, monkeypatch: pytest.MonkeyPatch) -> None
         busy = client.get("/metrics").text  # answered all the same
         answers = sorted((each.result() for each in asked), key=lambda answer: answer.status_code)
     assert [answer.status_code for answer in answers] == [200, 503, 503]
-    assert "1 requests are in work already" in told(answers[-1], 503)
+    assert "too many requests are in work already" in told(answers[-1], 503)
     assert answers[-1].headers["retry-after"] == "1"
     assert "aanmf_requests_in_work 1.0" in busy
     assert "aanmf_requests_bound 1.0" in busy

@@ -43,9 +43,14 @@ class QueueBound:
             return self.most
         return min(self.most, max(LEAST, round(self.seconds / self._each)))
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the next request is refused."""
+        return self.in_work >= self.bound
+
     def enter(self, now: float | None = None) -> bool:
         """Counts a request in, unless as many as may be are in work."""
-        if self.in_work >= self.bound:
+        if self.is_full:
             return False
         if not self.in_work:
             self._since = time.monotonic() if now is None else now
