@@ -112,9 +112,11 @@ def text_files(draw: st.DrawFn, names: tuple[str, ...], rows: list[Row]) -> byte
     end = draw(st.sampled_from(("\n", "\r\n")))
     csv.writer(out, delimiter="\x1f", quoting=quoting, lineterminator=end).writerows([header, *cells])
     text = out.getvalue()
-    if separator == "::" and ":" in "".join(row[0] + row[1] for row in rows):  # `a:::b` can be read in two ways
+    ids = [each for row in rows for each in row[:2]]
+    plain = not any("\t" in each or each.lstrip().startswith('"') for each in ids)  # `"0"` is a quoted 0
+    if separator == "::" and not (plain and all(":" not in each for each in ids)):  # `a:::b` can be read in two ways
         separator = "\t"
-    if separator in ("::", "\t"):  # forms without quotation marks
+    if separator in ("::", "\t") and plain:  # forms without quotation marks
         text = "".join("\x1f".join(line) + end for line in [header, *cells])
     elif quoting == csv.QUOTE_MINIMAL:
         out = io.StringIO()
@@ -217,8 +219,7 @@ def damaged(content: bytes, draw: random.Random, text: bool) -> bytes:
                 first = draw.randrange(len(ends) - 1)
                 data[ends[first] + 1 : ends[first + 1]] = draw.choice(CELLS).encode()
         else:
-            data[-draw.randrange(1, min(len(data), 900)) :][:1] = bytes([draw.randrange(256)])
-            data[max(0, len(data) - draw.randrange(1, 900))] = draw.randrange(256)
+            data[max(0, len(data) - draw.randrange(1, 900))] = draw.randrange(256)  # in the footer
     return bytes(data)
 
 

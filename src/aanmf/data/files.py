@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from aanmf.data.cells import numbers
 from aanmf.data.names import ROLES, simple_name
 from aanmf.data.options import ReadOptions, ask_for
+from aanmf.data.parquet_pages import check_parquet
 from aanmf.errors import DataError, MissingExtraError
 
 Source = str | PathLike[str]
@@ -89,7 +90,9 @@ def read_file(path: Source, options: ReadOptions, header: bool | None = None) ->
     _check_there(path)
     try:
         if path.suffix in PARQUET:
-            _check_width(len(pl.read_parquet_schema(next(path.parent.glob(path.name), path))), path)
+            for part in list(path.parent.glob(path.name)) or [path]:
+                check_parquet(part)
+                _check_width(len(pl.read_parquet_schema(part)), path)
             return FileContent(pl.read_parquet(path))
         if path.suffix in EXCEL:
             return _whole(_read_excel(path), path)

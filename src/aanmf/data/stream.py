@@ -27,6 +27,7 @@ from aanmf.data.columns import Roles, find_columns
 from aanmf.data.entities import EntityTable
 from aanmf.data.files import BROKEN, PARQUET, SHOWN, Source, Sources, is_table
 from aanmf.data.options import ReadOptions
+from aanmf.data.parquet_pages import check_parquet
 from aanmf.data.rating_rows import opinions_of, readers
 from aanmf.data.report import notices_of, warn_of
 from aanmf.data.tables import Table, paths_of
@@ -305,6 +306,7 @@ def _head(files: Sequence[Path], options: ReadOptions) -> Table:
 
 def _scanned(path: Path) -> pl.LazyFrame:
     try:
+        check_parquet(path)
         table = pl.scan_parquet(path)
         table.collect_schema()
     except (*BROKEN, OSError) as error:
