@@ -16,7 +16,7 @@ from safetensors.torch import load, save
 from aanmf import load_model
 from aanmf.data.dataset import RatingDataset
 from aanmf.data.schema import Schema
-from aanmf.errors import ModelFolderError, NotFiniteError, SchemaError
+from aanmf.errors import ConfigError, ModelFolderError, NotFiniteError, SchemaError
 from aanmf.manifest import read_manifest
 from aanmf.recommender import make_model
 from tests import scripts
@@ -140,7 +140,16 @@ def test_a_scale_that_is_none_is_refused(scale: list[float], aanmfpp: Path, tmp_
         load_model(folder)
 
 
-@pytest.mark.parametrize(("setting", "value"), [("ridge_share", 1e30), ("rating_std", 1e308)])
+@pytest.mark.parametrize("value", [1e39, -1e308, float("inf")])
+def test_settings_are_32_bit_numbers(value: float, aanmfpp: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^setting l2: .* is beyond the range of 32-bit numbers|greater than"):
+        make_model("mf", l2=value)
+    folder = changed(aanmfpp, tmp_path / "case", "config.json", lambda config: config.update(ridge_share=1e39))
+    with pytest.raises(ModelFolderError, match="ridge_share: 1e\\+39 is beyond the range of 32-bit numbers"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize(("setting", "value"), [("ridge_share", 1e30), ("rating_std", 1e38)])
 def test_systems_that_cannot_be_solved_are_errors_of_ours(
     setting: str, value: float, aanmfpp: Path, tmp_path: Path
 ) -> None:
