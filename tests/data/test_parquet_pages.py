@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from aanmf.data import parquet_pages
 from aanmf.data.parquet_pages import Compact, check_parquet, fault_of
 from aanmf.errors import DataError
 
@@ -75,6 +76,11 @@ def test_structures_without_end_are_refused() -> None:
     content = b"PAR1" + footer + len(footer).to_bytes(4, "little") + b"PAR1"
     assert fault_of(content) == "structures in each other without end"
     assert fault_of(b"PAR1" + b"\xff" * 4 + b"PAR1") == "the footer is longer than the file"
+
+
+def test_a_place_that_is_not_a_number_is_refused() -> None:
+    with pytest.raises(parquet_pages.DamagedError, match="a count is negative, too large or missing"):
+        parquet_pages._check_column(b"PAR1", {5: 1, 9: 4, 11: {1: 2}})
 
 
 def test_other_files_are_left_to_their_readers(tmp_path: Path) -> None:
