@@ -28,6 +28,7 @@ TIME = "timestamp"
 """Name of the time as context, where its column has none."""
 EARLIEST, LATEST = -62_135_596_800, 253_402_300_799
 """Seconds since 1970 at the start of the year 1 and the end of the year 9999."""
+HOURS = tuple(f"{hour:02}" for hour in range(24))
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
