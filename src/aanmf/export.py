@@ -59,9 +59,9 @@ def export_onnx(model: Recommender, path: str | Path) -> OnnxFile:
 
     Inputs `user` and `item`: int64 (B,) positions, any B. Output `rating`: float32 (B,), clipped to the scale. A model
     that uses the context of ratings has further inputs, such as `context.companion`: see `aanmf.export_context`.
-    The file's metadata holds JSON: `users` and `items` (the id at each position; use position N, one past the last id,
-    for an unknown one), `context` (the values of each input), `scale`, `model`, `settings` (asked for), `chosen` (by
-    `fit`) and `data`.
+    The file's metadata holds JSON: `users` and `items`, the id at each position; use position N, one past the last id,
+    for an unknown one. Further `context` (the values of each input), `scale`, `model`, `settings` (asked for), `chosen`
+    (by `fit`) and `data`.
 
     Raises:
         MissingExtraError: onnx, onnxruntime or onnxscript is not installed.

@@ -127,14 +127,18 @@ class ContextInputs(nn.Module):
         number = (torch.div(since, lasts, rounding_mode="floor") + first) % len(labels)
         return torch.where(time < 0, -1, self.get_buffer(f"place of {name}")[number])
 
+    def _inputs(self) -> list[AttributeInput]:
+        """Of the attributes that are given, in order."""
+        return [each for key, each in self.of.items() if key[3:] in self.given and isinstance(each, AttributeInput)]
+
     def examples(self, rng: np.random.Generator, size: int) -> list[Array]:
         """Some input, missing values among it."""
-        found = [self.of[f"of {name}"].example(rng, size) for name in self.given]
+        found = [each.example(rng, size) for each in self._inputs()]
         return found if self.time is None else [*found, rng.integers(-1, 2_000_000_000, size)]
 
     def about(self) -> dict[str, Any]:
         """Of each input, for the file's metadata."""
-        found = [self.of[f"of {name}"].about() for name in self.given]
+        found = [each.about() for each in self._inputs()]
         if self.time is not None:
             found.append({"kind": "time", "values": None})
         return dict(zip(self.names, found, strict=True))
