@@ -95,7 +95,8 @@ class StreamedRatings(Ratings):
             one, other = np.searchsorted(ends, first, "right"), np.searchsorted(ends, last, "left")
             rows, numbers = self._pieces(starts[order[one : other + 1]])
             before = int(ends[one] - kept[one])
-            rows, numbers = (each[first - before : last - before] for each in (rows, numbers))
+            part = slice(first - before, last - before)
+            rows, numbers = rows[part], numbers[part]
             for each in (rows, numbers):  # in the same order
                 np.random.default_rng([seed, number]).shuffle(each)
             shuffled = self._ratings(rows, numbers)
