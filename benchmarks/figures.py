@@ -7,8 +7,9 @@ Each has a `summary`: a row per model, with `NAME_mean` and `NAME_std` of every 
     <!-- figures: lists-ml-100k -->                       a table of `docs/results/tables.toml`, down to
     <!-- end of figures -->                               this line
 
-`METRIC±` adds the standard deviation. Of trials and timings whose raw results were not kept, `docs/results/records` has the
-cells as they were noted: `columns` and `rows`. They are shown in the same way. A test holds that documents and files agree.
+`METRIC±` adds the standard deviation. Of trials and timings whose raw results were not kept, `docs/results/records` has
+the cells as they were noted: `columns` and `rows`. They are shown in the same way. A test holds that documents and
+files agree.
 """
 
 from __future__ import annotations
