@@ -145,6 +145,7 @@ def stream_dataset(
 
     Raises:
         DataError: naming file, row and column, and what to do; or `repeated` is given.
+        SchemaError: a cell of the context does not fit its kind.
         ConfigError: an unknown option.
     """
     asked, folder, files = ReadOptions.of(options, keywords), Path(folder), shards(source)
