@@ -20,7 +20,8 @@ from aanmf.data.attributes import AttributeEncoder, AttributeSet
 from aanmf.data.context import ContextEncoder, ContextRows, ContextTable
 from aanmf.data.dataset import EntityTable, RatingDataset, Vocabulary
 from aanmf.data.rating_file import RatingFile
-from aanmf.data.stream import CONTEXT, RATINGS, StreamedDataset
+from aanmf.data.stream import RATINGS, StreamedDataset
+from aanmf.data.stream_context import CONTEXT
 from aanmf.errors import DataError, ModelFolderError, UnknownIdError
 from aanmf.training.log import TrainingLog
 from aanmf.training.streamed import StreamedRatings

@@ -26,14 +26,14 @@ from aanmf.data.entities import EntityTable
 from aanmf.data.files import BROKEN, PARQUET, SHOWN, Source, Sources, is_table
 from aanmf.data.options import ReadOptions
 from aanmf.data.rating_file import RECORD, RatingFile
-from aanmf.data.rating_rows import RatingRows, context_columns, opinions_of, read_context, readers
+from aanmf.data.rating_rows import RatingRows, context_columns, opinions_of, readers
 from aanmf.data.report import notices_of, warn_of
-from aanmf.data.schema import Schema
+from aanmf.data.stream_context import ContextOfPieces, stored_context
 from aanmf.data.tables import Table, paths_of
-from aanmf.errors import DataError, ModelFolderError, SchemaError
+from aanmf.errors import DataError, ModelFolderError
 from aanmf.locks import locked
 from aanmf.manifest import files_of, read_manifest
-from aanmf.storage import NewFiles, new_files
+from aanmf.storage import new_files
 
 PIECE = 1_000_000
 """Rows of a Parquet shard that are read at a time."""
@@ -41,7 +41,7 @@ HEAD = 10_000
 """Rows by which the columns of a file are found."""
 MADE_BY = ("user", "item", "rating", "time", "time_format", "separator", "encoding", "missing", "bad_rows", "context")
 """Options that change what is prepared."""
-RATINGS, CONTEXT, TIMES = "ratings.bin", "context.parquet", "times.parquet"
+RATINGS = "ratings.bin"
 
 
 @dataclass(frozen=True)
@@ -157,10 +157,10 @@ def stream_dataset(
     paths = {"users": paths_of(users), "items": paths_of(items)}
     stamps = [_stamp(path) for path in (*files, *paths["users"], *paths["items"])]
     made_of = {"files": stamps, **{name: getattr(asked, name) for name in MADE_BY}}
-    made_of["declared"] = [each.model_dump(mode="json") for each in asked.schema.ratings]
     tables = {side: [Table.read(path, asked) for path in given] for side, given in paths.items()}
     first = _head(files, asked)
     schema = stated_uses({**tables, "ratings": [first]}, asked)
+    made_of["declared"] = [each.model_dump(mode="json") for each in schema.ratings]
     context = context_columns({**tables, "ratings": [first]}, schema, asked)
     roles = _roles(first, asked, context, schema.ignored("ratings"))
 
@@ -172,12 +172,11 @@ def stream_dataset(
         if prepared is None:
             none = pl.Series("id", [], dtype=pl.String)  # ids of the tables come first, as if read into memory
             ids = {side: _Ids(entities(side, none).ids.ids) for side in paths}
-            prepared = _prepare(folder, files, ids, _Context(context, schema, asked), made_of)
+            prepared = _prepare(folder, files, ids, ContextOfPieces(context, schema, asked), made_of)
         stored, notices = prepared
         found = {side: entities(side, pl.read_parquet(stored[f"{side}.parquet"])["id"]) for side in paths}
         file, name = RatingFile(stored[RATINGS]), asked.name or str(source)
-        table = ContextTable.from_parquet(stored[CONTEXT].read_bytes()) if context else ContextTable()
-        time = None if table.time is None else pl.read_parquet(stored[TIMES])["time"].to_numpy()
+        table, time = stored_context(stored)
     notices = (*roles.notices, *notices)
     data = StreamedDataset(found["users"], found["items"], file, asked.scale, name, notices, table, time)
     warn_of(name, notices_of(data.notices, data.users, data.items))
@@ -203,46 +202,8 @@ class _Ids:
         return pl.DataFrame({"id": ids, "position": pl.arange(first, first + len(ids), dtype=pl.Int32, eager=True)})
 
 
-class _Context:
-    """The context of the ratings, gathered piece by piece; the first piece says of which kinds it is.
-
-    Args:
-        names: of the columns.
-        schema: what is declared of them.
-        options: of reading.
-    """
-
-    def __init__(self, names: Sequence[str], schema: Schema, options: ReadOptions) -> None:
-        self.names, self.schema, self.options = names, schema, options
-        self.pieces: list[ContextTable] = []
-        self.times: list[NDArray[np.int64]] = []
-
-    def add(self, rows: RatingRows) -> tuple[str, ...]:
-        """Takes those of some rows; returns what is odd about them."""
-        known = self.pieces[0] if self.pieces else None
-        names = self.names if known is None else known.names
-        schema = self.schema if known is None else Schema(ratings=known.attributes)
-        try:
-            table, notices = read_context(rows, names, schema, self.options)
-        except SchemaError as error:
-            raise SchemaError(f"{rows.table.where}, counted from row {rows.table.number(0)}: {error}") from None
-        self.pieces.append(table.compact())
-        if table.time is not None and rows.time is not None:
-            self.times.append(rows.time)
-        return notices
-
-    def write(self, new: NewFiles) -> None:
-        """To the folder, if there is any."""
-        if not self.names:
-            return
-        columns = pl.concat([each.columns for each in self.pieces])
-        new.write(CONTEXT, replace(self.pieces[0], columns=columns).to_parquet())
-        pl.DataFrame({"time": np.concatenate(self.times or [np.zeros(0, np.int64)])}).write_parquet(out := io.BytesIO())
-        new.write(TIMES, out.getvalue())
-
-
 def _prepare(
-    folder: Path, files: list[Path], ids: dict[str, _Ids], context: _Context, made_of: Mapping[str, object]
+    folder: Path, files: list[Path], ids: dict[str, _Ids], context: ContextOfPieces, made_of: Mapping[str, object]
 ) -> tuple[dict[str, Path], list[str]]:
     """The one pass over the shards; returns the files of what is prepared, and the notices of its rows."""
     told, low, high, options = list[str](), np.inf, -np.inf, context.options
