@@ -274,6 +274,16 @@ def test_an_update_with_context_is_a_fit_on_all_ratings() -> None:
     np.testing.assert_allclose(here, there, atol=1e-6)
 
 
+def test_a_model_of_times_alone_is_updated_from_its_folder(tmp_path: Path) -> None:
+    train, _ = planted().split(0.2, seed=0)
+    small(epochs=1).fit(train.with_context(["timestamp"])).save(tmp_path / "model")
+    model = load_model(tmp_path / "model")
+    new = pl.DataFrame({"user": ["new"], "item": ["1"], "rating": [5.0], "timestamp": [START]})
+    assert model.update(new).how == "full"
+    assert model.fitted_.context.names == model.fitted_.context_table.names == ["timestamp"]
+    model.predict("new", "2", context={"timestamp": START + 9})
+
+
 def test_an_update_without_new_ratings_forgets_users() -> None:
     train, _ = planted().split(0.2, seed=0)
     model = small(epochs=2).fit(train)

@@ -307,7 +307,16 @@ class Fitted:
         about, columns = dict(log.pop("data")), dict(log.pop("columns", {}))
         has_ratings = documents["encoders"].get("has_ratings", True) is True
         training = TrainingData(users.attributes, items.attributes, scale, train, has_ratings=has_ratings)
-        return cls(users, items, training, about, columns, TrainingLog.of(log), encoder, table or ContextTable())
+        return cls(
+            users,
+            items,
+            training,
+            about,
+            columns,
+            TrainingLog.of(log),
+            encoder,
+            ContextTable() if table is None else table,
+        )
 
 
 def _count(train: Ratings, side: Literal["user", "item"], n: int) -> NDArray[np.int64]:
