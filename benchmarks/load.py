@@ -4,6 +4,7 @@
     python benchmarks/load.py --model-dir model/    serves a model of yours
     python benchmarks/load.py --swap                puts a copy of the model in its place every few seconds meanwhile
     python benchmarks/load.py --overload            three times the requests that it can answer, from 300 clients
+    python benchmarks/load.py --overload --clients 1000 --seconds 1800
 
 The server is a process of its own on this machine; the clients share its cores.
 """
@@ -29,6 +30,8 @@ from pathlib import Path
 
 GOALS = {"predict, 1 pair": 2000.0, "predict, 1,000 pairs": 200.0, "recommend": 300.0}
 """Requests per second to reach on two cores."""
+AT_CAPACITY = 16
+"""Clients that ask again as soon as they are answered."""
 
 
 def main() -> None:
@@ -42,7 +45,9 @@ def main() -> None:
             _train(folder, asked.model, asked.ratings)
         port, pid = stack.enter_context(_server(folder, asked.workers, scratch / "server.log"))
         if asked.overload:
-            found = asyncio.run(_overload(port, pid, _loads(folder)["predict, 1,000 pairs"], asked.seconds))
+            found = asyncio.run(
+                _overload(port, pid, _loads(folder)["predict, 1,000 pairs"], asked.seconds, asked.clients or 300)
+            )
             text = json.dumps(found, indent=1) + "\n"
             if asked.out:
                 asked.out.write_text(text)
@@ -53,7 +58,7 @@ def main() -> None:
         found = {}
         for name, body in _loads(folder).items():
             path = "/v1/recommend" if name == "recommend" else "/v1/predict"
-            found[name] = asyncio.run(_load(port, path, body, asked.clients, asked.seconds))
+            found[name] = asyncio.run(_load(port, path, body, asked.clients or AT_CAPACITY, asked.seconds))
             print(_line(name, found[name]), file=sys.stderr if asked.json else sys.stdout, flush=True)
     if asked.json:
         print(json.dumps(found, indent=2))
@@ -66,7 +71,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--model", default="aanmf", help="which model to train without --model-dir")
     parser.add_argument("--ratings", type=int, default=300_000, help="how many made-up ratings to train it on")
     parser.add_argument("--seconds", type=float, default=60.0, help="per load")
-    parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument("--clients", type=int, help="how many at a time (16; 300 of --overload)")
     parser.add_argument("--workers", type=int, default=1, help="processes of the server")
     parser.add_argument("--swap", action="store_true", help="replace the model under load")
     parser.add_argument("--overload", action="store_true", help="measure what is answered under too many requests")
@@ -105,36 +110,38 @@ def _loads(folder: Path) -> dict[str, Callable[[random.Random], bytes]]:
     }
 
 
-OVERLOAD, CLIENTS = 3, 300
+OVERLOAD = 3
 
 
-async def _overload(port: int, pid: int, body: Callable[[random.Random], bytes], seconds: float) -> dict[str, float]:
+async def _overload(
+    port: int, pid: int, body: Callable[[random.Random], bytes], seconds: float, clients: int
+) -> dict[str, float]:
     """What is answered at capacity (16 clients, each at once again), and at three times as many requests per second."""
-    await _load(port, "/v1/predict", body, 16, 5)  # warm
-    least = await _load(port, "/v1/predict", body, 16, min(30.0, seconds))
+    await _load(port, "/v1/predict", body, AT_CAPACITY, 5)  # warm
+    least = await _load(port, "/v1/predict", body, AT_CAPACITY, min(30.0, seconds))
     memory, times, refused, errors = _memory(pid), list[float](), list[float](), list[str]()
-    every = CLIENTS / (OVERLOAD * least["requests_per_second"])
+    every = clients / (OVERLOAD * least["requests_per_second"])
     start = time.perf_counter()
     each = [
         _paced(
             port,
             body,
             random.Random(seed),
-            start + every * seed / CLIENTS,
+            start + every * seed / clients,
             every,
             start + seconds,
             times,
             refused,
             errors,
         )
-        for seed in range(CLIENTS)
+        for seed in range(clients)
     ]
     await asyncio.gather(*each)
     took = time.perf_counter() - start
     times.sort()
     return {
         "seconds": round(took),
-        "clients": CLIENTS,
+        "clients": clients,
         "capacity_per_second": round(least["requests_per_second"], 1),
         "capacity_p99_ms": round(least["p99_ms"], 1),
         "offered_per_second": round((len(times) + len(refused) + len(errors)) / took, 1),

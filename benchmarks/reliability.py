@@ -2,8 +2,8 @@
 
     python benchmarks/reliability.py && make figures
 
-The raw results are docs/results/figures/reliability-{fuzz,faults,drill,kills,store-kills,swaps,overload}.json, written
-by `--json` (`--out`) of these scripts. `asked` is what a long run is to reach.
+The raw results are docs/results/figures/reliability-{fuzz,faults,drill,kills,store-kills,swaps}.json, written by
+`--json` of these scripts, and reliability-{overload,soak}.json, written by `--out` of load.py. `asked` is what a long run is to reach.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def summary() -> list[dict[str, Any]]:
         *_stored(drill, stores),
         *_swapped(swaps),
         row("forgotten", 1, 1 if drill else None, drill.get("files_with_the_forgotten_user_after")),
-        *_overloaded(raw("overload")),
+        *_overloaded("overload"),
+        *_overloaded("soak"),
     ]
 
 
@@ -110,11 +111,13 @@ def _swapped(swaps: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _overloaded(load: dict[str, Any] | None) -> list[dict[str, Any]]:
+def _overloaded(name: str) -> list[dict[str, Any]]:
+    load = raw(name)
     if load is None:
         return []
-    growth = 100 * (load["memory_after_mb"] / load["memory_before_mb"] - 1)
-    return [{"model": "overload", **{f"{name}_mean": value for name, value in load.items()}, "growth_mean": growth}]
+    load["growth"] = 100 * (load["memory_after_mb"] / load["memory_before_mb"] - 1)
+    load["ratio"] = load["p99_ms"] / load["capacity_p99_ms"]
+    return [{"model": name, **{f"{metric}_mean": value for metric, value in load.items()}}]
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from aanmf import AANMF, MF, load_model, storage
+from aanmf import AANMF, MF, disk, load_model, storage
 from aanmf.errors import BusyError, ModelFolderError, NotFittedError
 from aanmf.locks import locked
 from aanmf.manifest import files_of, read_manifest
@@ -265,3 +266,18 @@ def test_a_file_that_cannot_be_written_leaves_the_older_one(tmp_path, monkeypatc
             full()
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_full_disk_says_where_and_that_nothing_is_lost(tmp_path, monkeypatch) -> None:
+    folder, known = tmp_path / "model", MF(epochs=1).fit(small_dataset())
+    known.save(folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(disk, "sync", full)
+    with pytest.raises(OSError, match=r"No space left .*what was there stays.*Free some space, or .*model'") as told:
+        MF(epochs=2).fit(small_dataset()).save(folder)
+    assert told.value.errno == errno.ENOSPC
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"} == before

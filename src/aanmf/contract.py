@@ -10,9 +10,11 @@ import pydantic
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 
 from aanmf.data.attributes import AttributeSet, Context
+from aanmf.data.cells import LARGEST
 from aanmf.data.dataset import Vocabulary
 from aanmf.data.schema import first_fault
 from aanmf.errors import ConfigError, unknown
@@ -36,6 +38,15 @@ class ModelConfig(BaseModel):
     """`auto` (a GPU if there is one), `cpu`, or another device of torch, such as `cuda`."""
     seed: int = Field(default=0, ge=0)
     """Fixes initial weights, validation split, order of ratings and dropout."""
+
+    @pydantic.model_validator(mode="after")
+    def _check_size(self) -> Self:
+        for name, value in self:
+            for number in value if isinstance(value, tuple) else (value,):
+                if isinstance(number, float) and not abs(number) <= LARGEST:
+                    about = {"name": name, "number": f"{number:g}"}
+                    raise PydanticCustomError("size", "{name}: {number} is beyond the range of 32-bit numbers", about)
+        return self
 
     @classmethod
     def of(cls, settings: dict[str, Any]) -> Self:

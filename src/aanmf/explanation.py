@@ -120,9 +120,8 @@ def explain_pair(
 ) -> Explanation:
     """Accounts for the rating of an item by a user, or for its match, with the changed ratings of the profile in view.
 
-    A model with an account of its own (AANMF++, and all that learn what users choose) gives it; ratings of others are
-    accounted for by Shapley values over the user by id, each attribute of the user and the item by id, an absent one
-    replaced by the unknown user or item.
+    A model with an account of its own (AANMF++, and all that learn what users choose) gives it; ratings of others get
+    Shapley values over the user and the item by id and each attribute of the user; an absent one counts as unknown.
 
     Args:
         predictor: of a fitted model.
@@ -135,6 +134,7 @@ def explain_pair(
     Raises:
         UnknownIdError: no such item in the training data.
         ConfigError: the model predicts no ratings, or has not learned what users choose.
+        NotFiniteError: the model is damaged.
     """
     of = of or ("rating" if predictor.rates else "match")
     if of not in EXPLAINED:
@@ -147,6 +147,7 @@ def explain_pair(
         base_of_other, of_other = _account(predictor, profile, other, of)
         base, rows = base - base_of_other, _difference(rows, of_other, items.label(other) or items.ids[other])
     prediction = base + sum(row["contribution"] for row in rows)
+    predictor.check_finite(torch.tensor([prediction]))
     rows.sort(key=lambda row: (row["kind"] == "clip", -abs(row["contribution"])))
     listed, rest = rows[:top], [row for row in rows[top:] if row["kind"] != "clip"]
     if rest:
@@ -337,8 +338,7 @@ def attention_map(predictor: Predictor, data: RatingDataset, by: str) -> pl.Data
     if not predictor.spec.attention:
         capable = ", ".join(with_capability("attention"))
         raise ConfigError(f"{predictor.spec.name} has no attention to show. Available: {capable}")
-    kind = data.items.attribute(by).kind
-    if not KINDS[kind].has_labels:
+    if not KINDS[kind := data.items.attribute(by).kind].has_labels:
         raise DataError(f"attention by {by!r}: a {kind} attribute has no values to group by")
     users, items = predictor.users, predictor.items
     user = users.table.ids.index(data.users.ids.ids, users.unknown)[data.user]

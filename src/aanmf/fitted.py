@@ -6,17 +6,18 @@ import dataclasses
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import FiniteFloat, TypeAdapter
+from pydantic import Field, TypeAdapter
 from torch import Tensor
 
 from aanmf.checks import check_finite, check_positions, tensor_of
 from aanmf.contract import Ratings, TrainingData
 from aanmf.data.attributes import AttributeEncoder, AttributeSet
+from aanmf.data.cells import LARGEST
 from aanmf.data.context import ContextEncoder, ContextRows, ContextTable
 from aanmf.data.dataset import EntityTable, RatingDataset, Vocabulary
 from aanmf.data.rating_file import RatingFile
@@ -26,7 +27,8 @@ from aanmf.errors import DataError, ModelFolderError, UnknownIdError
 from aanmf.training.log import TrainingLog
 from aanmf.training.streamed import StreamedRatings
 
-_SCALE, _TEXTS = TypeAdapter(tuple[FiniteFloat, FiniteFloat]), TypeAdapter(tuple[str, ...])
+_RATING = Annotated[float, Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
+_SCALE, _TEXTS = TypeAdapter(tuple[_RATING, _RATING]), TypeAdapter(tuple[str, ...])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -303,6 +305,8 @@ class Fitted:
         users = EntitySide.restored("user", documents, tensors, files, train)
         items = EntitySide.restored("item", documents, tensors, files, train)
         scale = _SCALE.validate_python(documents["encoders"]["scale"])
+        if scale[0] > scale[1]:
+            raise ModelFolderError(f"the scale of ratings goes from {scale[0]:g} down to {scale[1]:g}")
         log = dict(documents["training"])
         about, columns = dict(log.pop("data")), dict(log.pop("columns", {}))
         has_ratings = documents["encoders"].get("has_ratings", True) is True

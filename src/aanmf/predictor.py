@@ -98,7 +98,7 @@ class Predictor:
             return stored[user, item].clip(*self.scale)
         self.check_rates()
         predicted = predict_pairs(self.module, self._tensor(user), self._tensor(item), attributes)
-        self._check_finite(predicted)
+        self.check_finite(predicted)
         return predicted.clamp(*self.scale).cpu().numpy()
 
     @torch.no_grad()
@@ -197,7 +197,7 @@ class Predictor:
         return found
 
     def _in_scale(self, found: Bounds) -> dict[str, Floats]:
-        self._check_finite(*found)
+        self.check_finite(*found)
         columns = (each.clamp(*self.scale).cpu().numpy() for each in found)
         return dict(zip(("rating", "low", "high"), columns, strict=True))
 
@@ -225,11 +225,11 @@ class Predictor:
             yield torch.arange(len(users)), found[kind], found.get("rating")
         elif kind == "match":
             for part, scores, rating in self.module.match(users.to(self.device), attributes):
-                self._check_finite(scores, rating)
+                self.check_finite(scores, rating)
                 yield part.cpu(), scores, rating
         else:
             for part, scores in self.module.catalogue(users.to(self.device), attributes):
-                self._check_finite(scores)
+                self.check_finite(scores)
                 yield part.cpu(), scores, scores
 
     @torch.no_grad()
@@ -244,7 +244,7 @@ class Predictor:
                     scores, rating = self.module.match_folded_in(*profile.asked)
                 else:
                     scores = rating = self.module.fold_in(*profile.asked)
-                self._check_finite(scores, rating)
+                self.check_finite(scores, rating)
                 yield [row], scores[None], None if rating is None else rating[None]
             elif profile.attributes is not None:
                 ((_, scores, rating),) = self.scores(torch.tensor([profile.position]), kind, profile.attributes)
@@ -265,7 +265,7 @@ class Predictor:
         """Of users."""
         return Similarity(self.fitted, self.users)
 
-    def _check_finite(self, *found: Tensor | None) -> None:
+    def check_finite(self, *found: Tensor | None) -> None:
         """Raises NotFiniteError where a number is not finite, before clipping would hide it."""
         if not all(bool(each.isfinite().all()) for each in found if each is not None):
             raise NotFiniteError(

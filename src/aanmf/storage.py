@@ -8,6 +8,7 @@ manifest does not name is removed by the next save. Nothing in a model folder ca
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import re
@@ -145,6 +146,13 @@ def new_files(folder: Path) -> Iterator[NewFiles]:
     files = NewFiles(folder)
     try:
         yield files
+    except OSError as error:
+        files.give_up()
+        if error.errno is None or error.filename is not None:
+            raise
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        told = f"{error.strerror}; what was there stays as it was. {'Free some space' if full else 'Remove the cause'}"
+        raise OSError(error.errno, f"{told}, or choose another folder", str(folder)) from error
     except BaseException:
         files.give_up()
         raise

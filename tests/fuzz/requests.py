@@ -8,13 +8,19 @@ import random
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
+import polars as pl
 from hypothesis import strategies as st
 
 from aanmf import AANMF
+from aanmf.data.context import ContextTable
+from aanmf.data.dataset import RatingDataset
+from aanmf.data.schema import Attribute, Kind
 from aanmf.recommender import load_model
 from aanmf.serving.app import create_app
 from aanmf.serving.examples import request_examples
@@ -133,7 +139,7 @@ class Faults(logging.Handler):
 @contextmanager
 def targets(place: Path) -> Iterator[dict[str, Target]]:
     """A service, and what is sent to it: no answer is a 5xx, no number is not finite, nothing is a fault."""
-    AANMF(factors=4, epochs=2, refit=False).fit(small_dataset()).save(place / "model")
+    AANMF(factors=4, epochs=2, refit=False, context=True).fit(in_context(small_dataset())).save(place / "model")
     bodies = request_examples(load_model(place / "model").fitted_)
     faults, loggers = Faults(), [logging.getLogger(name) for name in ("aanmf.serving", "uvicorn.error")]
     for each in loggers:
@@ -154,6 +160,13 @@ def targets(place: Path) -> Iterator[dict[str, Target]]:
             each.removeHandler(faults)
 
 
+def in_context(data: RatingDataset) -> RatingDataset:
+    """The ratings with company and time, which requests may then hold too."""
+    company = pl.DataFrame({"company": [("alone", "family")[k % 2] for k in range(len(data))]})
+    context = ContextTable(company, (Attribute(name="company", kind=Kind.CATEGORICAL),), "timestamp")
+    return replace(data, time=1_600_000_000 + 3600 * np.arange(len(data)), context=context)
+
+
 def json_bodies(bodies: dict[str, Any]) -> st.SearchStrategy[bytes]:
     """An example of some request, changed; or any JSON of its fields; or any bytes."""
 
@@ -165,7 +178,21 @@ def json_bodies(bodies: dict[str, Any]) -> st.SearchStrategy[bytes]:
         return content
 
     fields = st.sampled_from(
-        ("user", "item", "users", "pairs", "ratings", "attributes", "n", "where", "exclude", "interval", "of", "seen")
+        (
+            "user",
+            "item",
+            "users",
+            "pairs",
+            "ratings",
+            "attributes",
+            "n",
+            "where",
+            "exclude",
+            "interval",
+            "of",
+            "seen",
+            "context",
+        )
     )
     values = st.recursive(
         st.sampled_from([each for each in NASTY if not isinstance(each, dict)]) | st.text(max_size=5) | st.floats(),

@@ -58,16 +58,19 @@ CELLS = (
 )
 
 
+TEXT = (".csv", ".tsv", ".dat", ".data", ".json", ".jsonl")
+WHOLE = "whole.csv"
+"""Ratings that nobody has damaged, for damaged tables of users and items."""
+
+
 def targets(place: Path) -> dict[str, Target]:
     """What reads files: written tables, damaged ones, schemas."""
     place.mkdir(parents=True, exist_ok=True)
-    files, randoms = base_files(), st.randoms(use_true_random=True)
+    files = base_files()
+    (place / WHOLE).write_bytes(files["r.csv"])
     return {
         "tables, as meant": Target(written_tables(), lambda case: read_as_meant(place, *case)),
-        "tables, damaged": Target(
-            st.tuples(st.sampled_from(sorted(files)), st.sampled_from(("ratings", "users", "items")), randoms),
-            lambda case: read_damaged(place, files, *case),
-        ),
+        "tables, damaged": Target(None, lambda draw: read_damaged(place, files, draw)),
         "schemas": Target(schema_texts(), lambda text: read_schema(place, text)),
     }
 
@@ -109,9 +112,11 @@ def text_files(draw: st.DrawFn, names: tuple[str, ...], rows: list[Row]) -> byte
     end = draw(st.sampled_from(("\n", "\r\n")))
     csv.writer(out, delimiter="\x1f", quoting=quoting, lineterminator=end).writerows([header, *cells])
     text = out.getvalue()
-    if separator == "::" and ":" in "".join(row[0] + row[1] for row in rows):  # `a:::b` can be read in two ways
+    ids = [each for row in rows for each in row[:2]]
+    plain = not any("\t" in each or each.lstrip().startswith('"') for each in ids)  # `"0"` is a quoted 0
+    if separator == "::" and not (plain and all(":" not in each for each in ids)):  # `a:::b` can be read in two ways
         separator = "\t"
-    if separator in ("::", "\t"):  # forms without quotation marks
+    if separator in ("::", "\t") and plain:  # forms without quotation marks
         text = "".join("\x1f".join(line) + end for line in [header, *cells])
     elif quoting == csv.QUOTE_MINIMAL:
         out = io.StringIO()
@@ -160,7 +165,7 @@ def ratings_of(data: RatingDataset) -> dict[tuple[str, str], float]:
 
 
 def base_files() -> dict[str, bytes]:
-    """Tables of 40 rows in every form, by name; ids of users, ids of items, ratings and some attributes."""
+    """Tables of 40 rows in every form, by name: users, items and ratings, some also with attributes or times."""
     n = range(40)
     frame = pl.DataFrame(
         {
@@ -171,8 +176,12 @@ def base_files() -> dict[str, bytes]:
             "genres": ["drama|war" if k % 3 else "comedy" for k in n],
         }
     ).unique(["user", "item"], maintain_order=True)
-    text = frame.write_csv()
+    ratings, text = frame.select("user", "item", "rating"), frame.write_csv()
+    times = ratings.with_columns(timestamp=880_000_000 + 86_400 * pl.int_range(pl.len()))
     files = {
+        "r.csv": ratings.write_csv().encode(),
+        "u.data": times.write_csv(separator="\t", include_header=False).encode(),
+        "times.csv": times.write_csv(separator=";").encode(),
         "t.csv": text.encode(),
         "t.tsv": text.replace(",", "\t").encode(),
         "t.dat": text.replace(",", "::").encode(),
@@ -210,18 +219,15 @@ def damaged(content: bytes, draw: random.Random, text: bool) -> bytes:
                 first = draw.randrange(len(ends) - 1)
                 data[ends[first] + 1 : ends[first + 1]] = draw.choice(CELLS).encode()
         else:
-            data[-draw.randrange(1, min(len(data), 900)) :][:1] = bytes([draw.randrange(256)])
-            data[max(0, len(data) - draw.randrange(1, 900))] = draw.randrange(256)
+            data[max(0, len(data) - draw.randrange(1, 900))] = draw.randrange(256)  # in the footer
     return bytes(data)
 
 
-def read_damaged(place: Path, files: Mapping[str, bytes], name: str, role: str, draw: random.Random) -> str:
+def read_damaged(place: Path, files: Mapping[str, bytes], draw: random.Random) -> str:
     """`refused` with an error of the library, or `read`: positions and ratings are such."""
-    path, whole = place / f"damaged-{name}", place / "whole.csv"
-    path.write_bytes(
-        damaged(files[name], draw, text="." in name and name.split(".")[1] not in ("parquet", "arrow", "csv.gz"))
-    )
-    whole.write_bytes(files["t.csv"])
+    name, role = draw.choice(sorted(files)), draw.choice(("ratings", "ratings", "users", "items"))
+    path, whole = place / f"damaged-{name}", place / WHOLE
+    path.write_bytes(damaged(files[name], draw, text=name.endswith(TEXT)))
     given: dict[str, Any] = {} if role == "ratings" else {role: path}
     try:
         data = RatingDataset.read(path if role == "ratings" else whole, repeated="last-row", **given)

@@ -41,7 +41,7 @@ def serving(app: Any, connections: int = 100) -> Iterator[str]:
     from aanmf.serving.connections import GuardedProtocol
 
     given: Any = {"log_config": None, "access_log": False, "timeout_graceful_shutdown": 5}
-    given |= {"http": GuardedProtocol, "limit_concurrency": connections}
+    given |= {"http": GuardedProtocol, "limit_concurrency": connections, "proxy_headers": False}
     server = uvicorn.Server(uvicorn.Config(app, port=0, **given))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -18,6 +19,7 @@ from aanmf.serving.app import create_app
 from aanmf.serving.hosts import hosts_of, is_allowed
 from aanmf.serving.limits import Limits, RateLimit
 from aanmf.serving.logs import JsonLines
+from aanmf.serving.queue_bound import LEAST, QueueBound
 from tests.serving.conftest import Start, httpx, serving
 from tests.serving.test_api import told
 
@@ -165,11 +167,65 @@ def test_too_many_waiting(start: Start, monkeypatch: pytest.MonkeyPatch) -> None
         busy = client.get("/metrics").text  # answered all the same
         answers = sorted((each.result() for each in asked), key=lambda answer: answer.status_code)
     assert [answer.status_code for answer in answers] == [200, 503, 503]
-    assert "1 requests are in work already" in told(answers[-1], 503)
+    assert "too many requests are in work already" in told(answers[-1], 503)
     assert answers[-1].headers["retry-after"] == "1"
     assert "aanmf_requests_in_work 1.0" in busy
+    assert "aanmf_requests_bound 1.0" in busy
     assert "aanmf_requests_overload_total 2.0" in client.get("/metrics").text
     assert client.post("/v1/explain", json={"user": "u1", "item": "i1"}).status_code == 200
+
+
+def test_as_many_are_in_work_as_are_answered_in_time() -> None:
+    bound = QueueBound(most=64, seconds=0.05)
+
+    def answers(seconds: float, n: int) -> int:
+        """The bound after n answers, one every so many seconds, with 16 requests in work."""
+        nonlocal now
+        for _ in range(n):
+            while bound.in_work < LEAST:
+                assert bound.enter(now)
+            now += seconds
+            bound.leave(now)
+        return bound.bound
+
+    now = 0.0
+    assert bound.bound == 64  # nothing is known yet
+    assert answers(0.002, 1000) == 25
+    assert answers(0.0001, 1000) == 64  # 500 are answered in the time, but no more than `most` are in work
+    assert answers(0.1, 1000) == LEAST
+    assert answers(0.002, 1000) == 25
+    while bound.enter(now):
+        pass
+    assert bound.in_work == 25
+
+
+def test_a_pause_is_not_the_time_of_an_answer() -> None:
+    bound = QueueBound(most=64, seconds=0.05)
+    for hour in range(3):
+        assert bound.enter(3600.0 * hour)
+        bound.leave(3600.0 * hour + 0.002)
+    assert bound.bound == 25
+
+
+def test_answers_that_come_together_count_as_one_after_the_other() -> None:
+    bound, now = QueueBound(most=64, seconds=0.05), 0.0
+    for _ in range(100):  # 20 answers every 50 ms: one every 2.5 ms
+        while bound.in_work < 20:
+            bound.in_work += 1
+        now += 0.05
+        for _ in range(20):
+            bound.leave(now)
+    assert LEAST <= bound.bound <= 24
+
+
+def test_a_wait_that_may_be_longer_admits_more() -> None:
+    bounds = []
+    for seconds in (0.05, 0.1):
+        bound = QueueBound(most=64, seconds=seconds)
+        bound.enter(0.0)
+        bound.leave(0.002)
+        bounds.append(bound.bound)
+    assert bounds == [25, 50]
 
 
 def test_a_fault_of_ours_is_no_traceback(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -334,6 +390,85 @@ def test_bodies_together_are_bounded(start: Start) -> None:
         assert answered(other).startswith(b"HTTP/1.1 503")
     body = {"pairs": [["u1", "i1"]]}
     assert client.post(PREDICT, json=body).status_code == 200
+
+
+# -------------------- refused before they are whole
+
+
+@contextmanager
+def busy(start: Start, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A client of a service that works on as many requests as it may, until the block ends."""
+    from aanmf.serving.model_cache import ModelCache
+
+    explain, done = ModelCache.explain, threading.Event()
+    monkeypatch.setattr(ModelCache, "explain", lambda *asked: done.wait(20) and explain(*asked))
+    client = start(limits=Limits(requests=1))
+    asked = threading.Thread(target=lambda: client.post("/v1/explain", json={"user": "u1", "item": "i1"}))
+    asked.start()
+    try:
+        while "aanmf_requests_in_work 1.0" not in client.get("/metrics").text:
+            time.sleep(0.01)
+        yield client
+    finally:
+        done.set()
+        asked.join()
+
+
+def read_answer(connection: socket.socket) -> tuple[bytes, bytes]:
+    """Head and body of one answer; the connection stays open."""
+    answer = b""
+    while not answer.endswith(b"\r\n\r\n"):
+        byte = connection.recv(1)
+        assert byte, f"the connection was closed after {answer}"
+        answer += byte
+    length = int(answer.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    return answer, b"".join(connection.recv(1) for _ in range(length))
+
+
+MANY = b"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: "
+
+
+def test_a_busy_service_refuses_at_once_and_the_connection_goes_on(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = json.dumps({"pairs": [["u1", "i1"]] * 9_000}).encode()  # beyond what is read at a time
+    assert len(body) > 4 * connections.HEAD_BYTES // 2
+    with busy(start, monkeypatch) as client, connected(client) as connection:
+        for _ in range(3):
+            connection.sendall(MANY + b"%d\r\n\r\n" % len(body) + body)
+            head, told_ = read_answer(connection)
+            assert head.startswith(b"HTTP/1.1 503 ")
+            assert b"server: uvicorn" not in head  # no task was begun
+            assert b"server: uvicorn" not in head  # no task was begun for it
+            assert b"retry-after: 1\r\n" in head
+            assert b"x-content-type-options: nosniff\r\n" in head
+            assert json.loads(told_)["error"]["message"].startswith("too many requests are in work")
+        connection.sendall(BEGUN + b"\r\n")
+        assert read_answer(connection)[0].startswith(b"HTTP/1.1 200 ")
+        assert 'aanmf_requests_total{method="POST",route="other",status="503"} 3.0' in client.get("/metrics").text
+        assert client.head("/").status_code == 503
+        assert client.request("POST", PREDICT, content=b"{}", headers={"connection": "close"}).status_code == 503
+        kept = connection.dup()
+    with kept:
+        kept.sendall(MANY + b"%d\r\n\r\n" % len(body) + body)
+        assert read_answer(kept)[0].startswith(b"HTTP/1.1 200 ")
+
+
+def test_the_body_of_a_refused_request_is_not_waited_for(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.5)
+    with busy(start, monkeypatch) as client, connected(client) as connection:
+        connection.sendall(MANY + b"1000000\r\n\r\n{")
+        assert read_answer(connection)[0].startswith(b"HTTP/1.1 503 ")
+        begin = time.monotonic()
+        assert answered(connection) == b""  # closed
+        assert time.monotonic() - begin < 5
+
+
+def test_requests_of_one_connection_are_answered_in_order(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    with busy(start, monkeypatch) as client, connected(client) as connection:
+        connection.sendall(BEGUN + b"\r\n" + MANY + b"2\r\n\r\n{}" + BEGUN + b"\r\n")
+        statuses = [read_answer(connection)[0][9:12] for _ in range(3)]
+        assert statuses == [b"200", b"503", b"200"]
 
 
 # -------------------- hosts and origins

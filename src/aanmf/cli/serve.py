@@ -57,9 +57,17 @@ def serve(
         int, typer.Option("--max-pairs", min=1, help="Allow this many pairs or ratings in a request.")
     ] = 10_000,
     requests: Annotated[
-        int,
-        typer.Option("--max-requests", min=1, help="Answer this many requests at a time per process; refuse others."),
+        int, typer.Option("--max-requests", min=1, help="Answer at most this many requests at a time per process.")
     ] = 64,
+    wait: Annotated[
+        float,
+        typer.Option(
+            "--max-wait",
+            metavar="SECONDS",
+            min=0.001,
+            help="Refuse a request that would wait longer than this for those in work; 16 are always answered.",
+        ),
+    ] = 0.02,
     seconds: Annotated[
         float, typer.Option("--timeout", min=0.1, help="Give up on a request after this many seconds.")
     ] = 30.0,
@@ -90,7 +98,7 @@ def serve(
         hosts=tuple(allow_host or ()),
         workers=workers,
         store=None if store == "none" else store or default_store(folder),
-        limits=Limits(body=body, pairs=pairs, requests=requests, rate=rate or None, seconds=seconds),
+        limits=Limits(body=body, pairs=pairs, requests=requests, wait=wait, rate=rate or None, seconds=seconds),
         log_level=log_level,
     )
     where = f"http://{f'[{host}]' if ':' in host else host}:{port}"

@@ -172,6 +172,8 @@ def _entities(
             kept.append(column.values.alias(name))
         if column.notice is not None and name != label:
             notices.append(column.notice)
+    if label is not None and (columns[label].dtype.is_nested() or columns[label].dtype in (pl.Binary, pl.Object)):
+        raise SchemaError(f"{side}: column {label!r} holds {columns[label].dtype} values, which cannot be titles")
     labels = None if label is None else _labels(columns[label], ids, options)
     if label is not None and schema.label(side) is None and label.lower() not in TITLES:
         way = ask_to_read(label, "categorical")

@@ -11,6 +11,8 @@ UNITS = (1, 1_000, 1_000_000, 1_000_000_000)
 DATES = ("%Y-%m-%d", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y/%m/%d", "%Y/%m/%d %H:%M:%S", "%d-%b-%Y", "%d %b %Y")
 """Forms of dates that can be read in one way only."""
 ZONED = "%Y-%m-%d %H:%M:%S%.f%z"
+BEGINS_AS_DATE = r"^[+-]?\d+[-/\s]"
+"""What all `DATES` begin with."""
 OPINIONS = {
     **{"true": 1.0, "yes": 1.0, "up": 1.0, "like": 1.0, "thumbs up": 1.0},
     **{"false": 0.0, "no": 0.0, "down": 0.0, "dislike": 0.0, "thumbs down": 0.0},
@@ -49,8 +51,10 @@ def numbers(column: pl.Series) -> pl.Series:
     """Finite numbers, also as text and with a decimal comma."""
     if column.dtype == pl.String:
         text = column.str.strip_chars()
-        commas = text.str.contains(DECIMAL_COMMA).fill_null(False)
-        column = text.zip_with(~commas, text.str.replace(",", ".", literal=True)) if commas.any() else text
+        commas = text.str.contains(DECIMAL_COMMA)
+        column = text
+        if commas.any():
+            column = text.zip_with(~commas.fill_null(False), text.str.replace(",", ".", literal=True))
     found = column.cast(pl.Float64, strict=False)
     return found.set(~found.is_finite().fill_null(False), None)
 
@@ -109,10 +113,11 @@ def dates(column: pl.Series, form: str | None = None) -> pl.Series:
     text = column.cast(pl.String).str.strip_chars()
     if form is not None:
         return text.str.to_datetime(form, strict=False, time_unit="ms", ambiguous="null")
+    if not text.str.contains(BEGINS_AS_DATE).any():
+        return pl.Series(column.name, [None] * len(text), pl.Datetime("ms"))
     text = text.str.replace(r"^(\d{4}-\d\d-\d\d)T", "$1 ").str.replace(r"(\d)Z$", "$1")
-    found = pl.Series(column.name, [None] * len(text), pl.Datetime("ms"))
-    for each in DATES:
-        found = found.zip_with(found.is_not_null(), text.str.to_datetime(each, strict=False, time_unit="ms"))
+    forms = [pl.first().str.to_datetime(each, strict=False, time_unit="ms") for each in DATES]
+    found = text.to_frame().select(pl.coalesce(forms).alias(column.name)).to_series()
     if found.null_count() and text.str.contains(r"[+-]\d\d:?\d\d$").any():
         zoned = text.str.to_datetime(ZONED, strict=False, time_unit="ms").dt.replace_time_zone(None)
         found = found.zip_with(found.is_not_null(), zoned)

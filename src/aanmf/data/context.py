@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict
 
 from aanmf.data.attributes import AttributeEncoder, Context
 from aanmf.data.cells import times
+from aanmf.data.parquet_pages import fault_of
 from aanmf.data.schema import Attribute, Kind
 from aanmf.errors import DataError, SchemaError
 
@@ -114,6 +115,8 @@ class ContextTable:
     @classmethod
     def from_parquet(cls, content: bytes) -> ContextTable:
         """The table that `to_parquet` wrote."""
+        if fault := fault_of(content):
+            raise DataError(f"not a table of context written by this library ({fault})")
         about = json.loads(pl.read_parquet_metadata(io.BytesIO(content))["aanmf"])
         declared = tuple(Attribute.model_validate(each) for each in about["attributes"])
         return cls(pl.read_parquet(io.BytesIO(content)), declared, about["time"])

@@ -12,6 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from aanmf.data.parquet_pages import fault_of
 from aanmf.data.schema import Attribute
 from aanmf.errors import DataError
 
@@ -141,6 +142,8 @@ class EntityTable:
         Raises:
             DataError: the bytes are no such file.
         """
+        if fault := fault_of(content):
+            raise DataError(f"not a table of users or items written by this library ({fault})")
         try:
             frame = pl.read_parquet(io.BytesIO(content))
             about = _About.model_validate_json(pl.read_parquet_metadata(io.BytesIO(content))["aanmf"])

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from aanmf.data.cells import numbers
 from aanmf.data.names import ROLES, simple_name
 from aanmf.data.options import ReadOptions, ask_for
+from aanmf.data.parquet_pages import check_parquet
 from aanmf.errors import DataError, MissingExtraError
 
 Source = str | PathLike[str]
@@ -44,6 +45,8 @@ MOST_COLUMNS = 2_000
 BROKEN = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 """What Polars raises for a file that cannot be read; a panic is no Exception."""
 csv.field_size_limit(1 << 30)  # or a cell, or a line with another separator, could be at most 128 KiB long
+HEAD = 200_000
+"""Letters of a text file that tell its separator and its columns."""
 SHOWN = 5
 """Longer lists of rows are cut in messages."""
 
@@ -89,7 +92,9 @@ def read_file(path: Source, options: ReadOptions, header: bool | None = None) ->
     _check_there(path)
     try:
         if path.suffix in PARQUET:
-            _check_width(len(pl.read_parquet_schema(next(path.parent.glob(path.name), path))), path)
+            for part in list(path.parent.glob(path.name)) or [path]:
+                check_parquet(part)
+                _check_width(len(pl.read_parquet_schema(part)), path)
             return FileContent(pl.read_parquet(path))
         if path.suffix in EXCEL:
             return _whole(_read_excel(path), path)
@@ -175,18 +180,19 @@ def _read_json(content: bytes) -> pl.DataFrame:
 
 def _read_text(content: bytes, path: Path, options: ReadOptions, header: bool | None) -> FileContent:
     text, notices = _decoded(content, path, options.encoding)
-    lines = [line for line in text[:200_000].splitlines()[:50] if line.strip()]
+    lines = [line for line in text[:HEAD].splitlines()[:50] if line.strip()]
     if len(lines) == 50:
         lines = lines[:-1]  # may be cut
     if not lines:
         raise DataError(f"{path}: the file is empty")
+    cut = len(lines[0]) == HEAD
     separator = options.separator or _separator(lines)
     if len(separator) > 1:
         single = "\t" if "\t" not in text else "\x1f"
         text, lines, separator = text.replace(separator, single), [e.replace(separator, single) for e in lines], single
     quote = '"' if separator in ",;" or _is_quoted(text, separator) else None
     first = [cell.strip().strip('"') for cell in _cells(lines[:1], separator)[0]]
-    _check_width(len(first), path)
+    _check_width(len(first), path, cut=cut)
     if header is None:
         header = _is_header(first)
     try:
@@ -264,10 +270,12 @@ def _whole(frame: pl.DataFrame, path: Path) -> FileContent:
     return FileContent(frame)
 
 
-def _check_width(columns: int, path: Path) -> None:
+def _check_width(columns: int, path: Path, *, cut: bool = False) -> None:
+    """Raises a `DataError` where there are too many columns; `cut`: there are more than these."""
     if columns > MOST_COLUMNS:
+        found = f"more than {columns:,}" if cut else f"{columns:,}"
         raise DataError(
-            f"{path}: {columns:,} columns, at most {MOST_COLUMNS:,} are read: leave out those that are not needed "
+            f"{path}: {found} columns, at most {MOST_COLUMNS:,} are read: leave out those that are not needed "
             "(features by the thousand belong into one vector column)"
         )
 

@@ -123,7 +123,7 @@ def first_fault(error: pydantic.ValidationError) -> str:
     """The first fault of a pydantic error in one line: its place, the fault, the value given."""
     fault = error.errors()[0]
     where = ".".join(str(part) for part in fault["loc"])
-    given = "" if isinstance(fault["input"], dict) else f" (given: {fault['input']!r})"
+    given = "" if isinstance(fault["input"], dict) else f" (given: {fault['input']!r:.100})"
     return f"{where}: {fault['msg']}{given}" if where else f"{fault['msg']}{given}"
 
 

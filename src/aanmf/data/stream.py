@@ -25,6 +25,7 @@ from aanmf.data.context import ContextTable
 from aanmf.data.entities import EntityTable
 from aanmf.data.files import BROKEN, PARQUET, SHOWN, Source, Sources, is_table
 from aanmf.data.options import ReadOptions
+from aanmf.data.parquet_pages import check_parquet
 from aanmf.data.rating_file import RECORD, RatingFile
 from aanmf.data.rating_rows import RatingRows, context_columns, opinions_of, readers
 from aanmf.data.report import notices_of, warn_of
@@ -268,6 +269,7 @@ def _head(files: Sequence[Path], options: ReadOptions) -> Table:
 
 def _scanned(path: Path) -> pl.LazyFrame:
     try:
+        check_parquet(path)
         table = pl.scan_parquet(path)
         table.collect_schema()
     except (*BROKEN, OSError) as error:

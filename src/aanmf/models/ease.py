@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from aanmf.contract import TrainingData
 from aanmf.models.closed_form import ItemItemConfig, ListModule
 from aanmf.models.histories import Histories
+from aanmf.models.solve import cholesky
 
 
 class EASEConfig(ItemItemConfig):
@@ -52,7 +53,7 @@ class EASEModule(ListModule):
         gram = torch.cat([rows for _, rows in inner.gram(len(self.b))])
         p = self.config.dropout
         gram.diagonal().mul_(1 + p / (1 - p)).add_(self.config.l2)
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
+        inverse = torch.cholesky_inverse(cholesky(gram))
         self.b.copy_((-inverse / inverse.diagonal()).fill_diagonal_(0))
 
     def score(self, histories: Histories) -> Tensor:

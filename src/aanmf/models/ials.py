@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from aanmf.contract import TrainingData
 from aanmf.models.closed_form import ListConfig, ListModule
 from aanmf.models.histories import Histories
+from aanmf.models.solve import cholesky, solve
 
 CELLS = 2**22
 """Numbers of a block of gathered vectors."""
@@ -66,7 +67,7 @@ class IALSModule(ListModule):
         strength = config.l2 * (len(q) + config.unobserved * self.n_items)
         system = config.unobserved * self.q.T @ self.q + q.T @ (history.weight[:, None] * q)
         system.diagonal().add_(strength)
-        return history.weight * (q @ torch.linalg.solve(system, self.q[item]))
+        return history.weight * (q @ solve(system, self.q[item]))
 
     def _solve(self, histories: Histories, other: Tensor) -> Tensor:
         """The vectors (b, K) of rows with these histories, those of the columns (n, K) given.
@@ -92,6 +93,6 @@ class IALSModule(ListModule):
             )
             strength = config.l2 * (some.count + config.unobserved * n)
             system = gram + vectors.transpose(1, 2) @ weighted + strength[:, None, None] * identity
-            solved[rows] = torch.cholesky_solve(weighted.sum(1)[..., None], torch.linalg.cholesky(system))[..., 0]
+            solved[rows] = torch.cholesky_solve(weighted.sum(1)[..., None], cholesky(system))[..., 0]
             start += len(rows)
         return solved

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from aanmf.contract import BatchConfig, Side, TrainingData, embedding
 from aanmf.data.attributes import AttributeSet
 from aanmf.models.inner_product import InnerProductModule
+from aanmf.models.solve import solve
 
 
 class MFConfig(BatchConfig):
@@ -66,5 +67,5 @@ class MFModule(InnerProductModule):
         damping = inputs.new_full(inputs.shape[1:], self.config.l2)
         damping[-1] = self.config.l2_bias
         rated = inputs[items]
-        change = torch.linalg.solve(rated.T @ rated + (damping + 1e-6).diag(), rated.T @ (ratings - scores[items]))
+        change = solve(rated.T @ rated + (damping + 1e-6).diag(), rated.T @ (ratings - scores[items]))
         return scores + inputs[:-1] @ change

@@ -19,6 +19,7 @@ from aanmf.serving.hosts import LOOPBACK, is_allowed, is_same_site, name_in
 from aanmf.serving.limits import Limits, RateLimit
 from aanmf.serving.logs import logger
 from aanmf.serving.metrics import Metrics
+from aanmf.serving.queue_bound import QueueBound
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -34,6 +35,10 @@ HEADERS = [
     (b"x-content-type-options", b"nosniff"),
 ]
 CLOSE = [(b"connection", b"close")]
+ALWAYS = (*OPEN, "/metrics")
+"""Paths that are answered however much is in work."""
+BUSY = "too many requests are in work already; try again in a second"
+AGAIN = [(b"retry-after", b"1")]
 
 
 class RefusedError(Exception):
@@ -69,7 +74,7 @@ class Admission:
     ) -> None:
         self.service, self.limits, self.metrics, self.hosts = service, limits, metrics, hosts
         self._held = 0  # bytes of bodies that are being read
-        self._at_work = 0  # requests that are being answered
+        self._queue = QueueBound(limits.requests, limits.wait)  # requests that are being answered
         self._token = token.encode() if token else None
         self._run, self._number = secrets.token_hex(4).encode(), itertools.count(1)
         self._rate = RateLimit(limits.rate) if limits.rate else None
@@ -108,12 +113,8 @@ class Admission:
                 fault = RefusedError(500, "this is a fault of the service; its log says more")
                 await _refuse(send_with_headers, fault)
         finally:
-            seconds, route = time.perf_counter() - start, getattr(scope.get("route"), "path", "other")
-            method = scope["method"] if scope["method"] in ("GET", "HEAD", "POST") else "other"
-            self.metrics.requests.labels(method, route, status).inc()
-            self.metrics.seconds.labels(route).observe(seconds)
-            fields = {"request": request.decode(), "method": method, "route": route, "status": status}
-            logger.info("request", extra={"fields": fields | {"ms": round(1000 * seconds, 2)}})
+            route = getattr(scope.get("route"), "path", "other")
+            self._note(request, scope["method"], route, status, time.perf_counter() - start)
 
     def _admit(self, scope: Scope) -> None:
         """Refuses a client that calls another name, asks too often, writes for another site, or has not the token."""
@@ -136,21 +137,40 @@ class Admission:
 
     @contextmanager
     def _in_work(self, path: str) -> Iterator[None]:
-        """Counts a request while it is answered, from when all of it has arrived; too many at a time are refused."""
-        if path.startswith((*OPEN, "/metrics")):
+        """Counts a request while it is answered, from when all of it has arrived; refuses it if it would wait long."""
+        if path.startswith(ALWAYS):
             yield
             return
-        if self._at_work >= self.limits.requests:
+        admitted = self._queue.enter()
+        self.metrics.bound.set(self._queue.bound)
+        if not admitted:
             self.metrics.overload.inc()
-            busy = f"{self.limits.requests} requests are in work already; try again in a second"
-            raise RefusedError(503, busy, [(b"retry-after", b"1")])
-        self._at_work += 1
+            raise RefusedError(503, BUSY, AGAIN)
         self.metrics.in_work.inc()
         try:
             yield
         finally:
-            self._at_work -= 1
+            self._queue.leave()
             self.metrics.in_work.dec()
+
+    def refusal(self, method: bytes, target: bytes) -> bytes | None:
+        """The answer to a request whose head has come while too many are in work; None: `__call__` answers it."""
+        path = target.decode("latin-1")
+        if method == b"HEAD" or path.startswith(ALWAYS) or not self._queue.is_full:
+            return None
+        request = b"%s-%x" % (self._run, next(self._number))
+        self.metrics.overload.inc()
+        self._note(request, method.decode("latin-1"), "other", 503, 0.0)
+        fields = (*HEADERS, (b"x-request-id", request), *AGAIN)
+        return BUSY_HEAD + b"".join(b"%s: %s\r\n" % field for field in fields) + b"\r\n" + BUSY_BODY
+
+    def _note(self, request: bytes, method: str, route: str, status: int, seconds: float) -> None:
+        """Counts and logs an answer."""
+        method = method if method in ("GET", "HEAD", "POST") else "other"
+        self.metrics.requests.labels(method, route, status).inc()
+        self.metrics.seconds.labels(route).observe(seconds)
+        fields = {"request": request.decode(), "method": method, "route": route, "status": status}
+        logger.info("request", extra={"fields": fields | {"ms": round(1000 * seconds, 2)}})
 
     async def _read_body(self, receive: Receive) -> bytes:
         """The whole body. One that is too large is read on and dropped, within reason: so the client sees the answer.
@@ -201,8 +221,18 @@ def _header(scope: Scope, wanted: bytes) -> bytes:
     return next((value for name, value in scope["headers"] if name == wanted), b"")
 
 
+def _body_of(message: str) -> bytes:
+    return to_json({"error": {"kind": "Refused", "message": message}})
+
+
+BUSY_BODY = _body_of(BUSY)
+BUSY_HEAD = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: %d\r\n" % len(
+    BUSY_BODY
+)
+
+
 async def _refuse(send: Send, refused: RefusedError) -> None:
-    body = to_json({"error": {"kind": "Refused", "message": refused.message}})
+    body = _body_of(refused.message)
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *refused.headers]
     await send({"type": "http.response.start", "status": refused.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -9,6 +9,8 @@ from typing import Any
 from pydantic_core import to_json
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from aanmf.serving.admission import Admission
+
 HEAD_BYTES = 32 << 10
 """Of a request line with its headers, and of anything else that is no body (trailers, chunk extensions)."""
 HEAD_SECONDS = 10.0
@@ -28,6 +30,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._most, self.limit_concurrency = self.limit_concurrency, None  # uvicorn counts requests by it too
         self._in_head, self._unseen = True, 0  # bytes since the last that were handed on
         self._late: asyncio.TimerHandle | None = None
+        self._dropping = False  # the body of a request that was refused
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Begins to wait for a request."""
@@ -69,17 +72,24 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_head = False
         if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) <= HEAD_BYTES:
             self._unseen = 0
-            super().on_headers_complete()
+            if not self._refuse_if_busy():
+                super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """A part of the body; after a refusal there is no request that it could belong to."""
-        if not self.transport.is_closing() and self.cycle is not None:
+        if self._dropping:
+            self._unseen = 0
+        elif not self.transport.is_closing() and self.cycle is not None:
             self._unseen = 0
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The request is whole."""
-        if not self.transport.is_closing() and self.cycle is not None:
+        if self._dropping:
+            self._dropping, self._unseen = False, 0
+            self._stop_waiting()
+            self.on_response_complete()
+        elif not self.transport.is_closing() and self.cycle is not None:
             self._unseen = 0 if self._unseen <= HEAD_BYTES else self._unseen
             super().on_message_complete()
 
@@ -92,6 +102,25 @@ class GuardedProtocol(HttpToolsProtocol):
     def _drop_unfinished(self) -> None:
         if self.cycle.more_body and not self.cycle.response_complete:
             self.transport.close()
+
+    def _refuse_if_busy(self) -> bool:
+        """Answers at once a request that the application can only refuse: under overload most of them.
+
+        Their bodies are dropped as they come, for `HEAD_SECONDS` at most. A task of its own for each would take the
+        time in which others are answered. What is rare (HTTP/1.0, pipelined requests, ...) goes the usual way.
+        """
+        parser: Any = self.parser
+        usual = parser.should_keep_alive() and parser.get_http_version() == "1.1" and not parser.should_upgrade()
+        answered = self.cycle is None or (self.cycle.response_complete and not self.pipeline)
+        if not usual or not answered or self.flow.write_paused or self.expect_100_continue:
+            return False
+        refusal = self.app.refusal(parser.get_method(), self.url) if isinstance(self.app, Admission) else None
+        if refusal is None:
+            return False
+        self._dropping = True
+        self._late = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+        self.transport.write(refusal)
+        return True
 
     def _wait_for_head(self) -> None:
         self._late = self.loop.call_later(HEAD_SECONDS, self._head_is_late)

@@ -28,6 +28,7 @@ class Metrics:
         self.loaded = Gauge("aanmf_model_loaded_seconds", "When the model was loaded (Unix time).", **oldest)
         summed: Any = {**given, "multiprocess_mode": "livesum"}
         self.in_work = Gauge("aanmf_requests_in_work", "Requests in work or waiting for the model.", **summed)
+        self.bound = Gauge("aanmf_requests_bound", "How many requests may be in work at a time.", **summed)
         self.list_bytes = Gauge("aanmf_cached_lists_bytes", "Memory that cached lists take.", **summed)
         self.saved = Gauge("aanmf_model_saved_seconds", "When the model was saved (Unix time).", **oldest)
 

@@ -35,6 +35,7 @@ from aanmf.data.attributes import AttributeSet
 from aanmf.models.aanmfpp.config import AANMFppConfig
 from aanmf.models.histories import Histories, choice_weights
 from aanmf.models.kernels import gram
+from aanmf.models.solve import cholesky
 from aanmf.models.sparse import SparseMatrix
 
 WEIGHTS = {
@@ -183,13 +184,13 @@ class ChoiceHead(nn.Module):
         size = len(self.alike)
         kernel = torch.cat([self.near_users(h) for h in self._blocks(self.active[:size])])
         kernel.diagonal().add_(1e-3)
-        root = torch.linalg.cholesky(kernel)
+        root = cholesky(kernel)
         products, target = 0.3 * torch.eye(size, device=root.device), root.new_zeros(self.alike.shape)
         for h in self._blocks(self.active[: FITTED * size]):
             z = torch.linalg.solve_triangular(root, self.near_users(h).T, upper=False)  # (L, b)
             products.addmm_(z, z.T)
             target.addmm_(z, h.dense(self.n_items, h.weight))
-        solution = torch.cholesky_solve(target, torch.linalg.cholesky(products))
+        solution = torch.cholesky_solve(target, cholesky(products))
         return torch.linalg.solve_triangular(root.T, solution, upper=True)
 
     def direction(self, h: Histories) -> Tensor:
@@ -258,12 +259,12 @@ class ChoiceHead(nn.Module):
 
 def ridge(x: Tensor, strength: float) -> Tensor:
     """(X'X + strength)^-1."""
-    return torch.cholesky_inverse(torch.linalg.cholesky(x.T @ x + strength * torch.eye(x.shape[1], device=x.device)))
+    return torch.cholesky_inverse(cholesky(x.T @ x + strength * torch.eye(x.shape[1], device=x.device)))
 
 
 def without_self(products: Tensor) -> Tensor:
     """-P / diag P of P = products^-1, 0 on the diagonal: the regression of every item on the others."""
-    p = torch.cholesky_inverse(torch.linalg.cholesky(products))
+    p = torch.cholesky_inverse(cholesky(products))
     return (-p / p.diagonal()).fill_diagonal_(0)
 
 

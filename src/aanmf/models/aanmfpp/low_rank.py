@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aanmf.models.aanmfpp.history import RatingHistory
+from aanmf.models.solve import cholesky, solve
 
 FOLDS = 4
 """Of users, each with eigenvectors from the others."""
@@ -43,7 +44,7 @@ class Inverse:
         """Its (R, R) matrix, factorised."""
         inner = (z / d[:, None]).T @ z
         inner.diagonal().add_(1)
-        return cls(z, d, torch.linalg.cholesky(inner))
+        return cls(z, d, cholesky(inner))
 
     def times(self, target: Tensor) -> Tensor:
         """The inverse times a vector (n,)."""
@@ -183,7 +184,7 @@ class LowRankRidge(nn.Module):
         fold = (self.history.shape[0] - 1) % FOLDS  # that of the unknown user
         z, eye = self.z[fold], torch.eye(rated.shape[1], device=rated.device)
         kernel = z[rated] @ z[rated].mT + torch.diag_embed(self.delta[fold, rated])
-        alphas = [torch.linalg.solve(kernel + strength * eye, residual[..., None]) for strength in self.strengths]
+        alphas = [solve(kernel + strength * eye, residual[..., None]) for strength in self.strengths]
         return torch.stack([((alpha * z[rated]).sum(1)[rows] * z[items]).sum(1) for alpha in alphas])
 
     def terms(self, user: int, item: int, items: Tensor, residual: Tensor | None) -> Tensor:

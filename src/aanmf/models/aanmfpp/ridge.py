@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from aanmf.models.aanmfpp.history import RatingHistory
 from aanmf.models.kernels import gram
+from aanmf.models.solve import cholesky, solve
 
 BLOCK = 16_000_000
 """Numbers in memory at a time where users are taken in blocks."""
@@ -138,7 +139,7 @@ class KernelRidge(nn.Module):
             self.similarity[items[:, None], rated[rows]],
         )
         eye = torch.eye(rated.shape[1], device=rated.device)
-        alphas = [torch.linalg.solve(kernel + strength * eye, residual[..., None]) for strength in self.strengths]
+        alphas = [solve(kernel + strength * eye, residual[..., None]) for strength in self.strengths]
         return torch.stack([(alpha[rows, :, 0] * similar).sum(1) for alpha in alphas])
 
     def terms(self, user: int, item: int, items: Tensor, residual: Tensor | None) -> Tensor:
@@ -156,7 +157,7 @@ class KernelRidge(nn.Module):
         if residual is not None:
             similar = similar - own[:, item] @ mine
         eye = torch.eye(len(items), device=items.device)
-        roots = (torch.linalg.cholesky(kernel + strength * eye) for strength in self.strengths)
+        roots = (cholesky(kernel + strength * eye) for strength in self.strengths)
         return torch.stack([torch.cholesky_solve(similar[:, None], root)[:, 0] * target for root in roots])
 
     def _regression(self, user: int, items: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
@@ -184,7 +185,7 @@ def ridge(kernel: Tensor, target: Tensor, strengths: tuple[float, ...]) -> tuple
     alphas, values = [], []
     eye = torch.eye(len(target), device=target.device)
     for strength in strengths:
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(kernel + strength * eye))
+        inverse = torch.cholesky_inverse(cholesky(kernel + strength * eye))
         alpha = inverse @ target
         alphas.append(alpha)
         values.append(target - alpha / inverse.diagonal())
