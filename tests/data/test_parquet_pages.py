@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from aanmf.data.parquet_pages import Compact, check_parquet, fault_of
+from aanmf.data.parquet_pages import Compact, DamagedError, _check_column, check_parquet, fault_of
 from aanmf.errors import DataError
 
 FRAMES = {
@@ -67,6 +67,12 @@ def test_every_byte_of_the_structure_may_be_anything() -> None:
             damaged[at] = byte
             told += fault_of(bytes(damaged)) is not None  # and nothing is raised
     assert told > 500
+
+
+def test_a_structure_in_place_of_a_number_is_refused() -> None:
+    """Fuzzing found it: the place of the dictionary was a structure."""
+    with pytest.raises(DamagedError, match="a count is negative, too large or missing"):
+        _check_column(b"", {5: 1, 9: 4, 11: {}})
 
 
 def test_structures_without_end_are_refused() -> None:

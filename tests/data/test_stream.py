@@ -204,7 +204,10 @@ def test_context_as_in_memory(tmp_path, monkeypatch, piece: int) -> None:
             for found, of_memory in zip(contexts.of(rows).sets, expected.sets, strict=True):
                 slots = [sorted(zip(*each, strict=True)) for each in _filled(found)]
                 assert slots == [sorted(zip(*each, strict=True)) for each in _filled(of_memory)]
-            assert contexts.of(rows).time.tolist() == expected.time.tolist()
+            time = contexts.of(rows).time
+            assert time is not None
+            assert expected.time is not None
+            assert time.tolist() == expected.time.tolist()
 
 
 def _filled(sets: AttributeSet) -> list[tuple[list[int], list[float]]]:
