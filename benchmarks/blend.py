@@ -1,9 +1,9 @@
-"""A weighted mean of the predictions of AANMF++ and BayesFM on u1-u5: the weight from held-out training ratings alone.
+"""A weighted mean of the predictions of AANMF++ and BayesFM: the weight from held-out training ratings alone.
 
-    python benchmarks/blend.py [--weights] [--out FILE]
+    python benchmarks/blend.py [--source ml-100k] [--protocol u1-u5] [--seeds 0] [--weights] [--out FILE]
 
-With `--weights`, a tenth of the training ratings of u1 and of u2 is held out, and the weight of BayesFM with the least
-squared error on them is printed. Without, `WEIGHT`, which was chosen so, is used; every test part is scored once.
+With `--weights`, a tenth of the training ratings of the first two splits is held out, and the weight of BayesFM with
+the least squared error on them is printed. Without, `--weight` is used; every test part is scored once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from aanmf.evaluation.significance import paired_test
 from aanmf.metrics import score
 
 WEIGHT = 0.4
-"""Of BayesFM; the least error on held-out training ratings is at .40, of u1 and of u2."""
+"""Of BayesFM; the least error on held-out training ratings of MovieLens 100K is at .40, of u1 and of u2."""
 SETTINGS: dict[str, dict[str, object]] = {"aanmf++": {"match": False}, "bayesfm": {}}
 
 
@@ -50,30 +50,42 @@ def best_weight(train: RatingDataset) -> float:
 def main() -> None:
     """Measures, and writes after every fold what there is."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", default="ml-100k")
+    parser.add_argument("--protocol", default="u1-u5")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--weight", type=float, default=WEIGHT, help="of BayesFM")
     parser.add_argument("--weights", action="store_true", help="choose the weight on held-out training ratings")
     parser.add_argument("--out", type=Path, default=Path("docs/results/figures/ml-100k-blend.json"))
     options = parser.parse_args()
-    data = load("ml-100k")
+    data = load(options.source)
     runs: list[dict[str, object]] = []
-    for fold in folds(data, "u1-u5", [0]):
+    splits = folds(data, options.protocol, options.seeds)
+    for number, fold in enumerate(splits):
         train, test = fold.of(data)
         if options.weights:
-            if fold.name in ("u1", "u2"):
+            if number < 2:
                 sys.stdout.write(f"{fold.name}: {best_weight(train):.2f}\n")
             continue
         found = predictions(train, test)
         (first, seconds), (second, more) = found.values()
-        found["blend"] = first + WEIGHT * (second - first), seconds + more
+        found["blend"] = first + options.weight * (second - first), seconds + more
         for name, (predicted, fit_seconds) in found.items():
             scores = score(predicted, test.rating)
-            run = {"model": name, "fold": fold.name, "rmse": scores.rmse, "mae": scores.mae, "seconds": fit_seconds}
+            run = {
+                "model": name,
+                "fold": fold.name,
+                "seed": fold.seed,
+                "rmse": scores.rmse,
+                "mae": scores.mae,
+                "seconds": fit_seconds,
+            }
             runs.append(run)
             sys.stdout.write(f"{run}\n")
             sys.stdout.flush()
-        options.out.write_text(json.dumps(result(runs), indent=1) + "\n", encoding="utf-8")
+        options.out.write_text(json.dumps(result(runs, options.weight), indent=1) + "\n", encoding="utf-8")
 
 
-def result(runs: list[dict[str, object]]) -> dict[str, object]:
+def result(runs: list[dict[str, object]], weight: float) -> dict[str, object]:
     """Mean and standard deviation over the folds, and a paired test of the blend against AANMF++."""
     by_model = {name: [run for run in runs if run["model"] == name] for name in [*SETTINGS, "blend"]}
     rows: list[dict[str, object]] = []
@@ -87,7 +99,7 @@ def result(runs: list[dict[str, object]]) -> dict[str, object]:
     if len(by_model["blend"]) > 1:
         rmse = {name: [float(run["rmse"]) for run in own] for name, own in by_model.items()}  # type: ignore[arg-type]
         rows[-1]["p_mean"] = paired_test(rmse["blend"], rmse["aanmf++"]).t_p
-    return {"weight": WEIGHT, "summary": rows, "runs": runs}
+    return {"weight": weight, "summary": rows, "runs": runs}
 
 
 if __name__ == "__main__":

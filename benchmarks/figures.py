@@ -7,7 +7,9 @@ Each has a `summary`: a row per model, with `NAME_mean` and `NAME_std` of every 
     <!-- figures: lists-ml-100k -->                       a table of `docs/results/tables.toml`, down to
     <!-- end of figures -->                               this line
 
-`METRIC±` adds the standard deviation. A test holds that documents and results agree.
+`METRIC±` adds the standard deviation. Of trials and timings whose raw results were not kept, `docs/results/records` has
+the cells as they were noted: `columns` and `rows`. They are shown in the same way. A test holds that documents and
+files agree.
 """
 
 from __future__ import annotations
@@ -100,8 +102,7 @@ class Table:
         for title, cells in [*columns.items(), *rows.items()]:
             if set(cells) == {ABSENT}:
                 raise ValueError(f"no result for {title!r}")
-        lines = [[self.corner, *columns], ["---"] * (1 + len(columns)), *([title, *rows[title]] for title in rows)]
-        return "".join(f"| {' | '.join(line)} |\n".replace("|  |", "| |") for line in lines)
+        return lined([[self.corner, *columns], *([title, *rows[title]] for title in rows)])
 
     def _column(self, column: dict[str, str]) -> list[str]:
         """The cells of a column; a figure that its file does not have is `ABSENT`."""
@@ -120,11 +121,31 @@ class Table:
         ]
 
 
+def lined(cells: list[list[str]]) -> str:
+    """Markdown of a table whose first line is its head."""
+    head, *rows = cells
+    return "".join(f"| {' | '.join(line)} |\n".replace("|  |", "| |") for line in [head, ["---"] * len(head), *rows])
+
+
+@dataclass(frozen=True)
+class Record:
+    """A table whose cells were noted."""
+
+    columns: list[str]
+    rows: list[list[str]]
+
+    def markdown(self) -> str:
+        """The table as Markdown."""
+        return lined([self.columns, *self.rows])
+
+
 @cache
-def tables() -> dict[str, Table]:
+def tables() -> dict[str, Table | Record]:
     """The tables by name."""
     found = tomllib.loads((RESULTS / "tables.toml").read_text(encoding="utf-8"))
-    return {name: Table(**each) for name, each in found.items()}
+    records = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in (RESULTS / "records").glob("*.json")}
+    described = {name: Table(**each) for name, each in found.items()}
+    return described | {name: Record(**each) for name, each in records.items()}
 
 
 def filled(text: str) -> str:

@@ -3,7 +3,8 @@
     python benchmarks/reliability.py && make figures
 
 The raw results are docs/results/figures/reliability-{fuzz,faults,drill,kills,store-kills,swaps}.json, written by
-`--json` of these scripts, and reliability-{overload,soak}.json, written by `--out` of load.py. `asked` is what a long run is to reach.
+`--json` of these scripts, and reliability-{overload,overload-1000,soak}.json, written by `--out` of load.py. `asked` is what a long
+run is to reach.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ def summary() -> list[dict[str, Any]]:
         *_swapped(swaps),
         row("forgotten", 1, 1 if drill else None, drill.get("files_with_the_forgotten_user_after")),
         *_overloaded("overload"),
+        *_overloaded("overload-1000"),
         *_overloaded("soak"),
     ]
 

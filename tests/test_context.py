@@ -233,11 +233,60 @@ def test_the_command_line_reads_and_asks_in_context(tmp_path: Path, capsys: pyte
     assert "--context: 'company' is not name=value" in " ".join(capsys.readouterr().err.split())
 
 
-def test_updates_take_no_ratings_but_forget_users() -> None:
+def test_an_update_with_context_is_a_fit_on_all_ratings() -> None:
+    """Old ratings keep their context, changed and new ones bring theirs; what lacks is missing, but not the time."""
+    train, _ = planted().split(0.2, seed=0)
+    users, items = train.users.ids.ids, train.items.ids.ids
+    model = small(epochs=2).fit(train)
+    known = (users[train.user[5]], items[train.item[5]])
+    new = pl.DataFrame(
+        {
+            "user": ["somebody", known[0], "somebody"],
+            "item": [items[0], known[1], items[1]],
+            "rating": [5.0, 1.0, 2.0],
+            "company": ["family", "alone", None],
+            "timestamp": [START, START + 7, START + 9],
+            "note": ["a", "b", "c"],
+        }
+    )
+    with pytest.raises(
+        DataError, match=r"from the time of ratings \(timestamp\), and these have none: .*--time-column"
+    ):
+        model.update(new.drop("timestamp"))
+    done = model.update(new)
+    assert (done.how, done.ratings) == ("full", 3)
+    assert "context of ratings is fitted again" in done.why
+    after = model.fitted_.training_ratings()
+    assert after is not None
+    assert len(after) == len(train) + 2
+    company, table = (after.context.columns[name] for name in ("company", "table"))
+    assert after.time is not None
+    assert train.time is not None
+    assert [company[5], *company[-2:]] == ["alone", "family", None]
+    assert table[-2:].to_list() == [None, None]
+    assert after.time[[5, -2, -1]].tolist() == [START + 7, START, START + 9]
+    others = np.delete(np.arange(len(train)), 5)
+    assert company[others].equals(train.context.columns["company"][others])
+    assert (after.time[others] == train.time[others]).all()
+    again = small(epochs=2).fit(after)
+    asked = {"company": "family", "timestamp": START + 50}
+    here, there = (each.predict("somebody", items[:9], context=asked)["rating"] for each in (model, again))
+    np.testing.assert_allclose(here, there, atol=1e-6)
+
+
+def test_a_model_of_times_alone_is_updated_from_its_folder(tmp_path: Path) -> None:
+    train, _ = planted().split(0.2, seed=0)
+    small(epochs=1).fit(train.with_context(["timestamp"])).save(tmp_path / "model")
+    model = load_model(tmp_path / "model")
+    new = pl.DataFrame({"user": ["new"], "item": ["1"], "rating": [5.0], "timestamp": [START]})
+    assert model.update(new).how == "full"
+    assert model.fitted_.context.names == model.fitted_.context_table.names == ["timestamp"]
+    model.predict("new", "2", context={"timestamp": START + 9})
+
+
+def test_an_update_without_new_ratings_forgets_users() -> None:
     train, _ = planted().split(0.2, seed=0)
     model = small(epochs=2).fit(train)
-    with pytest.raises(DataError, match="updates take none: fit it again"):
-        model.update(pl.DataFrame({"user": ["1"], "item": ["1"], "rating": [5.0]}))
     before = model.fitted_.context_table
     model.add(Additions(forgotten=("1",)))
     kept = model.fitted_

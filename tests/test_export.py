@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import polars as pl
 import pytest
 import torch
 
-from aanmf import MF, AANMFpp, Recommender
+from aanmf import AANMF, MF, AANMFpp, RatingDataset, Recommender
 from aanmf.cli import main
+from aanmf.data.schema import Attribute, Kind, Schema
 from aanmf.errors import AanmfError, ConfigError
 from aanmf.export import TOLERANCE, export_onnx, export_tables
 from aanmf.models.catalog import CATALOG, with_capability
@@ -69,6 +71,96 @@ def test_onnx_file(name: str, tmp_path: Path) -> None:
         (there,) = session.run(["rating"], {"user": user, "item": item})
         here = model.predict([users[at] for at in user], [items[at] for at in item])["rating"].to_numpy()
         np.testing.assert_allclose(there, here, atol=1e-5)
+
+
+def rated_in_context() -> RatingDataset:
+    """Ratings that the company moves; a context of every kind, some cells of it empty."""
+    rng, n = np.random.default_rng(0), 400
+    company = rng.integers(3, size=n)
+    empty = rng.random((6, n)) < 0.1
+
+    def cells(row: int, values: Iterable[object]) -> list[object]:
+        return [None if hidden else value for value, hidden in zip(values, empty[row], strict=True)]
+
+    columns = {
+        "user": [f"u{k % 20}" for k in range(n)],
+        "item": [f"i{k // 20}" for k in range(n)],
+        "rating": (3 + 1.5 * (company - 1) + 0.4 * rng.normal(size=n)).clip(1, 5).round(),
+        "company": cells(0, (("alone", "friends", "family")[k] for k in company)),
+        "mood": cells(1, (("calm|glad", "glad", "cross")[k] for k in rng.integers(3, size=n))),
+        "degrees": cells(2, rng.normal(20, 5, n)),
+        "age": cells(3, rng.normal(40, 9, n)),
+        "place": cells(4, rng.normal(size=(n, 3)).tolist()),
+        "timestamp": 1_600_000_000 + 40_000 * rng.permutation(n),
+    }
+    context = [name for name in columns if name not in ("user", "item", "rating")]
+    cuts = Attribute(name="age", kind=Kind.NUMERIC, cuts=(30.0, 45.0))
+    plain = Attribute(name="degrees", kind=Kind.NUMERIC)
+    return RatingDataset.from_frames(pl.DataFrame(columns), context=context, schema=Schema(ratings=(cuts, plain)))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        AANMF(context=True, epochs=3, factors=4, validation=0, l2=1.0),
+        AANMFpp(members=2, epochs=3, factors=4, validation=0, l2=1.0, drift=False, match=False),
+    ],
+    ids=["aanmf", "aanmf++"],
+)
+def test_onnx_file_in_context(model: AANMF | AANMFpp, tmp_path: Path) -> None:
+    """Every kind of context, as numbers, gives what the model predicts for the same context in words."""
+    onnxruntime = pytest.importorskip("onnxruntime", reason="pip install 'aanmf[export]'")
+    data = rated_in_context()
+    model.fit(data)
+    written = export_onnx(model, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(written.path.read_bytes(), providers=["CPUExecutionProvider"])
+    known = session.get_modelmeta().custom_metadata_map
+    about = {name.removeprefix("context."): each for name, each in json.loads(known["context"]).items()}
+    assert list(about) == data.context.names
+
+    def number(name: str, value: Any) -> Any:
+        """What the file takes for a value."""
+        if about[name]["values"] is None:
+            return np.float32(np.nan if value is None else value) if name != "timestamp" else np.int64(value)
+        labels = about[name]["values"]
+        if name == "mood":
+            of = [] if value is None else [labels.index(each) for each in value.split("|")]
+            return np.array([*of, -1, -1][:2])
+        return np.int64(-1 if value is None else labels.index(value))
+
+    requests: list[dict[str, Any]] = [
+        {"company": "family", "mood": "calm|glad", "degrees": 31.5, "age": 45.0, "place": [0.1, -2, 1], "timestamp": 0},
+        {
+            "company": None,
+            "mood": "cross",
+            "degrees": None,
+            "age": 29.9,
+            "place": [1, 1, 1],
+            "timestamp": 1_600_390_000,
+        },
+        {"company": "alone", "mood": None, "degrees": 20.0, "age": None, "place": None, "timestamp": 1_610_000_000},
+    ]
+    users, items = json.loads(known["users"]), json.loads(known["items"])
+    found = []
+    for request in requests:
+        given = dict(request)
+        if given["place"] is None:
+            given["place"] = [np.nan] * 3
+        inputs = {f"context.{name}": np.array([number(name, value)] * len(items)) for name, value in given.items()}
+        pairs = {"user": np.full(len(items), users.index("u3")), "item": np.arange(len(items))}
+        (there,) = session.run(["rating"], {**pairs, **inputs})
+        found.append(there)
+        here = model.predict("u3", items, context={k: v for k, v in request.items() if v is not None})["rating"]
+        np.testing.assert_allclose(there, here.to_numpy(), atol=2e-5)
+    assert np.abs(found[0] - found[2]).max() > 0.05, "the context does not change a prediction"
+
+
+def test_a_file_of_a_model_that_left_the_context_out_does_not_ask_for_it(tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime", reason="pip install 'aanmf[export]'")
+    model = AANMF(epochs=1, factors=2, validation=0).fit(rated_in_context())
+    written = export_onnx(model, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(written.path.read_bytes(), providers=["CPUExecutionProvider"])
+    assert [each.name for each in session.get_inputs()] == ["user", "item"]
 
 
 def test_a_file_that_predicts_otherwise_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

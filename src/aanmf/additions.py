@@ -9,10 +9,12 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from aanmf.data.attribute_kind import TITLES
 from aanmf.data.attribute_tables import column_of_ids, read_entities
 from aanmf.data.columns import NONE
+from aanmf.data.context import ContextTable
 from aanmf.data.dataset import EntityTable, RatingDataset, Vocabulary
 from aanmf.data.options import ReadOptions, ask_for
 from aanmf.data.schema import LABEL, Schema
@@ -36,6 +38,7 @@ class Additions:
         name: of the ratings, for messages.
         notices: of the reading.
         forgotten: ids of users who are to be left out, of what is new and of what the model was trained on.
+        context, time: of the ratings, as in `RatingDataset`; a context attribute that is not there counts as missing.
     """
 
     ratings: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=RATINGS))
@@ -44,6 +47,8 @@ class Additions:
     name: str = "the new ratings"
     notices: tuple[str, ...] = ()
     forgotten: Container[str] = frozenset()
+    context: ContextTable = field(default_factory=ContextTable)
+    time: NDArray[np.int64] | None = None
 
     def without_forgotten(self) -> Additions:
         """What is new of the others."""
@@ -52,8 +57,9 @@ class Additions:
         rated = {each for each in self.ratings["user"].unique() if each in self.forgotten}
         if not (rated or gone.any()):
             return self
-        ratings = self.ratings.filter(~pl.col("user").is_in(list(rated)))
-        return replace(self, ratings=ratings, users=self.users.filter(~gone))
+        kept = (~self.ratings["user"].is_in(list(rated))).arg_true().to_numpy().astype(np.int64)
+        context, time = self.context.take(kept), None if self.time is None else self.time[kept]
+        return replace(self, ratings=self.ratings[kept], users=self.users.filter(~gone), context=context, time=time)
 
 
 def tables_of(
@@ -76,24 +82,37 @@ def read_additions(fitted: Fitted, tables: Mapping[str, Sequence[Table]], option
     Raises:
         DataError: naming table, row and column, and what to do.
     """
-    key, ratings, notices = {"users": "user", "items": "item"}, pl.DataFrame(schema=RATINGS), list[str]()
+    key, new, notices = {"users": "user", "items": "item"}, Additions(), list[str]()
     for table in tables.get("ratings", ()):
-        scale = fitted.training.scale if fitted.training.has_ratings else None
         only = {"ratings": [table], "users": [], "items": []}
-        data = RatingDataset.of_tables(only, replace(options, scale=scale), name)
+        data = RatingDataset.of_tables(only, _as_known(fitted, table, options), name)
         if data.has_ratings and not fitted.training.has_ratings:
             raise DataError(f"{table.where}: the model has learned choices without ratings: {ask_for('rating', NONE)}")
         key |= {"users": data.columns["user"], "items": data.columns["item"]}
-        ratings, notices = ratings_by_id(data), [*notices, *(f"ratings: {each}" for each in data.notices)]
+        new = Additions(ratings_by_id(data), context=data.context, time=data.time)
+        notices += [f"ratings: {each}" for each in data.notices]
     found = dict[str, EntityTable]()
     for side, known, rated in (("users", fitted.users, "user"), ("items", fitted.items, "item")):
-        new = ratings[rated].filter(pl.Series(known.table.ids.index(ratings[rated]) < 0))
+        ids = new.ratings[rated]
+        unknown = ids.filter(pl.Series(known.table.ids.index(ids) < 0))
         own, unused = _of_known_columns(tables.get(side, ()), side, key[side], known.table)
         schema = _schema_of(side, known.table, own)
-        table = read_entities(side, own, new, key[side], schema, replace(options, unlisted="unknown"))
+        table = read_entities(side, own, unknown, key[side], schema, replace(options, unlisted="unknown"))
         notices += [f"{side}: {each}" for each in (*unused, *table.notices)]
         found[side] = table
-    return Additions(ratings, found["users"], found["items"], name, tuple(notices))
+    return replace(new, users=found["users"], items=found["items"], name=name, notices=tuple(notices))
+
+
+def _as_known(fitted: Fitted, table: Table, options: ReadOptions) -> ReadOptions:
+    """How to read new ratings: on the model's scale, with the context that it has learned from, as far as it is there.
+
+    The column of times is context where the model knows the time.
+    """
+    known = {each.name: each for each in fitted.context_table.attributes if each.name in table.frame.columns}
+    scale = fitted.training.scale if fitted.training.has_ratings else None
+    schema = options.schema.with_stated("ratings", list(known.values()))
+    time = options.time or (fitted.context.time if fitted.context.time in table.frame.columns else None)
+    return replace(options, scale=scale, schema=schema, time=time)
 
 
 def ratings_by_id(data: RatingDataset) -> pl.DataFrame:
@@ -190,7 +209,7 @@ def grow(fitted: Fitted, new: Additions) -> Grown:
     that is nearest to their mean. Of users who are forgotten nothing is left.
 
     Raises:
-        DataError: a rating off the model's scale, or a model that has learned from the context of ratings.
+        DataError: a rating off the model's scale, or no times for a model that has learned from them.
         ModelFolderError: the model comes from a folder of an early version, without raw attributes.
     """
     new = new.without_forgotten()
@@ -201,11 +220,10 @@ def grow(fitted: Fitted, new: Additions) -> Grown:
                 "the model was written by an early version of aanmf, which did not keep the attributes of "
                 f"{side.name}s as they were given: train the model again, after which updates work"
             )
-    if fitted.context.names and new.ratings.height:
-        named = ", ".join(fitted.context.names)
+    if fitted.context.time is not None and new.ratings.height and new.time is None:
         raise DataError(
-            f"{new.name}: the model has learned from the context of ratings ({named}), and updates take none: fit it "
-            "again on all ratings, old and new, with their context"
+            f"{new.name}: the model has learned from the time of ratings ({fitted.context.time}), and these have none: "
+            f"name their column ({ask_for('time', fitted.context.time)})"
         )
     low, high = training.scale
     for user, item, rating in new.ratings.filter(~pl.col("rating").is_between(low, high)).iter_rows():
@@ -216,7 +234,9 @@ def grow(fitted: Fitted, new: Additions) -> Grown:
     users, changed_users = _grown(fitted.users, new.users, new.ratings["user"])
     items, changed_items = _grown(fitted.items, new.items, new.ratings["item"])
     old = pl.DataFrame({name: getattr(train, name).numpy().astype(kind) for name, kind in POSITIONS.items()})
-    given = new.ratings.select(
+    old = old.with_row_index("row")
+    given = new.ratings.with_row_index("row", offset=len(old)).select(
+        "row",
         pl.Series("user", users.ids.index(new.ratings["user"])),
         pl.Series("item", items.ids.index(new.ratings["item"])),
         "rating",
@@ -225,22 +245,33 @@ def grow(fitted: Fitted, new: Additions) -> Grown:
     changed = both.filter(pl.col("rating_new") != pl.col("rating")).height
     fresh = given.join(old, on=PAIR, how="anti", maintain_order="left")
     middle = old["rating"][int((old["rating"] - training.mean).abs().arg_min() or 0)]
-    ratings = pl.concat([both.select(*PAIR, pl.coalesce("rating_new", "rating").alias("rating")), fresh])
-    ratings = ratings.with_columns(pl.col("rating").fill_null(middle))
+    newer = pl.when(pl.col("rating_new").is_not_null()).then("row_new").otherwise("row")
+    kept = both.select(newer.alias("row"), *PAIR, pl.coalesce("rating_new", "rating").alias("rating"))
+    ratings = pl.concat([kept, fresh]).with_columns(pl.col("rating").fill_null(middle))
+    rows, time = ratings["row"].to_numpy().astype(np.int64), np.empty(0, np.int64) if new.time is None else new.time
     data = RatingDataset(
         users,
         items,
         *(ratings[name].to_numpy(writable=True) for name in ("user", "item", "rating")),
         scale=training.scale if training.has_ratings else None,
-        time=None if train.context is None or train.context.time is None else train.context.time.numpy(),
+        time=None if train.times is None else np.concatenate([train.times.numpy(), time])[rows],
         name=str(fitted.data.get("name", "ratings")),
         has_ratings=training.has_ratings,
         columns=fitted.columns,
-        context=fitted.context_table,
+        context=_joined(fitted.context_table, new).take(rows),
     )
     gone = [each for each in fitted.users.table.ids.ids if each in new.forgotten]
     data = data.without_users(frozenset(gone)) if gone else data
     return Grown(data, changed + fresh.height, changed_users, changed_items, len(gone))
+
+
+def _joined(known: ContextTable, new: Additions) -> ContextTable:
+    """The context of the training ratings and, below it, of what is new: null where it is not given."""
+    if not known.attributes:
+        return known
+    empty = [pl.lit(None, dtype=kind).alias(name) for name, kind in known.columns.schema.items()]
+    below = new.ratings.with_columns(empty).with_columns(new.context.columns.get_columns())
+    return replace(known, columns=pl.concat([known.columns, below.select(known.columns.columns)]))
 
 
 def _grown(side: EntitySide, given: EntityTable, rated: pl.Series) -> tuple[EntityTable, int]:

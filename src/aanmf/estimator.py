@@ -141,7 +141,7 @@ class Estimator:
         """
         ratings = training_data(data, y, users, items, options)
         _check_training(self.spec, ratings, checkpoints)
-        if isinstance(ratings, RatingDataset) and not self.config.uses_context:
+        if not self.config.uses_context:
             ratings = ratings.with_context([])
         fitted = Fitted.of(ratings)
         training = replace(fitted.training, links=self.config.read_links(ratings.users.ids))

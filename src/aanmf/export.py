@@ -19,8 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from aanmf.contract import RatingModule, Side
+from aanmf.data.attributes import AttributeSet
 from aanmf.errors import AanmfError, ConfigError, MissingExtraError
+from aanmf.export_context import ContextInputs
 from aanmf.models.catalog import with_capability
+from aanmf.models.context import ContextAttention
 from aanmf.recommender import Recommender
 from aanmf.storage import replace_file
 from aanmf.training.predict import predict_pairs
@@ -54,9 +57,11 @@ class OnnxFile:
 def export_onnx(model: Recommender, path: str | Path) -> OnnxFile:
     """Writes a model as one self-contained ONNX file, which is checked with onnxruntime first.
 
-    Inputs `user` and `item`: int64 (B,) positions, any B. Output `rating`: float32 (B,), clipped to the scale.
-    The file's metadata holds JSON: `users` and `items` (the id at each position; use position N, one past the last id,
-    for an unknown one), `scale`, `model`, `settings` (asked for), `chosen` (by `fit`) and `data`.
+    Inputs `user` and `item`: int64 (B,) positions, any B. Output `rating`: float32 (B,), clipped to the scale. A model
+    that uses the context of ratings has further inputs, such as `context.companion`: see `aanmf.export_context`.
+    The file's metadata holds JSON: `users` and `items`, the id at each position; use position N, one past the last id,
+    for an unknown one. Further `context` (the values of each input), `scale`, `model`, `settings` (asked for), `chosen`
+    (by `fit`) and `data`.
 
     Raises:
         MissingExtraError: onnx, onnxruntime or onnxscript is not installed.
@@ -65,9 +70,12 @@ def export_onnx(model: Recommender, path: str | Path) -> OnnxFile:
     """
     if lacking := [name for name in ("onnx", "onnxruntime", "onnxscript") if find_spec(name) is None]:
         raise MissingExtraError(f"ONNX needs {lacking[0]}: pip install 'aanmf[export]'")
-    path = Path(path)
-    graph = _graph(Clipped(_module_of(model).export_form(), *model.fitted_.training.scale))
-    for key, value in _metadata(model).items():
+    path, module = Path(path), _module_of(model)
+    form, inputs = module.export_form(), context_inputs(model)
+    if inputs is not None:
+        form = InContext(form, model.fitted_.training.users, inputs)
+    graph = _graph(Clipped(form, *model.fitted_.training.scale), inputs)
+    for key, value in _metadata(model, inputs).items():
         graph.metadata_props.add(key=key, value=json.dumps(value, ensure_ascii=False))
     with replace_file(path) as file:
         file.write(graph.SerializeToString())
@@ -110,12 +118,16 @@ def compare_onnx(model: Recommender, path: Path) -> float:
 
     session = InferenceSession(str(path), providers=["CPUExecutionProvider"])
     training, rng, found = model.fitted_.training, np.random.default_rng(0), 0.0
-    device = next(model.module_.parameters()).device
+    device, inputs = next(model.module_.parameters()).device, context_inputs(model)
     for size in BATCHES:
         user, item = rng.integers(training.n_users + 1, size=size), rng.integers(training.n_items + 1, size=size)
-        (there,) = session.run(["rating"], {"user": user, "item": item})
-        pairs = torch.as_tensor(user, device=device), torch.as_tensor(item, device=device)
-        here = predict_pairs(model.module_, *pairs).clamp(*training.scale).cpu().numpy()
+        given = {} if inputs is None else dict(zip(inputs.names, inputs.examples(rng, size), strict=True))
+        (there,) = session.run(["rating"], {"user": user, "item": item, **given})
+        pairs, sets = (torch.as_tensor(user, device=device), torch.as_tensor(item, device=device)), None
+        if inputs is not None:
+            context = inputs([torch.as_tensor(each) for each in given.values()]).to(device)
+            sets = training.users.to(device).rows(pairs[0]).in_context(context)
+        here = predict_pairs(model.module_, *pairs, sets).clamp(*training.scale).cpu().numpy()
         found = max(found, float(np.abs(there - here).max()))
     allowed = TOLERANCE * max(1.0, max(map(abs, training.scale)) / 10)
     if not found <= allowed:
@@ -133,9 +145,29 @@ class Clipped(nn.Module):
         super().__init__()
         self.form, self.low, self.high = form, low, high
 
-    def forward(self, user: Tensor, item: Tensor) -> Tensor:
-        """(B,), (B,) -> (B,)."""
-        return self.form(user, item).clamp(self.low, self.high)
+    def forward(self, user: Tensor, item: Tensor, *context: Tensor) -> Tensor:
+        """(B,), (B,), inputs of the context -> (B,)."""
+        return self.form(user, item, *context).clamp(self.low, self.high)
+
+
+class InContext(nn.Module):
+    """An export form, asked in the context that is given as inputs; `sets`: attributes of the users."""
+
+    def __init__(self, form: nn.Module, sets: AttributeSet, inputs: ContextInputs) -> None:
+        super().__init__()
+        self.form, self.sets, self.inputs = form, sets, inputs
+
+    def forward(self, user: Tensor, item: Tensor, *context: Tensor) -> Tensor:
+        """(B,), (B,), inputs of the context -> (B,)."""
+        return self.form(user, item, self.sets.rows(user).in_context(self.inputs(context)))
+
+
+def context_inputs(model: Recommender) -> ContextInputs | None:
+    """What a file of this model takes besides user and item; None: it does not use the context of ratings."""
+    context = model.fitted_.training.train.context
+    if context is None or not any(isinstance(each, ContextAttention) for each in model.module_.modules()):
+        return None
+    return ContextInputs(model.fitted_.context, context)
 
 
 def _module_of(model: Recommender) -> RatingModule:
@@ -149,10 +181,14 @@ def _module_of(model: Recommender) -> RatingModule:
     return copy.deepcopy(model.module_).cpu()
 
 
-def _graph(module: nn.Module) -> ModelProto:
+def _graph(module: nn.Module, inputs: ContextInputs | None) -> ModelProto:
     two, shape = torch.zeros(2, dtype=torch.int64), {0: torch.export.Dim("batch")}
+    asked, shapes, names = (two, two.clone()), (shape, shape), ["user", "item"]
+    if inputs is not None:
+        given = tuple(map(torch.as_tensor, inputs.examples(np.random.default_rng(0), 2)))
+        asked, shapes, names = (*asked, *given), (*shapes, (shape,) * len(given)), [*names, *inputs.names]
     with _quiet():
-        program = torch.export.export(module.eval(), (two, two.clone()), dynamic_shapes=(shape, shape), strict=False)
+        program = torch.export.export(module.eval(), asked, dynamic_shapes=shapes, strict=False)
         tables = [*program.state_dict.values(), *program.constants.values()]
         if (size := sum(each.nbytes for each in tables if isinstance(each, Tensor))) > LIMIT:
             raise ConfigError(
@@ -160,13 +196,13 @@ def _graph(module: nn.Module) -> ModelProto:
                 "GB. Train with fewer factors or, for AANMF++, with ridge=false; or write Parquet tables (--tables)"
             )
         exported = torch.onnx.export(
-            program, input_names=["user", "item"], output_names=["rating"], external_data=False, verbose=False
+            program, input_names=names, output_names=["rating"], external_data=False, verbose=False
         )
     assert exported is not None
     return exported.model_proto
 
 
-def _metadata(model: Recommender) -> dict[str, object]:
+def _metadata(model: Recommender, inputs: ContextInputs | None) -> dict[str, object]:
     fitted = model.fitted_
     return {
         "model": model.spec.name,
@@ -176,6 +212,7 @@ def _metadata(model: Recommender) -> dict[str, object]:
         "scale": fitted.training.scale,
         "users": fitted.users.ids,
         "items": fitted.items.ids,
+        "context": {} if inputs is None else inputs.about(),
     }
 
 

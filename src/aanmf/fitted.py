@@ -18,15 +18,15 @@ from aanmf.checks import check_finite, check_positions, tensor_of
 from aanmf.contract import Ratings, TrainingData
 from aanmf.data.attributes import AttributeEncoder, AttributeSet
 from aanmf.data.cells import LARGEST
-from aanmf.data.context import ContextEncoder, ContextTable
+from aanmf.data.context import ContextEncoder, ContextRows, ContextTable
 from aanmf.data.dataset import EntityTable, RatingDataset, Vocabulary
-from aanmf.data.stream import RATINGS, RatingFile, StreamedDataset
+from aanmf.data.rating_file import RatingFile
+from aanmf.data.stream import RATINGS, StreamedDataset
+from aanmf.data.stream_context import CONTEXT
 from aanmf.errors import DataError, ModelFolderError, UnknownIdError
 from aanmf.training.log import TrainingLog
 from aanmf.training.streamed import StreamedRatings
 
-CONTEXT = "context.parquet"
-"""The context of the training ratings in a model folder."""
 _RATING = Annotated[float, Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
 _SCALE, _TEXTS = TypeAdapter(tuple[_RATING, _RATING]), TypeAdapter(tuple[str, ...])
 
@@ -170,12 +170,13 @@ class Fitted:
         """
         if len(data) == 0:
             raise DataError(f"{data.name}: no ratings to learn from")
-        encoder, table = ContextEncoder(), ContextTable()
+        encoder, table = ContextEncoder(), data.context
         if isinstance(data, StreamedDataset):
-            train, found = StreamedRatings.over(data.file), data.range()
+            contexts = ContextRows.fit(table, data.time) if table.names else None
+            encoder = encoder if contexts is None else contexts.encoder
+            train, found = StreamedRatings.over(data.file, contexts), data.range()
         else:
-            if data.context.names:
-                encoder, table = ContextEncoder.fit(data.context, data.time), data.context
+            encoder = ContextEncoder.fit(table, data.time) if table.names else encoder
             context = encoder.transform(table, data.time) if table.names else None
             train = Ratings.of(data.user, data.item, data.rating, context)
             found = float(data.rating.min()), float(data.rating.max())
@@ -215,7 +216,7 @@ class Fitted:
             self.users.table,
             self.items.table,
             *(each.numpy() for each in (train.user, train.item, train.rating)),
-            time=None if train.context is None or train.context.time is None else train.context.time.numpy(),
+            time=None if train.times is None else train.times.numpy(),
             scale=training.scale if training.has_ratings else None,
             name=str(self.data.get("name", "ratings")),
             has_ratings=training.has_ratings,
@@ -265,10 +266,10 @@ class Fitted:
     def tensors(self) -> dict[str, Tensor]:
         """What a model folder keeps as tensors: encoded attributes, and training ratings unless they are streamed."""
         train, sets = self.training.train, self.users.tensors() | self.items.tensors()
+        if train.times is not None:
+            sets["train.time"] = train.times
         if isinstance(train, StreamedRatings):
             return sets
-        if train.context is not None and train.context.time is not None:
-            sets["train.time"] = train.context.time
         return {**sets, "train.rating": train.rating, "train.user": train.user.int(), "train.item": train.item.int()}
 
     def files(self) -> dict[str, Path | bytes]:
@@ -288,19 +289,19 @@ class Fitted:
         Raises:
             ModelFolderError: they do not fit together.
         """
-        encoder, table = ContextEncoder.model_validate(documents["encoders"].get("context", {})), ContextTable()
-        if RATINGS not in files:
-            rating = tensor_of(tensors, "train.rating", torch.float32, (None,))
+        encoder, table, time = ContextEncoder.model_validate(documents["encoders"].get("context", {})), None, None
+        file = RatingFile(files[RATINGS]) if RATINGS in files else None
+        rating = torch.empty(len(file)) if file else tensor_of(tensors, "train.rating", torch.float32, (None,))
+        if encoder.names:
+            table = ContextTable.from_parquet(files[CONTEXT].read_bytes())
+        if encoder.time is not None:
+            time = tensor_of(tensors, "train.time", torch.int64, (len(rating),)).numpy()
+        if file is None:
             user, item = (tensor_of(tensors, f"train.{of}", torch.int32, rating.shape) for of in ("user", "item"))
-            context = None
-            if encoder.names:
-                table, time = ContextTable.from_parquet(files[CONTEXT].read_bytes()), None
-                if encoder.time is not None:
-                    time = tensor_of(tensors, "train.time", torch.int64, rating.shape).numpy()
-                context = encoder.transform(table, time)
+            context = None if table is None else encoder.transform(table, time)
             train = Ratings(user.long(), item.long(), rating, context=context)
         else:
-            train = StreamedRatings.over(RatingFile(files[RATINGS]))
+            train = StreamedRatings.over(file, None if table is None else ContextRows(encoder, table, time))
         users = EntitySide.restored("user", documents, tensors, files, train)
         items = EntitySide.restored("item", documents, tensors, files, train)
         scale = _SCALE.validate_python(documents["encoders"]["scale"])
@@ -310,7 +311,16 @@ class Fitted:
         about, columns = dict(log.pop("data")), dict(log.pop("columns", {}))
         has_ratings = documents["encoders"].get("has_ratings", True) is True
         training = TrainingData(users.attributes, items.attributes, scale, train, has_ratings=has_ratings)
-        return cls(users, items, training, about, columns, TrainingLog.of(log), encoder, table)
+        return cls(
+            users,
+            items,
+            training,
+            about,
+            columns,
+            TrainingLog.of(log),
+            encoder,
+            ContextTable() if table is None else table,
+        )
 
 
 def _count(train: Ratings, side: Literal["user", "item"], n: int) -> NDArray[np.int64]:

@@ -56,6 +56,11 @@ class Ratings:
         return float(self.rating.double().mean())
 
     @property
+    def times(self) -> Tensor | None:
+        """(n,) int64 when they were given; None where the time is not context."""
+        return None if self.context is None else self.context.time
+
+    @property
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that change with any rating and with their order."""
         columns = (self.user, self.item, self.rating, *(() if self.context is None else self.context.tensors()))

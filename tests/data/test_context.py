@@ -13,7 +13,6 @@ from aanmf.data.context import Context, ContextEncoder, ContextTable, seconds
 from aanmf.data.dataset import RatingDataset
 from aanmf.data.schema import Kind, Schema
 from aanmf.data.sources import load
-from aanmf.data.stream import stream_dataset
 from aanmf.errors import DataError, DataWarning, SchemaError
 
 NEW_YEAR = 1_704_067_200  # Monday 2024-01-01 00:00 UTC
@@ -149,12 +148,6 @@ def test_times_in_milliseconds_and_in_the_future() -> None:
     assert milli.time.tolist() == frame()["timestamp"].to_list()
     with pytest.warns(DataWarning, match=r"'timestamp': 1 times lie in the future \(the last one: 2090-"):
         read(["timestamp"], frame(timestamp=[*frame()["timestamp"][:5], 3_800_000_000]))
-
-
-def test_streams_take_no_context(tmp_path: Path) -> None:
-    (tmp_path / "part-1.csv").write_text(frame().drop("weather").write_csv())
-    with pytest.raises(DataError, match=r"context='companion' .*streamed ratings have no context"):
-        stream_dataset(tmp_path, tmp_path / "out", context=["companion"])
 
 
 def test_built_in_data_sets_take_context() -> None:

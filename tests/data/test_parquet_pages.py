@@ -11,8 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from aanmf.data import parquet_pages
-from aanmf.data.parquet_pages import Compact, check_parquet, fault_of
+from aanmf.data.parquet_pages import Compact, DamagedError, _check_column, check_parquet, fault_of
 from aanmf.errors import DataError
 
 FRAMES = {
@@ -70,17 +69,18 @@ def test_every_byte_of_the_structure_may_be_anything() -> None:
     assert told > 500
 
 
+def test_a_structure_in_place_of_a_number_is_refused() -> None:
+    """Fuzzing found it: the place of the dictionary was a structure."""
+    with pytest.raises(DamagedError, match="a count is negative, too large or missing"):
+        _check_column(b"", {5: 1, 9: 4, 11: {}})
+
+
 def test_structures_without_end_are_refused() -> None:
     deep = b"\x1c" * 1000
     footer = b"\x4c" + deep
     content = b"PAR1" + footer + len(footer).to_bytes(4, "little") + b"PAR1"
     assert fault_of(content) == "structures in each other without end"
     assert fault_of(b"PAR1" + b"\xff" * 4 + b"PAR1") == "the footer is longer than the file"
-
-
-def test_a_place_that_is_not_a_number_is_refused() -> None:
-    with pytest.raises(parquet_pages.DamagedError, match="a count is negative, too large or missing"):
-        parquet_pages._check_column(b"PAR1", {5: 1, 9: 4, 11: {1: 2}})
 
 
 def test_other_files_are_left_to_their_readers(tmp_path: Path) -> None:

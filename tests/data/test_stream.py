@@ -7,11 +7,15 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from aanmf.data import stream
+from aanmf.data.attributes import AttributeSet
+from aanmf.data.context import ContextEncoder, ContextRows
 from aanmf.data.dataset import RatingDataset
-from aanmf.data.stream import RatingFile, StreamedDataset, is_sharded, shards, stream_dataset
-from aanmf.errors import DataError
+from aanmf.data.rating_file import RECORD, RatingFile
+from aanmf.data.stream import StreamedDataset, is_sharded, shards, stream_dataset
+from aanmf.errors import DataError, SchemaError
 from tests.conftest import stored
 
 USERS = "userid,gender,age\nu3,F,20\nu1,M,30\nu9,F,40\n"
@@ -139,7 +143,7 @@ def test_which_sources_are_several_files(tmp_path) -> None:
 
 
 def test_a_file_is_read_in_blocks_and_by_row(tmp_path) -> None:
-    records = np.array([(u, 2 * u, u / 2) for u in range(10)], stream.RECORD)
+    records = np.array([(u, 2 * u, u / 2) for u in range(10)], RECORD)
     path = tmp_path / "ratings.bin"
     path.write_bytes(records.tobytes())
     file = RatingFile(path)
@@ -153,3 +157,101 @@ def test_a_file_is_read_in_blocks_and_by_row(tmp_path) -> None:
         shortened.truncate(60)
     with pytest.raises(DataError, match="ended early"):
         file.read(0, 10)
+
+
+# ---------------------------------------------------------------- context
+
+
+def in_context(folder: Path, n: int = 300) -> pl.DataFrame:
+    """Ratings with context of several kinds in three shards, written to `folder`; the whole table."""
+    rng = np.random.default_rng(5)
+    frame = pl.DataFrame(
+        {
+            "user": [f"u{k % 20}" for k in range(n)],
+            "item": [f"i{k // 20}" for k in range(n)],
+            "rating": rng.integers(1, 6, n).astype(float),
+            "companion": [("family", "alone", None)[k % 3] for k in range(n)],
+            "weather": [("sun|wind", "rain", "sun")[k % 3] for k in rng.integers(3, size=n)],
+            "degrees": rng.normal(20, 5, n).round(2),
+            "timestamp": 1_600_000_000 + rng.integers(10**8, size=n),
+        }
+    )
+    folder.mkdir()
+    frame[:100].write_parquet(folder / "a.parquet")
+    frame[100:180].write_csv(folder / "b.csv")
+    frame[180:].select(reversed(frame.columns)).write_parquet(folder / "c.parquet")
+    return frame
+
+
+CONTEXT = ["companion", "weather", "degrees", "timestamp"]
+
+
+@pytest.mark.parametrize("piece", [7, 1_000_000])
+def test_context_as_in_memory(tmp_path, monkeypatch, piece: int) -> None:
+    """The same kinds, encoders and slots, for all rows and for some in any order."""
+    monkeypatch.setattr(stream, "PIECE", piece)
+    memory = RatingDataset.from_frames(in_context(tmp_path / "shards"), context=CONTEXT)
+    encoder = ContextEncoder.fit(memory.context, memory.time)
+    whole = encoder.transform(memory.context, memory.time)
+    for _ in range(2):  # prepared, then used again
+        data = stream_dataset(tmp_path / "shards", tmp_path / "work", context=CONTEXT)
+        assert data.context.names == memory.context.names
+        assert data.context.attributes == memory.context.attributes
+        contexts = ContextRows.fit(data.context, data.time)
+        assert contexts.encoder == encoder
+        some = np.random.default_rng(0).permutation(len(memory))[:50]
+        for rows, expected in ((some, whole.rows(torch.from_numpy(some))), (np.arange(len(memory)), whole)):
+            for found, of_memory in zip(contexts.of(rows).sets, expected.sets, strict=True):
+                slots = [sorted(zip(*each, strict=True)) for each in _filled(found)]
+                assert slots == [sorted(zip(*each, strict=True)) for each in _filled(of_memory)]
+            time = contexts.of(rows).time
+            assert time is not None
+            assert expected.time is not None
+            assert time.tolist() == expected.time.tolist()
+
+
+def _filled(sets: AttributeSet) -> list[tuple[list[int], list[float]]]:
+    return [
+        (value[mask].tolist(), weight[mask].tolist())
+        for value, weight, mask in zip(sets.value, sets.weight, sets.mask, strict=True)
+    ]
+
+
+def test_a_rare_label_is_learned_where_most_rows_are_skipped(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("aanmf.data.context.SAMPLE", 3)
+    frame = in_context(tmp_path / "shards")
+    rare = [*frame["companion"][:249], "colleagues", *frame["companion"][250:]]
+    frame.with_columns(companion=pl.Series(rare))[180:].write_parquet(tmp_path / "shards" / "c.parquet")
+    data = stream_dataset(tmp_path / "shards", tmp_path / "work", context=["companion"])
+    assert ContextRows.fit(data.context, data.time).encoder.attributes.fitted[0].labels == (
+        "alone",
+        "colleagues",
+        "family",
+    )
+
+
+def test_a_shard_without_the_context_is_named(tmp_path) -> None:
+    in_context(tmp_path / "shards")
+    pl.read_csv(tmp_path / "shards" / "b.csv").drop("weather").write_csv(tmp_path / "shards" / "b.csv")
+    with pytest.raises(DataError, match=r"b\.csv: no column 'weather' for the context\. Available: user, item"):
+        stream_dataset(tmp_path / "shards", tmp_path / "work", context=["weather"])
+
+
+def test_a_shard_with_another_kind_of_context_is_named(tmp_path) -> None:
+    frame = in_context(tmp_path / "shards")
+    other = frame[180:].with_columns(degrees=pl.lit("warm"))
+    other.write_parquet(tmp_path / "shards" / "c.parquet")
+    with pytest.raises(SchemaError, match=r"c\.parquet.*'degrees'.*'warm'"):
+        stream_dataset(tmp_path / "shards", tmp_path / "work", context=["degrees"])
+
+
+def test_other_context_is_prepared_anew(tmp_path) -> None:
+    in_context(tmp_path / "shards")
+    first, second = (
+        stream_dataset(tmp_path / "shards", tmp_path / "work", context=names)
+        for names in (["companion"], ["companion", "timestamp"])
+    )
+    assert (first.context.names, second.context.names) == (["companion"], ["companion", "timestamp"])
+    assert first.fingerprint != second.fingerprint
+    assert second.with_context(["companion"]).fingerprint == first.fingerprint
+    assert second.with_context([]).time is None

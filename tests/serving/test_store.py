@@ -29,7 +29,7 @@ from aanmf.predictor import Predictor
 from aanmf.recommender import load_model
 from aanmf.serving.model_cache import ModelCache
 from aanmf.serving.store import RatingStore, StoredRating, StoreError, store_engine
-from aanmf.serving.update import as_additions
+from aanmf.serving.update import as_additions, stored_additions
 from tests.conftest import small_dataset
 from tests.postgres import postgres_url
 from tests.serving.conftest import Start
@@ -356,3 +356,15 @@ def test_commands_that_cannot_start(
     names = {"MODEL": str(folder), "SHORT": str(tmp_path / "short")}
     assert main([names.get(each, each) for each in args]) == 1
     assert words in capsys.readouterr().err
+
+
+def test_stored_ratings_have_the_time_of_storing(tmp_path: Path) -> None:
+    """So a model that has learned from times takes them."""
+    url = f"sqlite:///{tmp_path / 'ratings.db'}"
+    store, before = RatingStore(url), int(time.time())
+    store.add([StoredRating("a", "i", 3.0), StoredRating("b", "i", None)])
+    store.close()
+    new = stored_additions(url)
+    assert new.ratings.rows() == [("a", "i", 3.0), ("b", "i", None)]
+    assert new.time is not None
+    assert all(before <= each <= time.time() for each in new.time)

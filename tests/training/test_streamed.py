@@ -11,7 +11,8 @@ import torch
 
 from aanmf import AANMF, MF, SVDpp, load_model
 from aanmf.cli import main
-from aanmf.data.stream import RECORD, RatingFile, StreamedDataset
+from aanmf.data.rating_file import RECORD, RatingFile
+from aanmf.data.stream import StreamedDataset, stream_dataset
 from aanmf.errors import ConfigError, ModelFolderError
 from aanmf.training import streamed
 from aanmf.training.checkpoint import Checkpoints
@@ -173,3 +174,37 @@ def test_command_line(small, tmp_path, capsys) -> None:
     assert "all are read into memory" in " ".join(capsys.readouterr().err.split())
     assert main([*command, "--repeated", "error"]) == 1
     assert "leave the option out to count every rating" in json.loads(capsys.readouterr().out)["error"]["message"]
+
+
+def test_context_from_disk(tmp_path, monkeypatch) -> None:
+    """The company moves ratings: a streamed model learns it, keeps it in its folder, and does not look at test rows."""
+    monkeypatch.setattr(streamed, "PIECE", 8)
+    monkeypatch.setattr(streamed, "WINDOW", 256)
+    rng, n = np.random.default_rng(0), 1200
+    company = rng.integers(2, size=n)
+    frame = pl.DataFrame(
+        {
+            "user": [f"u{k % 40}" for k in range(n)],
+            "item": [f"i{k // 40}" for k in range(n)],
+            "rating": 3 + 1.5 * (company - 0.5) + 0.1 * rng.normal(size=n),
+            "company": [("alone", "family")[k] for k in company],
+            "timestamp": 1_600_000_000 + rng.integers(10**8, size=n),
+        }
+    )
+    (tmp_path / "shards").mkdir()
+    for part in range(3):
+        frame[400 * part : 400 * (part + 1)].write_csv(tmp_path / "shards" / f"{part}.csv")
+    data = stream_dataset(tmp_path / "shards", tmp_path / "work", context=["company", "timestamp"])
+    settings = {"factors": 8, "epochs": 12, "batch_size": 50, "l2": 1.0}
+    model, without = (AANMF(context=context, **settings).fit(data) for context in (True, False))
+    errors = [each.fitted_.training_log.epochs[-1].train_mse for each in (model, without)]
+    assert errors[0] < 0.3 * errors[1]
+    items = [f"i{k}" for k in range(30)]
+    alone, family = (model.predict("u3", items, context={"company": each})["rating"] for each in ("alone", "family"))
+    assert (family - alone).mean() > 1
+    model.save(tmp_path / "model")
+    loaded = load_model(tmp_path / "model")
+    for request in ({"company": "alone"}, {"timestamp": "2024-12-31 20:15"}, {}):
+        here, there = (each.predict("u3", items, context=request)["rating"] for each in (model, loaded))
+        np.testing.assert_allclose(there, here, atol=1e-6)
+    assert "company" in model.explain("u3", "i3", context={"company": "family"}).to_text()

@@ -164,7 +164,8 @@ class NewData:
             notice(text)
         stored = self._stored()  # who is forgotten there is not brought back by another source
         asked = self.source is None and not tables["ratings"]
-        return replace(new, ratings=stored.ratings if asked else new.ratings, forgotten=stored.forgotten)
+        given = {"ratings": stored.ratings, "time": stored.time} if asked else {}
+        return replace(new, **given, forgotten=stored.forgotten)
 
     def _tables(self) -> dict[str, list[Table]]:
         """All files and queries that are named."""

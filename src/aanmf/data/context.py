@@ -6,6 +6,7 @@ time of a rating becomes two of them, its hour and its weekday, and stays a numb
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,9 @@ TIME = "timestamp"
 """Name of the time as context, where its column has none."""
 EARLIEST, LATEST = -62_135_596_800, 253_402_300_799
 """Seconds since 1970 at the start of the year 1 and the end of the year 9999."""
+SAMPLE = 1_000_000
+"""So many streamed ratings show what their context is like."""
+HOURS = tuple(f"{hour:02}" for hour in range(24))
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
@@ -56,7 +60,14 @@ class ContextTable:
 
     def take(self, rows: Rows) -> ContextTable:
         """The context of some ratings."""
-        return replace(self, columns=self.columns[np.arange(len(self))[rows]]) if self.attributes else self
+        if not self.attributes:
+            return self
+        taken = self.columns[np.arange(len(self))[rows]]
+        return replace(self, columns=taken.with_columns(pl.col(pl.Categorical).cast(pl.String)))
+
+    def compact(self) -> ContextTable:
+        """The same with labels as numbers of four bytes, which `take` turns back to text."""
+        return replace(self, columns=self.columns.with_columns(pl.col(pl.String).cast(pl.Categorical)))
 
     def select(self, names: Sequence[str], time: str | None) -> ContextTable:
         """Only these attributes; `time` is the name of the time, None where there are no times.
@@ -84,6 +95,15 @@ class ContextTable:
         return replace(
             self, columns=pl.DataFrame([*self.columns.get_columns(), *new]), attributes=(*self.attributes, *declared)
         )
+
+    def fingerprint(self, time: NDArray[np.int64] | None) -> str:
+        """Sixteen hexadecimal digits that change with any cell, and with any time (n,) if the time is context."""
+        digest = hashlib.sha256()
+        for part in self.columns.iter_slices(SAMPLE):
+            digest.update(part.write_ndjson().encode())
+        if self.time is not None and time is not None:
+            digest.update(np.ascontiguousarray(time).data)
+        return digest.hexdigest()[:16]
 
     def to_parquet(self) -> bytes:
         """The table as a Parquet file, with the declarations in its metadata."""
@@ -172,6 +192,45 @@ class ContextEncoder(BaseModel):
     def _apart(self) -> list[AttributeEncoder]:
         """An encoder for each attribute."""
         return [AttributeEncoder(fitted=(each,)) for each in self.attributes.fitted]
+
+
+@dataclass(frozen=True)
+class ContextRows:
+    """The context of streamed ratings, encoded for the rows that are asked for.
+
+    Attributes:
+        encoder: of a model.
+        table, time: of all ratings.
+    """
+
+    encoder: ContextEncoder
+    table: ContextTable
+    time: NDArray[np.int64] | None
+
+    @classmethod
+    def fit(cls, table: ContextTable, time: NDArray[np.int64] | None) -> ContextRows:
+        """Learns the encoder from rows from everywhere, and from the first row of each label."""
+        of_all = cls(ContextEncoder(), table, time)
+        rows = of_all._sample()
+        return replace(of_all, encoder=ContextEncoder.fit(table.take(rows), None if time is None else time[rows]))
+
+    def of(self, rows: Rows) -> Context:
+        """Of some ratings."""
+        return self.encoder.transform(self.table.take(rows), None if self.time is None else self.time[rows])
+
+    @property
+    def fingerprint(self) -> str:
+        """See `ContextTable.fingerprint`."""
+        return self.table.fingerprint(self.time)
+
+    def some(self) -> Context:
+        """Of those that `fit` learns from."""
+        return self.of(self._sample())
+
+    def _sample(self) -> Rows:
+        n = len(self.table) if self.time is None else len(self.time)
+        first = [column.arg_unique() for column in self.table.columns.select(pl.col(pl.Categorical))]
+        return np.unique(np.concatenate([np.arange(0, n, max(1, n // SAMPLE)), *first]).astype(np.int64))
 
 
 def written(time: int) -> str:

@@ -271,10 +271,8 @@ class RatingDataset:
         digest = hashlib.sha256()
         for array in (self.user, self.item, self.rating):
             digest.update(np.ascontiguousarray(array).tobytes())
-        if self.context.attributes:
-            digest.update(self.context.columns.write_ndjson().encode())
-        if self.context.time is not None and self.time is not None:
-            digest.update(np.ascontiguousarray(self.time).tobytes())
+        if self.context.names:
+            digest.update(self.context.fingerprint(self.time).encode())
         return digest.hexdigest()[:16]
 
 

@@ -66,7 +66,7 @@ def fault_of(content: bytes | mmap.mmap) -> str | None:
 
 def _check_column(content: bytes | mmap.mmap, column: Fields) -> None:
     """Goes through the pages of a part of a column."""
-    left, starts = _count(column, 5), [_count(column, each) for each in (9, 11) if each in column]
+    left, starts = _count(column, 5), [_count(column, 9), _count(column, 11) if 11 in column else 0]
     at = min((start for start in starts if start > 0), default=0)
     while left:
         reader = Compact(content, at)

@@ -1,20 +1,17 @@
 """Ratings that do not fit in memory: read file by file into one file of 12 bytes per rating.
 
-A prepared folder holds `ratings.bin` (records of int32 user, int32 item, float32 rating), the ids of users and items in
-the order of their positions, and a manifest (`aanmf.storage`). It is used again as long as the files and the way to
-read them stay the same. In memory are the ids, the tables of users and items, and one piece of a file (a text file
-whole, Parquet in pieces).
+A prepared folder holds `ratings.bin` (`aanmf.data.rating_file`), the ids of users and items in the order of their
+positions, the context of the ratings, and a manifest (`aanmf.storage`). It is used again as long as the files and the
+way to read them stay the same. In memory are the ids, the tables of users and items, the context (four bytes per rating
+and label, eight per number or time), and one piece of a file (a text file whole, Parquet in pieces).
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, cast
 
@@ -24,76 +21,28 @@ from numpy.typing import NDArray
 
 from aanmf.data.attribute_tables import read_entities, stated_uses
 from aanmf.data.columns import Roles, find_columns
+from aanmf.data.context import ContextTable
 from aanmf.data.entities import EntityTable
 from aanmf.data.files import BROKEN, PARQUET, SHOWN, Source, Sources, is_table
 from aanmf.data.options import ReadOptions
 from aanmf.data.parquet_pages import check_parquet
-from aanmf.data.rating_rows import opinions_of, readers
+from aanmf.data.rating_file import RECORD, RatingFile
+from aanmf.data.rating_rows import RatingRows, context_columns, opinions_of, readers
 from aanmf.data.report import notices_of, warn_of
+from aanmf.data.stream_context import ContextOfPieces, stored_context
 from aanmf.data.tables import Table, paths_of
 from aanmf.errors import DataError, ModelFolderError
 from aanmf.locks import locked
 from aanmf.manifest import files_of, read_manifest
 from aanmf.storage import new_files
 
-RECORD = np.dtype([("user", "<i4"), ("item", "<i4"), ("rating", "<f4")])
 PIECE = 1_000_000
 """Rows of a Parquet shard that are read at a time."""
 HEAD = 10_000
 """Rows by which the columns of a file are found."""
-MADE_BY = ("user", "item", "rating", "separator", "encoding", "missing", "bad_rows")
+MADE_BY = ("user", "item", "rating", "time", "time_format", "separator", "encoding", "missing", "bad_rows", "context")
 """Options that change what is prepared."""
 RATINGS = "ratings.bin"
-
-
-class RatingFile:
-    """Ratings on disk, read in blocks: only the rows of a call are in memory."""
-
-    def __init__(self, path: Source) -> None:
-        self.path = Path(path)
-        self._handle = os.open(self.path, os.O_RDONLY)
-        self.n = os.fstat(self._handle).st_size // RECORD.itemsize
-
-    def __len__(self) -> int:
-        return self.n
-
-    def __del__(self) -> None:
-        if handle := getattr(self, "_handle", None):
-            os.close(handle)
-
-    def read(self, start: int, stop: int) -> NDArray[np.void]:
-        """Rows start to stop as records."""
-        rows = np.empty(min(stop, self.n) - start, RECORD)
-        self.read_into(rows, start)
-        return rows
-
-    def read_into(self, rows: NDArray[np.void], start: int) -> None:
-        """Fills `rows` with those from `start` on."""
-        waiting, at = rows.view(np.uint8).data, start * RECORD.itemsize
-        while len(waiting):
-            got = os.preadv(self._handle, [waiting], at)
-            if not got:
-                raise DataError(f"{self.path}: ended early; prepare the ratings again (remove the folder)")
-            waiting, at = waiting[got:], at + got
-
-    def blocks(self, size: int = PIECE) -> Iterator[tuple[int, NDArray[np.void]]]:
-        """All rows in order: (number of the first, records)."""
-        for start in range(0, self.n, size):
-            yield start, self.read(start, start + size)
-
-    def mapped(self) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
-        """Users, items and ratings as views of the file; the system reads the parts that are used."""
-        with os.fdopen(os.dup(self._handle), "rb") as file:  # by its handle: a newer model may have taken its place
-            rows = np.memmap(file, RECORD, mode="c", shape=(self.n,))
-        return rows["user"], rows["item"], rows["rating"]
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that change with any rating and with their order."""
-        digest = hashlib.sha256()
-        for _, rows in self.blocks():
-            digest.update(rows.data)
-        return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -106,6 +55,7 @@ class StreamedDataset:
         scale: lowest and highest possible rating if stated, else None (the range of the ratings is used).
         name: for messages and reports.
         notices: columns and rows of the ratings that were treated specially on reading: one sentence each.
+        context, time: as in `RatingDataset`; there are times only where they are context.
         has_ratings: as in `RatingDataset`; every row has a rating here.
     """
 
@@ -115,6 +65,8 @@ class StreamedDataset:
     scale: tuple[float, float] | None = None
     name: str = "ratings"
     notices: tuple[str, ...] = ()
+    context: ContextTable = field(default_factory=ContextTable)
+    time: NDArray[np.int64] | None = None
     has_ratings: ClassVar[bool] = True
 
     def __len__(self) -> int:
@@ -125,8 +77,14 @@ class StreamedDataset:
 
     @property
     def fingerprint(self) -> str:
-        """Changes with any rating, its order, or its user and item."""
-        return self.file.fingerprint
+        """Changes with any rating, its order, its user, item or context."""
+        own = self.file.fingerprint
+        return f"{own}-{self.context.fingerprint(self.time)}" if self.context.names else own
+
+    def with_context(self, names: Sequence[str]) -> StreamedDataset:
+        """See `RatingDataset.with_context`."""
+        context = self.context.select(names, self.context.time)
+        return replace(self, context=context, time=None if context.time is None else self.time)
 
     def rated(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Positions of the users and of the items that have a rating."""
@@ -175,10 +133,10 @@ def stream_dataset(
 ) -> StreamedDataset:
     """Prepares ratings in many files for training from disk.
 
-    Columns and cells are read as `RatingDataset.read` does, with the same notices. There are four differences. Times
-    and context are not kept. Equal ratings throughout are an error. Columns of the ratings cannot be attributes of
-    users or items: give them in tables of their own. A pair that is rated twice counts twice, since finding such pairs
-    takes all ratings at once.
+    Columns and cells are read as `RatingDataset.read` does, with the same notices. There are five differences. Times
+    are kept only where they are context. The kinds of context columns are those of the first million rows. Equal
+    ratings throughout are an error. Columns of the ratings cannot be attributes of users or items: give them in tables
+    of their own. A pair that is rated twice counts twice, since finding such pairs takes all ratings at once.
 
     Args:
         source: a pattern such as `ratings/*.parquet`, or a folder.
@@ -187,7 +145,8 @@ def stream_dataset(
         options, keywords: as in `RatingDataset.read`; column names are found in each file.
 
     Raises:
-        DataError: naming file, row and column, and what to do; or `repeated` or `context` is given.
+        DataError: naming file, row and column, and what to do; or `repeated` is given.
+        SchemaError: a cell of the context does not fit its kind.
         ConfigError: an unknown option.
     """
     asked, folder, files = ReadOptions.of(options, keywords), Path(folder), shards(source)
@@ -196,19 +155,15 @@ def stream_dataset(
             f"repeated={asked.repeated!r} (--repeated {asked.repeated}): streamed ratings are not searched for "
             "repeated pairs; leave the option out to count every rating, or remove repeated pairs from the files first"
         )
-    if asked.context or asked.schema.ratings:
-        named = ", ".join((*asked.context, *asked.schema.stated("ratings")))
-        raise DataError(
-            f"context={named!r} (--context {named}): streamed ratings have no context; leave the option out, or give "
-            "the ratings as one file, which is read into memory"
-        )
     paths = {"users": paths_of(users), "items": paths_of(items)}
     stamps = [_stamp(path) for path in (*files, *paths["users"], *paths["items"])]
     made_of = {"files": stamps, **{name: getattr(asked, name) for name in MADE_BY}}
     tables = {side: [Table.read(path, asked) for path in given] for side, given in paths.items()}
     first = _head(files, asked)
     schema = stated_uses({**tables, "ratings": [first]}, asked)
-    roles = _roles(first, asked, schema.ignored("ratings"))
+    made_of["declared"] = [each.model_dump(mode="json") for each in schema.ratings]
+    context = context_columns({**tables, "ratings": [first]}, schema, asked)
+    roles = _roles(first, asked, context, schema.ignored("ratings"))
 
     def entities(side: str, rated: pl.Series) -> EntityTable:
         return read_entities(side, tables[side], rated, roles.names[side[:-1]], schema, asked)
@@ -218,11 +173,13 @@ def stream_dataset(
         if prepared is None:
             none = pl.Series("id", [], dtype=pl.String)  # ids of the tables come first, as if read into memory
             ids = {side: _Ids(entities(side, none).ids.ids) for side in paths}
-            prepared = _prepare(folder, files, ids, asked, made_of)
+            prepared = _prepare(folder, files, ids, ContextOfPieces(context, schema, asked), made_of)
         stored, notices = prepared
         found = {side: entities(side, pl.read_parquet(stored[f"{side}.parquet"])["id"]) for side in paths}
         file, name = RatingFile(stored[RATINGS]), asked.name or str(source)
-    data = StreamedDataset(found["users"], found["items"], file, asked.scale, name, (*roles.notices, *notices))
+        table, time = stored_context(stored)
+    notices = (*roles.notices, *notices)
+    data = StreamedDataset(found["users"], found["items"], file, asked.scale, name, notices, table, time)
     warn_of(name, notices_of(data.notices, data.users, data.items))
     return data
 
@@ -247,20 +204,22 @@ class _Ids:
 
 
 def _prepare(
-    folder: Path, files: list[Path], ids: dict[str, _Ids], options: ReadOptions, made_of: Mapping[str, object]
+    folder: Path, files: list[Path], ids: dict[str, _Ids], context: ContextOfPieces, made_of: Mapping[str, object]
 ) -> tuple[dict[str, Path], list[str]]:
     """The one pass over the shards; returns the files of what is prepared, and the notices of its rows."""
-    told, low, high = list[str](), np.inf, -np.inf
+    told, low, high, options = list[str](), np.inf, -np.inf, context.options
     with new_files(folder) as new:
         with new.open(RATINGS) as out:
             for path in files:
-                for whole, names in _pieces(path, options):
+                for whole, names in _pieces(path, options, context.names):
                     piece, columns = whole.read_columns(readers(names, options), options)
-                    told += piece.notices
+                    user, item, rating = (columns[names[role]] for role in ("user", "item", "rating"))
+                    time = columns[names["time"]].to_numpy() if "time" in names else None
+                    cells = RatingRows(piece, names, user, item, rating.to_numpy(), time, has_ratings=True)
+                    told += (*piece.notices, *context.add(cells))
                     rows = np.empty(piece.frame.height, RECORD)
-                    rows["user"] = ids["users"].positions(columns[names["user"]])
-                    rows["item"] = ids["items"].positions(columns[names["item"]])
-                    rows["rating"] = columns[names["rating"]]
+                    rows["user"], rows["item"] = ids["users"].positions(user), ids["items"].positions(item)
+                    rows["rating"] = rating
                     low, high = min(low, rows["rating"].min()), max(high, rows["rating"].max())
                     out.write(rows.data)
         if low == high:
@@ -271,13 +230,14 @@ def _prepare(
         for side, known in ids.items():
             known.table.select("id").write_parquet(table := io.BytesIO())
             new.write(f"{side}.parquet", table.getvalue())
+        context.write(new)
         if len(told) > SHOWN:
             told = [*told[:SHOWN], f"{len(told) - SHOWN} more notices of this kind"]
         new.commit({"made of": made_of, "notices": told})
     return files_of(folder, read_manifest(folder)), told
 
 
-def _pieces(path: Path, options: ReadOptions) -> Iterator[tuple[Table, dict[str, str]]]:
+def _pieces(path: Path, options: ReadOptions, context: Sequence[str]) -> Iterator[tuple[Table, dict[str, str]]]:
     """The rows of one file, with the column names by role: Parquet is read in pieces, anything else whole."""
     whole = None if path.suffix in PARQUET else Table.read(path, options)
     frame = _scanned(path) if whole is None else whole.frame.lazy()
@@ -285,10 +245,13 @@ def _pieces(path: Path, options: ReadOptions) -> Iterator[tuple[Table, dict[str,
     if n == 0:
         return
     whole = whole or Table.of(frame.head(HEAD).collect(), str(path))
-    names = _roles(whole.slice(0, HEAD), options).names
+    names = _roles(whole.slice(0, HEAD), options, context).names
+    if lacking := [name for name in context if name not in whole.frame.columns]:
+        available = ", ".join(whole.frame.columns)
+        raise DataError(f"{path}: no column {lacking[0]!r} for the context. Available: {available}")
     for start in range(0, n, PIECE):
         if path.suffix in PARQUET:
-            rows = frame.select(names.values()).slice(start, PIECE).collect()
+            rows = frame.select({*names.values(), *context}).slice(start, PIECE).collect()
             yield Table(rows, str(path), start + whole.first), names
         else:
             yield replace(whole.slice(start, PIECE), notices=() if start else whole.notices), names
@@ -314,16 +277,16 @@ def _scanned(path: Path) -> pl.LazyFrame:
     return table
 
 
-def _roles(head: Table, options: ReadOptions, used: Set[str] = frozenset()) -> Roles:
-    """The columns of one file of ratings, by its first rows; times are not kept."""
-    names, notices = find_columns(head, options, used)
+def _roles(head: Table, options: ReadOptions, context: Sequence[str], ignored: Set[str] = frozenset()) -> Roles:
+    """The columns of one file of ratings, by its first rows; times are kept as context only."""
+    names, notices = find_columns(head, options, {*context, *ignored})
     if "rating" not in names:
         raise DataError(
             f"{head.where}: cannot tell which column holds the rating, and choices without ratings cannot be streamed. "
             f"Available: {', '.join(head.frame.columns)}. Name it (rating=..., --rating-column)"
         )
-    if time := names.pop("time", None):
-        notices = (*notices, f"column {time!r} is not used: streamed ratings have no times")
+    if names.get("time") not in (None, *context):
+        notices = (*notices, f"column {names.pop('time')!r} is not used: streamed ratings have no times")
     if opinions := opinions_of(head.frame[names["rating"]]):
         notices = (*notices, f"column {names['rating']!r}: {opinions}")
     return Roles(names, notices)

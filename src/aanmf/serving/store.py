@@ -182,10 +182,15 @@ class RatingStore:
 
     def all(self) -> list[StoredRating]:
         """Every rating, oldest first."""
+        return [rating for rating, _ in self.dated()]
+
+    def dated(self) -> list[tuple[StoredRating, int]]:
+        """Every rating and when it was stored, in seconds since 1970, oldest first."""
         table = self._table.c
-        asked = self._sql.select(table.user, table.item, table.rating).order_by(table.time, table.user, table.item)
+        columns = table.user, table.item, table.rating, table.time
+        asked = self._sql.select(*columns).order_by(table.time, table.user, table.item)
         with self._faults(), self._engine.connect() as connection:
-            return [StoredRating(*row) for row in connection.execute(asked)]
+            return [(StoredRating(*row), time) for *row, time in connection.execute(asked)]
 
     def check(self) -> None:
         """Asks the database for a sign of life, and an SQLite file for room to grow.

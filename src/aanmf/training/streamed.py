@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aanmf.contract import Ratings
-from aanmf.data.stream import RECORD, RatingFile
+from aanmf.data.context import ContextRows
+from aanmf.data.rating_file import RECORD, RatingFile
 
 PIECE = 1024
 """Ratings that lie together on disk and go into the same window."""
@@ -23,26 +24,36 @@ HELD_OUT = 1 << 20
 
 @dataclass(frozen=True)
 class StreamedRatings(Ratings):
-    """Ratings in a file, all but those held out; `user`, `item` and `rating` are views of the whole file."""
+    """Ratings in a file, all but those held out; `user`, `item` and `rating` are views of the whole file.
+
+    `context` is that of some of the ratings, enough to build a model by.
+    """
 
     file: RatingFile
     held: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     """Rows left out, in order."""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     """Where batches go."""
+    contexts: ContextRows | None = None
+    """Of all ratings of the file."""
 
     @classmethod
-    def over(cls, file: RatingFile) -> StreamedRatings:
+    def over(cls, file: RatingFile, contexts: ContextRows | None = None) -> StreamedRatings:
         """All ratings of a file."""
-        user, item, rating = file.mapped()
-        return cls(torch.from_numpy(user), torch.from_numpy(item), torch.from_numpy(rating), file)
+        user, item, rating = map(torch.from_numpy, file.mapped())
+        return cls(user, item, rating, file, contexts=contexts, context=None if contexts is None else contexts.some())
 
     def __len__(self) -> int:
         return len(self.file) - len(self.held)
 
     def to(self, device: torch.device) -> StreamedRatings:
         """With batches on another device."""
-        return StreamedRatings(self.user, self.item, self.rating, self.file, self.held, device)
+        return replace(self, device=device)
+
+    @property
+    def times(self) -> Tensor | None:
+        """See `Ratings.times`."""
+        return None if self.contexts is None or self.contexts.time is None else torch.tensor(self.contexts.time)
 
     @property
     def mean(self) -> float:
@@ -52,7 +63,8 @@ class StreamedRatings(Ratings):
     @property
     def fingerprint(self) -> str:
         """See `Ratings.fingerprint`."""
-        return self.file.fingerprint
+        own = self.file.fingerprint
+        return own if self.contexts is None else f"{own}-{self.contexts.fingerprint}"
 
     def hold_out(self, share: float, seed: int) -> tuple[StreamedRatings, Ratings]:
         """Training part, still on disk, and validation part, in memory."""
@@ -60,8 +72,7 @@ class StreamedRatings(Ratings):
         wanted = min(max(1, round(n * share)), HELD_OUT)
         held = np.unique(np.random.default_rng([seed, 1]).integers(n, size=wanted))  # a few are drawn twice
         found = [rows[_inside(held, start, len(rows))] for start, rows in self.file.blocks()]
-        kept = StreamedRatings(self.user, self.item, self.rating, self.file, held, self.device)
-        return kept, _ratings(np.concatenate(found), self.device)
+        return replace(self, held=held), self._ratings(np.concatenate(found), held)
 
     def rated(self, n_users: int, n_items: int) -> tuple[Tensor, Tensor]:
         """See `Ratings.rated`."""
@@ -82,24 +93,37 @@ class StreamedRatings(Ratings):
         for number in range(done * size // window, -(-len(self) // window)):
             first, last = number * window, min((number + 1) * window, len(self))
             one, other = np.searchsorted(ends, first, "right"), np.searchsorted(ends, last, "left")
-            rows = self._pieces(starts[order[one : other + 1]])
+            rows, numbers = self._pieces(starts[order[one : other + 1]])
             before = int(ends[one] - kept[one])
-            rows = rows[first - before : last - before]
-            np.random.default_rng([seed, number]).shuffle(rows)
-            shuffled = _ratings(rows, self.device)
+            part = slice(first - before, last - before)
+            rows, numbers = rows[part], numbers[part]
+            for each in (rows, numbers):  # in the same order
+                np.random.default_rng([seed, number]).shuffle(each)
+            shuffled = self._ratings(rows, numbers)
             for start in range(max(first, done * size), last, size):
                 yield shuffled.take(slice(start - first, min(start + size, last) - first))
 
-    def _pieces(self, starts: NDArray[np.int64]) -> NDArray[np.void]:
-        """What is not held out of some pieces, one after the other."""
+    def _pieces(self, starts: NDArray[np.int64]) -> tuple[NDArray[np.void], NDArray[np.int64]]:
+        """What is not held out of some pieces, one after the other, and, with a context, the numbers of these rows."""
         lengths = np.minimum(PIECE, len(self.file) - starts)
         rows, keep = np.empty(int(lengths.sum()), RECORD), np.ones(int(lengths.sum()), bool)
+        numbers = np.empty(0 if self.contexts is None else len(rows), np.int64)
         at = 0
         for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
             self.file.read_into(rows[at : at + length], start)
+            if len(numbers):
+                numbers[at : at + length] = np.arange(start, start + length)
             keep[at + _inside(self.held, start, length)] = False
             at += length
-        return rows[keep] if len(self.held) else rows
+        if not len(self.held):
+            return rows, numbers
+        return rows[keep], numbers[keep] if len(numbers) else numbers
+
+    def _ratings(self, rows: NDArray[np.void], numbers: NDArray[np.int64]) -> Ratings:
+        """Records with their numbers as ratings in memory."""
+        user, item = (torch.from_numpy(rows[name].astype(np.int64)) for name in ("user", "item"))
+        context = None if self.contexts is None else self.contexts.of(numbers)
+        return Ratings(user, item, torch.from_numpy(rows["rating"].copy()), context=context).to(self.device)
 
     def _kept(self) -> Iterator[NDArray[np.void]]:
         """Everything not held out, in blocks."""
@@ -111,8 +135,3 @@ def _inside(held: NDArray[np.int64], start: int, length: int) -> NDArray[np.int6
     """Which of the rows from `start` on are held out, counted from there."""
     one, other = np.searchsorted(held, (start, start + length))
     return held[one:other] - start
-
-
-def _ratings(rows: NDArray[np.void], device: torch.device) -> Ratings:
-    user, item = (torch.from_numpy(rows[name].astype(np.int64)).to(device) for name in ("user", "item"))
-    return Ratings(user, item, torch.from_numpy(np.ascontiguousarray(rows["rating"])).to(device))

@@ -7,14 +7,17 @@ Sizes: B ratings, J attribute slots of a user, E ensemble members, K latent fact
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from aanmf.data.attributes import AttributeSet
+from aanmf.data.attributes import AttributeSet, Context
+from aanmf.models.aanmfpp.config import AANMFppConfig
 from aanmf.models.aanmfpp.low_rank import FOLDS, LowRankRidge
 from aanmf.models.aanmfpp.ridge import KernelRidge
+from aanmf.models.context import ContextAttention
 from aanmf.models.layers import masked_softmax
 
 
@@ -66,41 +69,44 @@ class AANMFppForm(nn.Module):
     """All members side by side: their tables are stacked along dimension 1, so that latent scores are (B, E).
 
     Args:
-        members: all of them; with `newcomer`, the last one rates new users and items.
+        members: all of them; if the settings name one for newcomers, the last one rates new users and items.
+        contexts: attention of each member over the context; None: not used.
         shared: what they have in common.
         sets: attributes of the users; None: not used.
         ridge: None: without.
-        attention: how attributes are weighted; see `AANMFppConfig`.
+        config: how attributes are weighted, and whether there is a member for newcomers.
         ordinal: whether the head is ordinal.
-        newcomer: whether there is a member for new users and items.
     """
 
     def __init__(
         self,
-        members: list[MemberTables],
+        members: Sequence[MemberTables],
+        contexts: Sequence[ContextAttention | None],
         shared: EnsembleTables,
         sets: AttributeSet | None,
         ridge: KernelRidge | LowRankRidge | None,
-        attention: bool | str,
+        config: AANMFppConfig,
         ordinal: bool,
-        newcomer: bool,
     ) -> None:
         super().__init__()
         self.members = MemberTables(*(torch.stack(tables, dim=1) for tables in zip(*members, strict=True)))
         self.shared, self.sets = shared, sets
-        self.attention, self.ordinal, self.newcomer = attention, ordinal, newcomer
+        self.attention, self.ordinal, self.newcomer = config.attention, ordinal, config.cold > 0
+        self.contexts = nn.ModuleList(each for each in contexts if each is not None)
         self.ridge = (
             None if ridge is None else RidgeForm(ridge) if isinstance(ridge, KernelRidge) else LowRankForm(ridge)
         )
 
-    def forward(self, users: Tensor, items: Tensor) -> Tensor:
-        """(B,), (B,) -> (B,)."""
+    def forward(self, users: Tensor, items: Tensor, sets: AttributeSet | None = None) -> Tensor:
+        """(B,), (B,) -> (B,); of `sets` only the context counts."""
         of, shared = self.members, self.shared
         f = of.b_u[users] + of.b_i[items] + (of.x[users] * of.z[items]).sum(-1)  # (B, E)
         if self.ridge is not None:
             f = f + self.ridge(users, items) @ of.t
         if self.sets is not None:
             f = f + self._attributes(self.sets.rows(users), items)
+        if self.contexts and sets is not None and sets.context is not None:
+            f = f + self._in_context(sets.context, users, items)
         each = self._expected(f)
         model = each.mean(1)
         if self.newcomer:
@@ -120,6 +126,16 @@ class AANMFppForm(nn.Module):
             s = (v * of.w2.T).sum(-1)  # (B, J, E); the softmax does not depend on b2
             weight = weight * masked_softmax(s.mT, sets.mask[:, None]).mT
         return (weight * added).sum(1)
+
+    def _in_context(self, context: Context, users: Tensor, items: Tensor) -> Tensor:
+        """What the context adds (B, E)."""
+        x, z = self.members.x.unbind(1), self.members.z.unbind(1)
+        added = [
+            of.parts(context, x[member], users, z[member], items)[1].sum(1)
+            for member, of in enumerate(self.contexts)
+            if isinstance(of, ContextAttention)
+        ]
+        return torch.stack(added, dim=1)
 
     def _expected(self, f: Tensor) -> Tensor:
         """E[r] of latent scores, (B, E)."""

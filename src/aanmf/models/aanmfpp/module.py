@@ -243,8 +243,8 @@ class AANMFppModule(Equations):
             self.levels, self.trust, self.scale, means.mean + means.users.offset, means.items.offset, *new
         )
         members = [tables_of(self, *pair) for pair in zip(self.members, state.encoded, strict=True)]
-        sets, attention = self.sets if self.attend else None, self.config.attention
-        return AANMFppForm(members, shared, sets, self.ridge, attention, self.ordinal, self.config.cold > 0)
+        sets, contexts = self.sets if self.attend else None, [member.context for member in self.members]
+        return AANMFppForm(members, contexts, shared, sets, self.ridge, self.config, self.ordinal)
 
     # ------------------------------------------------------------ over the members
 
