@@ -3,8 +3,8 @@
     python benchmarks/reliability.py && make figures
 
 The raw results are docs/results/figures/reliability-{fuzz,faults,drill,kills,store-kills,swaps}.json, written by
-`--json` of these scripts, and reliability-{overload,overload-1000,soak}.json, written by `--out` of load.py. `asked` is what a long
-run is to reach.
+`--json` of these scripts, and reliability-{overload,overload-1000,soak}.json, written by `--out` of load.py. `asked` is
+what a long run is to reach.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from aanmf.data.arrow_batches import check_arrow
 from aanmf.data.cells import numbers
 from aanmf.data.names import ROLES, simple_name
 from aanmf.data.options import ReadOptions, ask_for
@@ -104,6 +105,7 @@ def read_file(path: Source, options: ReadOptions, header: bool | None = None) ->
         if name.suffix in JSON:
             return _whole(_read_json(content), path)
         if name.suffix in (".arrow", ".feather", ".ipc"):
+            check_arrow(content, path)
             return _whole(pl.read_ipc(io.BytesIO(content)), path)
         return _read_text(content, path, options, header)
     except (*BROKEN, OSError, EOFError, lzma.LZMAError, zlib.error) as error:
