@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from aanmf.data.arrow_batches import check_arrow
+from aanmf.data.arrow_batches import arrow_fault_of
 from aanmf.data.cells import numbers
 from aanmf.data.names import ROLES, simple_name
 from aanmf.data.options import ReadOptions, ask_for
@@ -105,7 +105,8 @@ def read_file(path: Source, options: ReadOptions, header: bool | None = None) ->
         if name.suffix in JSON:
             return _whole(_read_json(content), path)
         if name.suffix in (".arrow", ".feather", ".ipc"):
-            check_arrow(content, path)
+            if fault := arrow_fault_of(content):
+                raise DataError(f"{path}: cannot be read as a table (damaged Arrow: {fault})")
             return _whole(pl.read_ipc(io.BytesIO(content)), path)
         return _read_text(content, path, options, header)
     except (*BROKEN, OSError, EOFError, lzma.LZMAError, zlib.error) as error:
