@@ -39,7 +39,8 @@ FIRST = 5
 def summary(source: str, runs: dict[str, list[Run]], tuned: dict[str, Tuned]) -> list[dict[str, Any]]:
     """A row per model."""
     errors = {model: [run.rmse for run in own] for model, own in runs.items()}
-    against = {each.other: each for each in contrasts(errors, "aanmf")} if len(errors) > 1 and "aanmf" in errors else {}
+    compared = len(errors) > 1 and len(errors.get("aanmf", ())) > 1
+    against = {each.other: each for each in contrasts(errors, "aanmf")} if compared else {}
     rows: list[dict[str, Any]] = []
     for model, own in runs.items():
         row: dict[str, Any] = {"model": model, "splits": len(own), "settings": tuned[model].settings}
@@ -81,7 +82,7 @@ def main() -> None:
             store.put(run := perform(job))
         runs[job.model].append(run)
         say(f"{job.label}: RMSE {run.rmse:.4f}, MAE {run.mae:.4f}, {run.fit_seconds:.1f} s")
-        if job.model == options.models[-1] and job.seed:  # whenever a split is complete
+        if job.model == options.models[-1]:  # whenever a split is complete
             write(options.out / f"{options.source}-table-4.json", options.source, runs, tuned)
 
 
