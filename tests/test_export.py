@@ -86,7 +86,7 @@ def rated_in_context() -> RatingDataset:
         "user": [f"u{k % 20}" for k in range(n)],
         "item": [f"i{k // 20}" for k in range(n)],
         "rating": (3 + 1.5 * (company - 1) + 0.4 * rng.normal(size=n)).clip(1, 5).round(),
-        "company": cells(0, (("alone", "friends", "family")[k] for k in company)),
+        "with.whom": cells(0, (("alone", "friends", "family")[k] for k in company)),
         "mood": cells(1, (("calm|glad", "glad", "cross")[k] for k in rng.integers(3, size=n))),
         "degrees": cells(2, rng.normal(20, 5, n)),
         "age": cells(3, rng.normal(40, 9, n)),
@@ -129,16 +129,23 @@ def test_onnx_file_in_context(model: AANMF | AANMFpp, tmp_path: Path) -> None:
         return np.int64(-1 if value is None else labels.index(value))
 
     requests: list[dict[str, Any]] = [
-        {"company": "family", "mood": "calm|glad", "degrees": 31.5, "age": 45.0, "place": [0.1, -2, 1], "timestamp": 0},
         {
-            "company": None,
+            "with.whom": "family",
+            "mood": "calm|glad",
+            "degrees": 31.5,
+            "age": 45.0,
+            "place": [0.1, -2, 1],
+            "timestamp": 0,
+        },
+        {
+            "with.whom": None,
             "mood": "cross",
             "degrees": None,
             "age": 29.9,
             "place": [1, 1, 1],
             "timestamp": 1_600_390_000,
         },
-        {"company": "alone", "mood": None, "degrees": 20.0, "age": None, "place": None, "timestamp": 1_610_000_000},
+        {"with.whom": "alone", "mood": None, "degrees": 20.0, "age": None, "place": None, "timestamp": 1_610_000_000},
     ]
     users, items = json.loads(known["users"]), json.loads(known["items"])
     found = []

@@ -34,12 +34,12 @@ class AttributeInput(nn.Module):
 
     Args:
         fitted: the attribute.
-        width: how many labels a rating has at most.
+        sets: of the training ratings; no rating has more labels than these have slots.
     """
 
-    def __init__(self, fitted: FittedAttribute, width: int) -> None:
+    def __init__(self, fitted: FittedAttribute, sets: AttributeSet) -> None:
         super().__init__()
-        self.fitted, self.width = fitted, width if fitted.attribute.kind is Kind.MULTIVALUED else 1
+        self.fitted, self.width = fitted, sets.mask.shape[1]
         self.numbers = fitted.size or int(fitted.attribute.kind is Kind.NUMERIC)
         self.register_buffer("center", torch.tensor(fitted.center or (0.0,)))
         self.register_buffer("cuts", torch.tensor(fitted.cuts or ()))
@@ -95,16 +95,15 @@ class ContextInputs(nn.Module):
 
     def __init__(self, encoder: ContextEncoder, context: Context) -> None:
         super().__init__()
-        self.time = encoder.time
-        self.of = nn.ModuleDict()
-        pairs = list(zip(encoder.attributes.fitted, context.sets, strict=True))
-        for each, sets in pairs:
-            self.of[f"of {each.name}"] = AttributeInput(each, sets.mask.shape[1])
-            if each.name not in encoder.columns:
-                known, of = list(each.labels), OF_TIME[each.name][0]
-                places = [known.index(label) if label in known else -1 for label in of]
-                self.register_buffer(f"place of {each.name}", torch.tensor(places))
-        self.given = [each.name for each, _ in pairs if each.name in encoder.columns]
+        fitted = encoder.attributes.fitted
+        self.time, self.attributes = encoder.time, [each.name for each in fitted]
+        self.given = [name for name in self.attributes if name in encoder.columns]
+        self.of = nn.ModuleList(AttributeInput(*pair) for pair in zip(fitted, context.sets, strict=True))
+        for each in fitted:
+            if each.name not in self.given:  # taken from the time
+                known, labels = list(each.labels), OF_TIME[each.name][0]
+                places = [known.index(label) if label in known else -1 for label in labels]
+                self.register_buffer(f"places_{each.name}", torch.tensor(places))
 
     @property
     def names(self) -> list[str]:
@@ -114,22 +113,19 @@ class ContextInputs(nn.Module):
     def forward(self, given: Sequence[Tensor]) -> Context:
         """The context; a time counts by its hour and weekday alone."""
         by_name = dict(zip(self.given, given, strict=False))
-        found = []
-        for key, each in self.of.items():
-            name = key.removeprefix("of ")
-            found.append(each(by_name[name] if name in by_name else self._part(name, given[-1])))
-        return Context(tuple(found))
+        numbers = [by_name[name] if name in by_name else self._part(name, given[-1]) for name in self.attributes]
+        return Context(tuple(each(number) for each, number in zip(self.of, numbers, strict=True)))
 
     def _part(self, name: str, time: Tensor) -> Tensor:
         """Position of the hour or weekday of times (B,)."""
         labels, lasts, first = OF_TIME[name]
         since = time % (lasts * len(labels))  # small: ONNX divides as 32-bit floats
         number = (torch.div(since, lasts, rounding_mode="floor") + first) % len(labels)
-        return torch.where(time < 0, -1, self.get_buffer(f"place of {name}")[number])
+        return torch.where(time < 0, -1, self.get_buffer(f"places_{name}")[number])
 
     def _inputs(self) -> list[AttributeInput]:
         """Of the attributes that are given, in order."""
-        return [each for key, each in self.of.items() if key[3:] in self.given and isinstance(each, AttributeInput)]
+        return [each for each in self.of if isinstance(each, AttributeInput) and each.fitted.name in self.given]
 
     def examples(self, rng: np.random.Generator, size: int) -> list[Array]:
         """Some input, missing values among it."""

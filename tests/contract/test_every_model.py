@@ -321,7 +321,7 @@ def test_an_update_learns_new_ratings_users_and_items(name: str, tmp_path) -> No
     assert again.predict_data(DATA) == pytest.approx(model.predict_data(DATA), abs=1e-6)
 
 
-def test_intervals_or_a_clear_refusal(name: str) -> None:
+def test_intervals_or_a_clear_error(name: str) -> None:
     model = fitted(name)
     if not model.spec.intervals:
         with pytest.raises(ConfigError, match=r"aanmf\+\+"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +61,19 @@ def test_a_negative_count_is_refused_before_it_ends_the_process(tmp_path: Path) 
 
 
 def test_every_byte_of_the_structure_may_be_anything() -> None:
-    whole, told = written(FRAMES["ratings"]), 0
-    for at in range(len(whole) - 4):
-        for byte in (0x00, 0x0D, 0x7F, 0xFF, whole[at] ^ 1):
-            damaged = bytearray(whole)
-            damaged[at] = byte
-            told += fault_of(bytes(damaged)) is not None  # and nothing is raised
-    assert told > 500
+    whole = written(FRAMES["ratings"])
+    assert faults_told(fault_of, whole, range(len(whole) - 4), (0x00, 0x0D, 0x7F, 0xFF)) > 500
+
+
+def faults_told(
+    fault_of: Callable[[bytes], str | None], whole: bytes, places: Iterable[int], values: Iterable[int]
+) -> int:
+    """How often a fault is told where one byte has another value, or one bit; nothing may be raised."""
+    told = 0
+    for at in places:
+        for value in (*values, whole[at] ^ 1):
+            told += fault_of(whole[:at] + bytes([value]) + whole[at + 1 :]) is not None
+    return told
 
 
 def test_a_structure_in_place_of_a_number_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""A look at the structure of an Arrow file before it is read, as `parquet_pages` looks at Parquet.
+"""Checks the structure of an Arrow file before it is read, as `parquet_pages` does for Parquet.
 
 Polars takes the lengths in an Arrow file as they are, and asks for so much memory: one that is far too large ends the
 process. Structures are those of `Message.fbs` and `File.fbs`, as flatbuffers.

@@ -1,4 +1,4 @@
-"""A look at the structure of a Parquet file before it is read.
+"""Checks the structure of a Parquet file before it is read.
 
 Polars takes the counts in the headers of a file as they are: a negative one makes it ask for 2^61 bytes, which ends the
 process. So all counts are checked against each other first: every page of every column is visited, none is unpacked.

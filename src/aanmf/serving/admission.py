@@ -153,7 +153,7 @@ class Admission:
             self._queue.leave()
             self.metrics.in_work.dec()
 
-    def refusal(self, method: bytes, target: bytes) -> bytes | None:
+    def error_response(self, method: bytes, target: bytes) -> bytes | None:
         """The answer to a request whose head has come while too many are in work; None: `__call__` answers it."""
         path = target.decode("latin-1")
         if method == b"HEAD" or path.startswith(ALWAYS) or not self._queue.is_full:

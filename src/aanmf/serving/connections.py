@@ -76,7 +76,7 @@ class GuardedProtocol(HttpToolsProtocol):
                 super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """A part of the body; after a refusal there is no request that it could belong to."""
+        """A part of the body; after an error response there is no request that it could belong to."""
         if self._dropping:
             self._unseen = 0
         elif not self.transport.is_closing() and self.cycle is not None:
@@ -114,12 +114,12 @@ class GuardedProtocol(HttpToolsProtocol):
         answered = self.cycle is None or (self.cycle.response_complete and not self.pipeline)
         if not usual or not answered or self.flow.write_paused or self.expect_100_continue:
             return False
-        refusal = self.app.refusal(parser.get_method(), self.url) if isinstance(self.app, Admission) else None
-        if refusal is None:
+        response = self.app.error_response(parser.get_method(), self.url) if isinstance(self.app, Admission) else None
+        if response is None:
             return False
         self._dropping = True
         self._late = self.loop.call_later(HEAD_SECONDS, self.transport.close)
-        self.transport.write(refusal)
+        self.transport.write(response)
         return True
 
     def _wait_for_head(self) -> None:
