@@ -158,6 +158,13 @@ def test_lists_in_several_rows_of_the_same_id() -> None:
         RatingDataset.from_frames(FRAME, users=users)
 
 
+def test_a_table_of_users_without_columns() -> None:
+    """Fuzzing found it, in a damaged Arrow file: rows, but no columns."""
+    ratings = pl.DataFrame({"user": ["a", "b"], "item": ["x", "y"], "rating": [1, 2]})
+    with pytest.raises(DataError, match="the table of users has no columns"):
+        RatingDataset.from_frames(ratings, users=pl.DataFrame(height=3))
+
+
 def test_a_number_of_five_thousand_digits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     FRAME.write_csv(tmp_path / "r.csv")
     pl.DataFrame({"user": [f"u{n}" for n in range(7)], "age": list(range(20, 27))}).write_csv(tmp_path / "u.csv")

@@ -94,8 +94,14 @@ def _some(ids: pl.Series) -> str:
 
 
 def column_of_ids(table: Table, side: str, key: str) -> str:
-    """Where the ids of a table of users (items) stand: `key`, a column with a usual name, or the first one."""
+    """Where the ids of a table of users (items) stand: `key`, a column with a usual name, or the first one.
+
+    Raises:
+        DataError: the table has no columns.
+    """
     columns, names = table.frame.columns, USER_NAMES if side == "users" else ITEM_NAMES
+    if not columns:
+        raise DataError(f"{table.where}: the table of {side} has no columns, so no ids")
     by_name = key if key in columns else guess_column(columns, (*names, "id"))
     return by_name if by_name is not None and table.has_header else columns[0]
 
