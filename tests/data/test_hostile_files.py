@@ -165,6 +165,22 @@ def test_a_table_of_users_without_columns() -> None:
         RatingDataset.from_frames(ratings, users=pl.DataFrame(height=3))
 
 
+@pytest.mark.parametrize("kind", [pl.Datetime("ms"), pl.Datetime("us"), pl.Date])
+def test_dates_that_no_calendar_has(kind: pl.DataType) -> None:
+    """Fuzzing found it, in a damaged Arrow file: Polars panics when it writes such a date."""
+    number = 2**31 - 1 if kind == pl.Date else 2**62
+    user = pl.Series([number, 1], dtype=pl.Int32 if kind == pl.Date else pl.Int64).cast(kind)
+    with pytest.raises(DataError, match="column 'user' holds a date beyond the years 1 to 9999"):
+        RatingDataset.from_frames(pl.DataFrame({"user": user, "item": ["x", "y"], "rating": [1, 2]}))
+
+
+def test_dates_of_every_year_pass() -> None:
+    user = pl.Series(["0001-01-01", "9999-12-31"]).str.to_date()
+    for kind in (pl.Date, pl.Datetime("ms"), pl.Datetime("us")):
+        frame = pl.DataFrame({"user": user.cast(kind), "item": ["x", "y"], "rating": [1, 2]})
+        assert len(RatingDataset.from_frames(frame)) == 2
+
+
 def test_a_number_of_five_thousand_digits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     FRAME.write_csv(tmp_path / "r.csv")
     pl.DataFrame({"user": [f"u{n}" for n in range(7)], "age": list(range(20, 27))}).write_csv(tmp_path / "u.csv")

@@ -6,6 +6,9 @@ import polars as pl
 
 FIRST, LAST = 631_152_000, 4_102_444_800
 """Plausible times of ratings in numbers, as seconds since 1970: the years 1990 to 2099."""
+EARLIEST, LATEST = -62_135_596_800, 253_402_300_799
+"""Seconds since 1970 at the start of the year 1 and the end of the year 9999."""
+DAY = 86_400
 UNITS = (1, 1_000, 1_000_000, 1_000_000_000)
 """Units of times in numbers, per second: seconds, milliseconds, microseconds, nanoseconds."""
 DATES = ("%Y-%m-%d", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y/%m/%d", "%Y/%m/%d %H:%M:%S", "%d-%b-%Y", "%d %b %Y")
@@ -37,6 +40,19 @@ def blank_out(column: pl.Series, missing: tuple[str, ...]) -> pl.Series:
         if len(markers):
             return column.set(column.cast(pl.Float64).is_in(markers.implode()).fill_null(False), None)
     return column
+
+
+def is_off_calendar(column: pl.Series) -> bool:
+    """Whether a date lies beyond the years 1 to 9999: Polars cannot write it as text."""
+    if isinstance(column.dtype, pl.Datetime):
+        per_second = {"ms": 10**3, "us": 10**6, "ns": 10**9}[column.dtype.time_unit]
+        low, high = EARLIEST * per_second, (LATEST + 1) * per_second - 1
+    elif column.dtype == pl.Date:
+        low, high = EARLIEST // DAY, LATEST // DAY
+    else:
+        return False
+    number = column.to_physical().drop_nulls().cast(pl.Int64)
+    return bool(len(number)) and not low <= int(number.min()) <= int(number.max()) <= high  # type: ignore[arg-type]
 
 
 def ids(column: pl.Series) -> pl.Series:

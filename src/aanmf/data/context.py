@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from aanmf.data.attributes import AttributeEncoder, Context
-from aanmf.data.cells import times
+from aanmf.data.cells import EARLIEST, LATEST, times
 from aanmf.data.parquet_pages import fault_of
 from aanmf.data.schema import Attribute, Kind
 from aanmf.errors import DataError, SchemaError
@@ -28,8 +28,6 @@ from aanmf.errors import DataError, SchemaError
 Rows = NDArray[np.int64]
 TIME = "timestamp"
 """Name of the time as context, where its column has none."""
-EARLIEST, LATEST = -62_135_596_800, 253_402_300_799
-"""Seconds since 1970 at the start of the year 1 and the end of the year 9999."""
 SAMPLE = 1_000_000
 """So many streamed ratings show what their context is like."""
 HOURS = tuple(f"{hour:02}" for hour in range(24))

@@ -53,7 +53,15 @@ class Table:
 
     @classmethod
     def of(cls, frame: pl.DataFrame, where: str) -> Table:
-        """A whole table."""
+        """A whole table.
+
+        Raises:
+            DataError: a column holds dates that no calendar has, as damaged files do.
+        """
+        if off := next((each.name for each in frame if cells.is_off_calendar(each)), None):
+            raise DataError(
+                f"{where}: column {off!r} holds a date beyond the years 1 to 9999, or a time beyond the day"
+            )
         return cls(frame, where, 1 if frame.columns[:1] == ["column_1"] else 2)
 
     @classmethod
