@@ -19,7 +19,7 @@ from aanmf.serving.app import create_app
 from aanmf.serving.hosts import hosts_of, is_allowed
 from aanmf.serving.limits import Limits, RateLimit
 from aanmf.serving.logs import JsonLines
-from aanmf.serving.queue_bound import LEAST, QueueBound
+from aanmf.serving.queue_bound import CROWDED_SECONDS, LEAST, LEAST_CROWDED, QueueBound
 from tests.serving.conftest import Start, httpx, serving
 from tests.serving.test_api import told
 
@@ -197,6 +197,35 @@ def test_as_many_are_in_work_as_are_answered_in_time() -> None:
     while bound.enter(now):
         pass
     assert bound.in_work == 25
+
+
+def test_fewer_are_in_work_while_others_are_refused() -> None:
+    """So many clients as are never refused may wait long for each other; more than that are told to come back."""
+    bound, now = QueueBound(most=64, seconds=0.05), 0.0
+    for _ in range(500):  # an answer every 10 ms: 5 in the time that a request may wait
+        while bound.in_work < LEAST:
+            assert bound.enter(now)
+        now += 0.01
+        bound.leave(now)
+    assert bound.enter(now)  # LEAST clients, and each is answered
+    assert not bound.enter(now)  # one more
+    admitted = []
+    for _ in range(50):
+        now += 0.01
+        bound.leave(now)
+        admitted.append(bound.enter(now))
+    assert bound.in_work == 5
+    assert not any(admitted[: LEAST - 6]) and all(admitted[LEAST - 5 :])
+    for _ in range(200):  # slower answers: 1 in the time
+        now += 0.05
+        bound.leave(now)
+        while bound.enter(now):
+            pass
+    assert bound.in_work == LEAST_CROWDED
+    now += CROWDED_SECONDS
+    while bound.enter(now):
+        pass
+    assert bound.in_work == LEAST
 
 
 def test_a_pause_is_not_the_time_of_an_answer() -> None:
@@ -438,7 +467,6 @@ def test_a_busy_service_refuses_at_once_and_the_connection_goes_on(
             connection.sendall(MANY + b"%d\r\n\r\n" % len(body) + body)
             head, told_ = read_answer(connection)
             assert head.startswith(b"HTTP/1.1 503 ")
-            assert b"server: uvicorn" not in head  # no task was begun
             assert b"server: uvicorn" not in head  # no task was begun for it
             assert b"retry-after: 1\r\n" in head
             assert b"x-content-type-options: nosniff\r\n" in head
@@ -452,6 +480,25 @@ def test_a_busy_service_refuses_at_once_and_the_connection_goes_on(
     with kept:
         kept.sendall(MANY + b"%d\r\n\r\n" % len(body) + body)
         assert read_answer(kept)[0].startswith(b"HTTP/1.1 200 ")
+
+
+def test_early_refusals_share_a_log_line(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused() -> list[int]:
+        return [vars(each)["fields"]["refused"] for each in caplog.records if each.message == "overload"]
+
+    caplog.set_level("INFO", "aanmf.serving")
+    with busy(start, monkeypatch) as client, connected(client) as connection:
+        for _ in range(20):
+            connection.sendall(MANY + b"2\r\n\r\n{}")
+            assert read_answer(connection)[0].startswith(b"HTTP/1.1 503 ")
+        assert len(refused()) < 10
+        time.sleep(1.0)
+        client.get("/healthz")
+        while sum(refused()) < 20:  # the line is written after the answer
+            time.sleep(0.01)
+        assert sum(refused()) == 20
 
 
 def test_the_body_of_a_refused_request_is_not_waited_for(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

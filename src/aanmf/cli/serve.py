@@ -67,7 +67,7 @@ def serve(
             min=0.001,
             help="Refuse a request that would wait longer than this for those in work; 16 are always answered.",
         ),
-    ] = 0.02,
+    ] = 0.015,
     seconds: Annotated[
         float, typer.Option("--timeout", min=0.1, help="Give up on a request after this many seconds.")
     ] = 30.0,

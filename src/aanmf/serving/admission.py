@@ -63,7 +63,7 @@ class Service(Protocol):
 
 
 class Admission:
-    """ASGI middleware: rate, token, size and time limits; security headers; one log line and metrics per request.
+    """ASGI middleware: rate, token, size and time limits; security headers; metrics and a log line per request.
 
     The body of a request is read before it is passed on, so that no route waits for a slow client or holds more than
     allowed: `scope["aanmf.body"]`.
@@ -76,6 +76,7 @@ class Admission:
         self._held = 0  # bytes of bodies that are being read
         self._queue = QueueBound(limits.requests, limits.wait)  # requests that are being answered
         self._token = token.encode() if token else None
+        self._refused, self._told = 0, 0.0  # early refusals since the last log line about them, and when that was
         self._run, self._number = secrets.token_hex(4).encode(), itertools.count(1)
         self._rate = RateLimit(limits.rate) if limits.rate else None
 
@@ -156,21 +157,33 @@ class Admission:
     def error_response(self, method: bytes, target: bytes) -> bytes | None:
         """The answer to a request whose head has come while too many are in work; None: `__call__` answers it."""
         path = target.decode("latin-1")
-        if method == b"HEAD" or path.startswith(ALWAYS) or not self._queue.is_full:
+        if method == b"HEAD" or path.startswith(ALWAYS) or not self._queue.refuses():
             return None
         request = b"%s-%x" % (self._run, next(self._number))
         self.metrics.overload.inc()
-        self._note(request, method.decode("latin-1"), "other", 503, 0.0)
+        self._count(method.decode("latin-1"), "other", 503, 0.0)
+        self._refused += 1
+        if time.monotonic() >= self._told + 1.0:
+            self._tell_refused()
         fields = (*HEADERS, (b"x-request-id", request), *AGAIN)
         return BUSY_HEAD + b"".join(b"%s: %s\r\n" % field for field in fields) + b"\r\n" + BUSY_BODY
 
     def _note(self, request: bytes, method: str, route: str, status: int, seconds: float) -> None:
         """Counts and logs an answer."""
-        method = method if method in ("GET", "HEAD", "POST") else "other"
-        self.metrics.requests.labels(method, route, status).inc()
-        self.metrics.seconds.labels(route).observe(seconds)
-        fields = {"request": request.decode(), "method": method, "route": route, "status": status}
+        self._count(method, route, status, seconds)
+        fields = {"request": request.decode(), "method": _method(method), "route": route, "status": status}
         logger.info("request", extra={"fields": fields | {"ms": round(1000 * seconds, 2)}})
+        if self._refused and time.monotonic() >= self._told + 1.0:
+            self._tell_refused()
+
+    def _tell_refused(self) -> None:
+        """Logs early refusals: one line a second in all, since a line for each would take time from those in work."""
+        logger.info("overload", extra={"fields": {"refused": self._refused}})
+        self._refused, self._told = 0, time.monotonic()
+
+    def _count(self, method: str, route: str, status: int, seconds: float) -> None:
+        self.metrics.requests.labels(_method(method), route, status).inc()
+        self.metrics.seconds.labels(route).observe(seconds)
 
     async def _read_body(self, receive: Receive) -> bytes:
         """The whole body. One that is too large is read on and dropped, within reason: so the client sees the answer.
@@ -201,6 +214,11 @@ class Admission:
         if size > most:
             raise RefusedError(413, f"the body is larger than {most:,} bytes: send less at once", CLOSE)
         return b"".join(parts)
+
+
+def _method(method: str) -> str:
+    """As it is counted and logged: clients may send any word."""
+    return method if method in ("GET", "HEAD", "POST") else "other"
 
 
 def _given_token(scope: Scope) -> bytes:

@@ -37,9 +37,9 @@ class Limits(BaseModel):
     """How long an answer may take."""
     list_bytes: int = Field(default=64 << 20, ge=0)
     """Bytes of memory for lists that were made before; least recently asked ones are dropped."""
-    wait: float = Field(default=0.02, gt=0)
+    wait: float = Field(default=0.015, gt=0)
     """Seconds that a request may be expected to wait for those in work; if it would wait longer, it is refused at once,
-    to come back later. 16 requests are admitted all the same."""
+    to come back later. 16 requests are admitted all the same, and 4 while others are refused."""
     requests: int = Field(default=64, ge=1)
     """Requests in work per process, however fast they are answered."""
 
