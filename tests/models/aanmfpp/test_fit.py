@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +20,7 @@ from aanmf.models.aanmfpp import trainer
 from aanmf.models.aanmfpp.config import AANMFppConfig
 from aanmf.models.aanmfpp.equations import Equations, Member
 from aanmf.models.aanmfpp.fit import Selection, simpler, some_users, validation_cuts
+from aanmf.models.aanmfpp.module import AANMFppModule
 from aanmf.models.aanmfpp.trainer import _batches
 from aanmf.training.log import Epoch
 from tests.conftest import small_dataset
@@ -165,10 +170,73 @@ def stopped_at(phase: str, epoch: int, data: RatingDataset, **settings: object) 
     return model
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Members are trained one after another."""
+    with threads(1):
+        yield
+
+
 def same(one: Member, other: Member) -> bool:
     return all(torch.equal(one.state_dict()[name], value) for name, value in other.state_dict().items())
 
 
+@contextmanager
+def threads(n: int) -> Iterator[None]:
+    """PyTorch works with so many."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_members_side_by_side_are_those_trained_one_after_another() -> None:
+    told: dict[int, list[Epoch]] = {1: [], 2: []}
+    trained = {}
+    for n, epochs in told.items():
+        with threads(n):
+            model = AANMFpp(**{**QUICK, "epochs": 3, "members": 2}).fit(DATA, on_epoch=epochs.append)
+            assert torch.get_num_threads() == n
+            trained[n] = model.module_.members
+    for one, other in zip(trained[1], trained[2], strict=True):
+        for name, value in one.state_dict().items():
+            torch.testing.assert_close(other.state_dict()[name], value)
+    for epochs in told.values():
+        assert [each.epoch for each in epochs if each.phase == "final"] == [*range(1, 10)]
+    one, two = ([each.train_mse for each in epochs if each.phase == "final"] for epochs in told.values())
+    assert two == pytest.approx([one[k] for k in (0, 3, 1, 4, 2, 5, 6, 7, 8)], rel=1e-4)
+
+
+def test_a_member_that_fails_stops_those_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    loss, steps = AANMFppModule.loss, Counter[bool]()
+
+    def failing(self: AANMFppModule, member: Member, *given: Any) -> torch.Tensor:
+        fails = member is self.members[1]
+        steps[fails] += 1
+        if fails and steps[fails] == 3:
+            raise ZeroDivisionError
+        return loss(self, member, *given)
+
+    monkeypatch.setattr(AANMFppModule, "loss", failing)
+    asked = {**QUICK, "epochs": 1, "members": 2, "parts": 200, "steps": 1, "validation": 0.0, "match": False}
+    with threads(2), pytest.raises(ZeroDivisionError):
+        AANMFpp(**asked).fit(DATA)
+    assert steps[True] == 3
+    assert steps[False] < 200
+
+
+def test_interrupted_side_by_side_all_take_the_weights_of_the_one_trained_longest() -> None:
+    with threads(2):
+        model = stopped_at("final", 3, DATA)
+    first, second, newcomer = model.module_.members
+    assert same(first, second)
+    assert same(newcomer, first)
+    assert model.fitted_.training_log.interrupted
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_interrupted_members_take_the_weights_of_a_complete_one(tmp_path) -> None:
     whole = AANMFpp(**{**QUICK, "epochs": 4, "members": 2}).fit(DATA).module_.members
     model = stopped_at("final", 6, DATA)

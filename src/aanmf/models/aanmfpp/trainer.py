@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from aanmf.models.aanmfpp.module import AANMFppModule
 from aanmf.models.aanmfpp.scores import Pairs
 from aanmf.training.log import Epoch, OnEpoch, TrainingLog
 from aanmf.training.optimizer import adam, half_cosine
+from aanmf.training.side_by_side import at_once, side_by_side
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Trainer:
     Attributes:
         trained: members, and for how many epochs; the last ones last.
         residual: by member, (N,) what its last epoch left of each training rating, held out of all histories.
+        stop: members that are in training stop before their next step.
     """
 
     config: AANMFppConfig
@@ -54,6 +57,7 @@ class Trainer:
     training_log: TrainingLog = field(default_factory=TrainingLog)
     trained: dict[Member, int] = field(default_factory=dict)
     residual: dict[Member, Tensor] = field(default_factory=dict)
+    stop: threading.Event = field(default_factory=threading.Event)
 
     def residual_of(self, members: Sequence[Member]) -> Tensor | None:
         """(N,) mean residual of some members, scaled, in the order of the history; None: none was finished."""
@@ -76,9 +80,9 @@ class Trainer:
         Raises:
             KeyboardInterrupt: none of the same parts was trained.
         """
-        names = module.members[0].state_dict().keys()
+        shapes = _shapes(module.members[0])
         alike = [(epochs, place, each) for place, (each, epochs) in enumerate(self.trained.items())]
-        alike = [each for each in alike if each[2].state_dict().keys() == names]
+        alike = [each for each in alike if _shapes(each[2]) == shapes]
         if not alike:
             raise KeyboardInterrupt
         *_, source = max(alike, key=lambda each: each[:2])
@@ -88,27 +92,43 @@ class Trainer:
         module.settle(*self._rated(training))
 
     def train(self, phase: str, equations: Equations, training: TrainingData, plans: Sequence[Plan]) -> None:
-        """Trains members one after another, each with a seed of its own."""
-        n = len(training.train)
+        """Trains members, as many side by side as there are threads, each with a seed of its own."""
+        n, of = len(training.train), len(plans) * self.config.epochs
         features = equations.ridge.fit() if equations.ridge else torch.zeros(0, n, device=self.device)
-        for index, plan in enumerate(plans):
-            for epoch, mse, seconds in self._epochs(equations, plan, features, self.config.seed + index):
-                number, of = index * self.config.epochs + epoch, len(plans) * self.config.epochs
-                record = Epoch(phase, number, of, mse, None, seconds, n / seconds)
-                self.trained[plan.member] = epoch
-                self.training_log.add(record, self.config.learning_rate, self.on_epoch)
-            plan.member.settle(*self._rated(training))
+        runs = [
+            (plan, self._epochs(equations, plan, features, self.config.seed + index))
+            for index, plan in enumerate(plans)
+        ]
+        number, size = 0, at_once(len(runs), self.device)
+        for group in (runs[first : first + size] for first in range(0, len(runs), size)):
+            with side_by_side(len(group)) as each, self._stopping():
+                for epoch in range(1, self.config.epochs + 1):
+                    ended = each(_next_epoch, [run for _, run in group])
+                    for (plan, _), (mse, seconds) in zip(group, ended, strict=True):
+                        number, took = number + 1, seconds / len(group)
+                        self.trained[plan.member] = epoch
+                        record = Epoch(phase, number, of, mse, None, took, n / took)
+                        self.training_log.add(record, self.config.learning_rate, self.on_epoch)
+            for plan, _ in group:
+                plan.member.settle(*self._rated(training))
         self.training_log.best_epoch = self.config.epochs
+
+    @contextmanager
+    def _stopping(self) -> Iterator[None]:
+        """Tells the threads of other members to stop when one fails, or at Ctrl-C."""
+        try:
+            yield
+        except BaseException:
+            self.stop.set()
+            raise
 
     def _rated(self, training: TrainingData) -> list[Tensor]:
         """Which users and items have training ratings."""
         found = training.train.rated(training.n_users + 1, training.n_items + 1)
         return [each.to(self.device) for each in found]
 
-    def _epochs(
-        self, equations: Equations, plan: Plan, features: Tensor, seed: int
-    ) -> Iterator[tuple[int, float, float]]:
-        """Adam over parts: a fresh cut in every epoch, some steps on each part. Yields number, error and seconds."""
+    def _epochs(self, equations: Equations, plan: Plan, features: Tensor, seed: int) -> Iterator[tuple[float, float]]:
+        """Adam over parts: a fresh cut in every epoch, some steps on each part. Yields error and seconds."""
         config, member, n = self.config, plan.member, len(equations.history)
         steps = steps_per_part(equations.config, n)
         parts = min(n, config.parts or min(max(n // 1000, 5), 20))
@@ -121,6 +141,8 @@ class Trainer:
         for epoch in range(1, config.epochs + 1):
             start, error = time.perf_counter(), torch.zeros((), dtype=torch.float64, device=self.device)
             for batch in _batches(equations, features, (parts, steps), plan.cold, generator):
+                if self.stop.is_set():
+                    return
                 half_cosine(optimizer, config.learning_rate, done / total)
                 f = equations.latent(member, equations.encode(member, batch.seen), batch.at)
                 optimizer.zero_grad()
@@ -133,7 +155,15 @@ class Trainer:
                     if equations.context is not None and epoch == config.epochs:
                         residual = self.residual.setdefault(member, torch.zeros(n, device=self.device))
                         residual[batch.rows] = left
-            yield epoch, float(error / n / equations.scale**2), time.perf_counter() - start
+            yield float(error / n / equations.scale**2), time.perf_counter() - start
+
+
+def _next_epoch(run: Iterator[tuple[float, float]]) -> tuple[float, float]:
+    return next(run)
+
+
+def _shapes(member: Member) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in member.state_dict().items()}
 
 
 def steps_per_part(config: AANMFppConfig, n: int) -> int:
