@@ -13,6 +13,7 @@ from aanmf import load_model
 from aanmf.models.catalog import CATALOG
 
 FORMAT_1 = Path(__file__).parent / "fixtures" / "format1"
+MAPS = Path("/proc/self/maps")
 NAMES = sorted(path.stem for path in FORMAT_1.glob("*.zip"))
 
 
@@ -37,6 +38,20 @@ def test_predictions_are_those_of_then(name: str, tmp_path: Path) -> None:
         assert json.loads((tmp_path / "new" / "manifest.json").read_text())["format"] == 3
         model = load_model(tmp_path / "new")
     assert np.std(expected["ratings"]) > 0.01
+
+
+@pytest.mark.skipif(not MAPS.exists(), reason="needs /proc")
+def test_files_of_then_are_not_mapped(tmp_path: Path) -> None:
+    """The version of then would write into them: their names do not change."""
+    with zipfile.ZipFile(FORMAT_1 / "mf.zip") as pack:
+        pack.extractall(tmp_path / "old")
+    old = load_model(tmp_path / "old")
+    old.save(tmp_path / "new")
+    new = load_model(tmp_path / "new")
+    mapped = MAPS.read_text()
+    assert str(tmp_path / "old") not in mapped
+    assert str(tmp_path / "new") in mapped
+    assert new.is_fitted
 
 
 def test_newcomers_keep_the_intervals_of_then(tmp_path: Path) -> None:

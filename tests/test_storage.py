@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from aanmf import AANMF, MF, disk, load_model, storage
+from aanmf.checks import all_finite
 from aanmf.errors import BusyError, ModelFolderError, NotFittedError
 from aanmf.locks import locked
 from aanmf.manifest import files_of, read_manifest
@@ -281,3 +282,40 @@ def test_a_full_disk_says_where_and_that_nothing_is_lost(tmp_path, monkeypatch) 
         MF(epochs=2).fit(small_dataset()).save(folder)
     assert told.value.errno == errno.ENOSPC
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"} == before
+
+
+# -------------------- large models
+
+
+def test_weights_stay_in_their_file_and_what_a_model_does_to_them_does_not(saved) -> None:
+    (stored,) = saved.glob("weights-*.safetensors")
+    content, random = stored.read_bytes(), torch.get_rng_state()
+    model = load_model(saved)
+    assert torch.equal(torch.get_rng_state(), random)  # no weight is drawn that is read in a moment
+    if Path("/proc/self/maps").exists():
+        assert stored.name in Path("/proc/self/maps").read_text()
+    before = model.predict("u1", ["i1"])["rating"].item()
+    with torch.no_grad():
+        for each in model.module_.parameters():
+            each.zero_()
+    assert model.predict("u1", ["i1"])["rating"].item() != before
+    assert stored.read_bytes() == content
+    assert load_model(saved).predict("u1", ["i1"])["rating"].item() == before
+
+
+def test_a_model_outlives_its_files(saved) -> None:
+    model = load_model(saved)
+    before = model.predict("u1", ["i1", "i2"])
+    for path in saved.iterdir():
+        path.unlink()
+    assert model.predict("u1", ["i1", "i2"]).equals(before)
+
+
+@pytest.mark.parametrize("numbers", [[1.0, torch.nan], [torch.inf, -torch.inf], [3e38, 3e38, torch.inf]])
+def test_a_number_that_is_not_finite_is_found(numbers: list[float]) -> None:
+    assert not all_finite(torch.tensor(numbers))
+
+
+def test_finite_numbers_whose_sum_is_not_are_finite() -> None:
+    assert all_finite(torch.full((10,), 3e38))
+    assert all_finite(torch.zeros(0))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -252,4 +254,18 @@ class RatingModule(nn.Module):
 
 def embedding(rows: int, factors: int, std: float = 0.1) -> nn.Parameter:
     """An embedding table (rows, factors), normally distributed around 0."""
-    return nn.Parameter(torch.empty(rows, factors).normal_(0.0, std))
+    table = torch.empty(rows, factors)
+    return nn.Parameter(table.normal_(0.0, std) if _drawn.get() else table)
+
+
+_drawn = ContextVar("_drawn", default=True)
+
+
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """Tables made by `embedding` in the block are left as they are: weights from a file take their place."""
+    before = _drawn.set(False)
+    try:
+        yield
+    finally:
+        _drawn.reset(before)

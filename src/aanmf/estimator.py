@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self
 from torch import Tensor
 
 from aanmf.additions import Additions, Update, grow
+from aanmf.checks import all_finite
 from aanmf.contract import ModelConfig, RatingModule
 from aanmf.data.dataset import RatingDataset
 from aanmf.data.frames import TableKind, kind_of, training_data
@@ -268,7 +269,7 @@ def _instead(capability: str) -> str:
 def _check_trained(module: RatingModule) -> None:
     """Raises NotFiniteError where a trained weight is not finite."""
     for name, each in module.state_dict().items():
-        if each.dtype.is_floating_point and not bool(each.isfinite().all()):
+        if each.dtype.is_floating_point and not all_finite(each):
             raise NotFiniteError(
                 f"training ended with a weight that is not finite ({name}): give a lower learning_rate, "
                 "or look for ratings or attributes of enormous size"

@@ -38,5 +38,6 @@ def of_format_1(
         else:
             converted[_OTHER.sub(r"member.\1.\2", name)] = tensor
             if name.startswith("errors."):
-                converted[name] = converted[f"newcomer_{name}"] = tensor.tile(2, 1) if "quantile" in name else tensor
+                converted[name] = tensor.tile(2, 1) if "quantile" in name else tensor
+                converted[f"newcomer_{name}"] = converted[name].clone()
     return {**settings, "match": False}, converted

@@ -12,7 +12,7 @@ import polars as pl
 from torch import Tensor
 
 from aanmf.checks import check_finite, check_positions, tensor_of
-from aanmf.contract import ModelConfig, RatingModule
+from aanmf.contract import ModelConfig, RatingModule, undrawn
 from aanmf.errors import ModelFolderError
 from aanmf.fitted import Fitted
 from aanmf.legacy import of_format_1
@@ -96,12 +96,13 @@ def read_model(path: str | Path, spec: ModelSpec, device: str) -> tuple[dict[str
     """
     saved = read_saved(path, spec)
     with _faults(path, spec, saved.aanmf):
-        module = spec.module_type(saved.config, saved.fitted.training)
-        module.load_state_dict(saved.weights)
+        with undrawn():
+            module = spec.module_type(saved.config, saved.fitted.training)
         for name, own in module.state_dict().items():
             found = tensor_of(saved.weights, name, own.dtype, own.shape)
             if found.dim() and not found.dtype.is_floating_point:  # the models keep positions of items in such tensors
                 check_positions(name, found, saved.fitted.training.n_items)
+        module.load_state_dict(saved.weights, assign=True)  # as they lie in the file, without a copy
     return saved.settings, module.to(pick_device(device)).eval(), saved.fitted
 
 

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aanmf.checks import all_finite
 from aanmf.contract import Bounds, RatingModule
 from aanmf.data.attributes import AttributeSet, Context
 from aanmf.data.dataset import RatingDataset
@@ -267,7 +268,7 @@ class Predictor:
 
     def check_finite(self, *found: Tensor | None) -> None:
         """Raises NotFiniteError where a number is not finite, before clipping would hide it."""
-        if not all(bool(each.isfinite().all()) for each in found if each is not None):
+        if not all(all_finite(each) for each in found if each is not None):
             raise NotFiniteError(
                 f"{self.spec.name} predicts a number that is not finite: its weights are damaged, or its training "
                 "diverged; train it again"

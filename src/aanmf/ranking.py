@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypedDict, get_args
@@ -25,6 +26,8 @@ RankBy = Literal["match", "rating", "low"]
 Ranked = tuple[Tensor, Tensor, Tensor, Tensor | None]
 """Lists of a block of users: their places (b,), what ranks the first n items (b, n), these items, and their ratings."""
 RANK_BY = ("match", "rating", "low")
+LONG = 200_000
+"""Rows of so many scores are searched block by block."""
 TABLE_USERS = 1024
 """Users whose lists are put into one table, at least."""
 COVERAGE = 0.9
@@ -227,9 +230,9 @@ class Ranker:
             order[row, item] = -torch.inf
         n = min(max(self.options.n, 0), order.shape[1])
         if self.options.diversity == 0:
-            values, items = torch.topk(order, n)
+            values, items = best_of(order, n)
             return values, items
-        values, items = torch.topk(order, min(POOL * n, order.shape[1]))
+        values, items = best_of(order, min(POOL * n, order.shape[1]))
         listed, place = np.unique(items.cpu().numpy(), return_inverse=True)
         similarity = self.predictor.item_similarity.among(listed)  # of all users' items at once
         rows = zip(values.cpu(), place.reshape(items.shape), strict=True)
@@ -284,6 +287,30 @@ class Ranker:
         if predictor.items.labels is not None:
             names["label"] = pl.Series(predictor.items.labels, dtype=pl.String).gather(items)
         return pl.DataFrame({**names, **columns})
+
+
+def best_of(scores: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """The n highest scores of every row (b, m), best first, and where they are: `torch.topk`, faster for long rows.
+
+    The n highest numbers lie in the n blocks with the highest maxima, so only these are searched.
+
+    Example:
+        >>> best_of(torch.arange(500_000.0)[None], 2)[1].tolist()
+        [[499999, 499998]]
+    """
+    rows, m = scores.shape
+    if scores.is_cuda or m < LONG or 16 * n > m or not n:
+        return torch.topk(scores, n)
+    size = round(math.sqrt(m / n))  # then maxima and blocks have as many numbers each, sqrt(n m)
+    blocks = m // size
+    whole = scores[:, : blocks * size].view(rows, blocks, size)
+    chosen = whole.amax(2).topk(n, sorted=False).indices
+    among = whole.gather(1, chosen[..., None].expand(rows, n, size)).flatten(1)
+    place = (chosen[..., None] * size + torch.arange(size)).flatten(1)
+    rest = torch.arange(blocks * size, m).expand(rows, -1)
+    among, place = torch.cat([among, scores[:, blocks * size :]], dim=1), torch.cat([place, rest], dim=1)
+    values, found = among.topk(n)
+    return values, place.gather(1, found)
 
 
 def most_similar(similarity: Similarity, entity: str | int | Mapping[str, object], n: int) -> pl.DataFrame:

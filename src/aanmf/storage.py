@@ -25,6 +25,8 @@ from aanmf.manifest import FORMAT, MANIFEST, content_of, files_of, opened, parse
 if TYPE_CHECKING:
     from torch import Tensor
 
+NEVER_CHANGED = 3
+"""From this format on, a name holds the checksum, so that no save writes into a file that is there."""
 Json = Mapping[str, object]
 _SUFFIXES = ("json", "safetensors", "parquet", "bin")
 _STRAY = re.compile(rf"[^.].*-[0-9a-f]{{16}}\.({'|'.join(_SUFFIXES)})|\..+\.({'|'.join(_SUFFIXES)})-[a-z0-9_]{{8}}")
@@ -228,13 +230,11 @@ def read_folder(path: str | Path) -> StoredFolder:
 
 
 def _read_files(path: Path, manifest: dict[str, Any]) -> StoredFolder:
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
     read, files = StoredFolder(manifest, {}, {}, {}), files_of(path, manifest)
     for name, expected in manifest["sha256"].items():
         stem, _, suffix = name.rpartition(".")
-        kept, content, digest = suffix in ("json", "safetensors"), b"", hashlib.sha256()
+        mapped = suffix == "safetensors" and manifest["format"] >= NEVER_CHANGED
+        kept, content, digest = suffix in ("json", "safetensors") and not mapped, b"", hashlib.sha256()
         if kept:
             content = content_of(files[name], name=name)
             digest.update(content)
@@ -247,13 +247,21 @@ def _read_files(path: Path, manifest: dict[str, Any]) -> StoredFolder:
         if suffix == "json":
             read.documents[stem] = parsed(content, path / name)
         elif suffix == "safetensors":
-            try:
-                read.tensors[stem] = load(content)
-            except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
-                raise ModelFolderError(f"{path}: {name} is damaged ({error}); save the model again") from None
+            read.tensors[stem] = _tensors(files[name] if mapped else content, path, name)
         else:
             read.files[name] = files[name]
     return read
+
+
+def _tensors(stored: Path | bytes, folder: Path, name: str) -> dict[str, Tensor]:
+    """Tensors of a file, whose numbers are read from the disk when they are used (a private mapping), or of bytes."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load, load_file
+
+    try:
+        return load(stored) if isinstance(stored, bytes) else load_file(stored)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise ModelFolderError(f"{folder}: {name} is damaged ({error}); save the model again") from None
 
 
 def _stored_files(folder: Path) -> set[str]:

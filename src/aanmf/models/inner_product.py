@@ -28,13 +28,18 @@ class InnerProductModule(RatingModule):
         """b_i (B,) and z_i (B, K)."""
         raise AssertionError(f"{type(self).__name__} must define item_side")
 
+    def all_items(self) -> Side:
+        """`item_side` of all items. Where it is rows of tables, a view of them saves a copy with every list."""
+        table, *_ = self.item_tables()
+        return self.item_side(every_row(table)[:-1])
+
     def forward(self, users: Tensor, items: Tensor, sets: AttributeSet | None = None) -> Tensor:
         """See `RatingModule.forward`."""
         return inner_product(self.user_side(users, sets), self.item_side(items))
 
     def catalogue(self, users: Tensor, sets: AttributeSet | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """See `RatingModule.catalogue`: one matrix product per block of users."""
-        item = self.item_side(torch.arange(self.n_items, device=users.device))
+        item = self.all_items()
         for part in torch.arange(len(users), device=users.device).split(BLOCK):
             user = self.user_side(users[part], None if sets is None else sets.rows(part))
             yield part, torch.addmm(user.bias[:, None] + item.bias, user.vector, item.vector.T)

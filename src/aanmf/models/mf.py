@@ -45,6 +45,10 @@ class MFModule(InnerProductModule):
         """b_i and q_i."""
         return Side(self.b_i.index_select(0, items).squeeze(1), self.q.index_select(0, items))
 
+    def all_items(self) -> Side:
+        """See `InnerProductModule.all_items`."""
+        return Side(self.b_i[:-1].squeeze(1), self.q[:-1])
+
     def l2_groups(self) -> Iterable[tuple[float, list[nn.Parameter]]]:
         """Factors and biases apart."""
         yield self.config.l2, [self.p, self.q]
@@ -63,9 +67,8 @@ class MFModule(InnerProductModule):
     ) -> Tensor:
         """See `RatingModule.fold_in`: p_u and b_u move to the minimum of the training loss on the new ratings."""
         (_, (scores,)), *_ = self.catalogue(torch.tensor([user], device=items.device))
-        inputs = torch.cat([self.q, torch.ones_like(self.b_i)], dim=1)  # (M, K + 1)
-        damping = inputs.new_full(inputs.shape[1:], self.config.l2)
+        rated = torch.cat([self.q[items], torch.ones_like(self.b_i[items])], dim=1)  # (m, K + 1)
+        damping = rated.new_full(rated.shape[1:], self.config.l2)
         damping[-1] = self.config.l2_bias
-        rated = inputs[items]
         change = solve(rated.T @ rated + (damping + 1e-6).diag(), rated.T @ (ratings - scores[items]))
-        return scores + inputs[:-1] @ change
+        return scores + self.q[:-1] @ change[:-1] + change[-1]
