@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 
 class SearchIndex:
@@ -10,7 +11,12 @@ class SearchIndex:
 
     def __init__(self, ids: Sequence[str], labels: Sequence[str] | None = None) -> None:
         self._ids, self._labels = ids, labels
-        self._text = [(label.casefold(), text.casefold()) for label, text in zip(ids, labels or ids, strict=True)]
+
+    @cached_property
+    def _text(self) -> list[tuple[str, str]]:
+        """Id and label in small letters; made for the first search, since a million take a second."""
+        texts = zip(self._ids, self._labels or self._ids, strict=True)
+        return [(label.casefold(), text.casefold()) for label, text in texts]
 
     def search(self, query: str, n: int) -> tuple[list[dict[str, str | None]], bool]:
         """At most n of the ids (with labels) that contain the query, and whether there are more.
