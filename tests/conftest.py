@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from aanmf.data.dataset import EntityTable, RatingDataset, Vocabulary
 from aanmf.data.schema import Attribute, Kind
@@ -75,3 +78,14 @@ def small_dataset(seed: int = 0) -> RatingDataset:
         scale=(1.0, 5.0),
         name="small",
     )
+
+
+@contextmanager
+def threads(n: int) -> Iterator[None]:
+    """PyTorch works with so many."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

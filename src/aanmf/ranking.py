@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypedDict, get_args
@@ -18,16 +17,16 @@ from aanmf.data.where import rows_where
 from aanmf.errors import ConfigError
 from aanmf.fitted import EntitySide
 from aanmf.models.catalog import ModelSpec
+from aanmf.models.kernels import best_of
 from aanmf.predictor import Floats, Predictor, Scored
 from aanmf.profile import Profile, RequestContext
 from aanmf.similarity import Similarity, diversified
+from aanmf.training.side_by_side import at_once, side_by_side
 
 RankBy = Literal["match", "rating", "low"]
 Ranked = tuple[Tensor, Tensor, Tensor, Tensor | None]
 """Lists of a block of users: their places (b,), what ranks the first n items (b, n), these items, and their ratings."""
 RANK_BY = ("match", "rating", "low")
-LONG = 200_000
-"""Rows of so many scores are searched block by block."""
 TABLE_USERS = 1024
 """Users whose lists are put into one table, at least."""
 COVERAGE = 0.9
@@ -204,7 +203,25 @@ class Ranker:
             yield self._table(gathered)
 
     def ranked(self, users: NDArray[np.int64], attributes: AttributeSet | None = None) -> Iterator[Ranked]:
-        """The first n items of users at positions (m,), in blocks; `attributes` (m, J) in place of the users' own."""
+        """The first n items of users at positions (m,), in blocks; `attributes` (m, J) in place of the users' own.
+
+        Blocks are made side by side, one on each thread; the first one alone, since the others share what it computes.
+        """
+
+        def made(places: Tensor) -> list[Ranked]:
+            own = None if attributes is None else attributes.rows(places.to(self.predictor.device))
+            blocks = self._ranked(users[places.numpy()], own)
+            return [(places[part], best, items, rating) for part, best, items, rating in blocks]
+
+        first, *others = torch.arange(len(users)).split(TABLE_USERS)
+        yield from made(first)
+        n = at_once(len(others), self.predictor.device)
+        with side_by_side(n) as each:
+            for start in range(0, len(others), n):
+                for blocks in each(made, others[start : start + n]):
+                    yield from blocks
+
+    def _ranked(self, users: NDArray[np.int64], attributes: AttributeSet | None) -> Iterator[Ranked]:
         predictor, n_items = self.predictor, len(self.predictor.items)
         for part, scores, rating in predictor.scores(torch.from_numpy(users), self.scored, attributes):
             if self.rank_by == "low":
@@ -287,30 +304,6 @@ class Ranker:
         if predictor.items.labels is not None:
             names["label"] = pl.Series(predictor.items.labels, dtype=pl.String).gather(items)
         return pl.DataFrame({**names, **columns})
-
-
-def best_of(scores: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """The n highest scores of every row (b, m), best first, and where they are: `torch.topk`, faster for long rows.
-
-    The n highest numbers lie in the n blocks with the highest maxima, so only these are searched.
-
-    Example:
-        >>> best_of(torch.arange(500_000.0)[None], 2)[1].tolist()
-        [[499999, 499998]]
-    """
-    rows, m = scores.shape
-    if scores.is_cuda or m < LONG or 16 * n > m or not n:
-        return torch.topk(scores, n)
-    size = round(math.sqrt(m / n))  # then maxima and blocks have as many numbers each, sqrt(n m)
-    blocks = m // size
-    whole = scores[:, : blocks * size].view(rows, blocks, size)
-    chosen = whole.amax(2).topk(n, sorted=False).indices
-    among = whole.gather(1, chosen[..., None].expand(rows, n, size)).flatten(1)
-    place = (chosen[..., None] * size + torch.arange(size)).flatten(1)
-    rest = torch.arange(blocks * size, m).expand(rows, -1)
-    among, place = torch.cat([among, scores[:, blocks * size :]], dim=1), torch.cat([place, rest], dim=1)
-    values, found = among.topk(n)
-    return values, place.gather(1, found)
 
 
 def most_similar(similarity: Similarity, entity: str | int | Mapping[str, object], n: int) -> pl.DataFrame:

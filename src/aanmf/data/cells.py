@@ -26,6 +26,20 @@ LARGEST = 3.4e38
 DECIMAL_COMMA = r"^[+-]?(?:\d+,\d{1,2}|0,\d+)$"
 
 
+OPAQUE = (pl.Binary, pl.Object, pl.Duration)
+"""Types of cells that are neither numbers nor text nor points in time."""
+
+
+def plain(column: pl.Series) -> pl.Series:
+    """Categories as text, and so bytes that are text: some programs store every text of a Parquet file as bytes."""
+    if column.dtype in (pl.Categorical, pl.Enum):
+        return column.cast(pl.String)
+    if column.dtype == pl.Binary:
+        text = column.cast(pl.String, strict=False)
+        return text if text.null_count() == column.null_count() else column
+    return column
+
+
 def blank_out(column: pl.Series, missing: tuple[str, ...]) -> pl.Series:
     """The column with text stripped, and null for NaN and for the texts (and numbers) of missing values."""
     if column.dtype in (pl.Categorical, pl.Enum) or column.dtype == pl.Time:
@@ -112,7 +126,7 @@ def times(column: pl.Series, form: str | None = None) -> pl.Series:
 
 def share_of_times(column: pl.Series, form: str | None = None) -> float:
     """How many of the cells are plausible times: from 0 to 1."""
-    if column.dtype in (pl.Boolean, pl.Time, pl.Duration) or column.dtype.is_nested() or not len(column):
+    if column.dtype in (pl.Boolean, pl.Time, *OPAQUE) or column.dtype.is_nested() or not len(column):
         return 0.0
     if column.dtype.is_temporal() or form is not None or numbers(column).null_count() == len(column):
         return 1 - dates(column, form).null_count() / len(column)

@@ -141,6 +141,8 @@ def _why_unused(frame: pl.DataFrame, name: str, names: Mapping[str, str]) -> str
     column = frame[name]
     if column.null_count() == len(column) or (column.dtype == pl.String and (column == "").all()):
         return "is not used: it is empty"
+    if column.dtype in OPAQUE:
+        return f"is not used: it holds {column.dtype} values"
     if "time" not in names and share_of_times(frame[name]) > 0.9:
         return f"is not used: it holds times; {ask_for('time', name)} reads them"
     for side in ("user", "item"):

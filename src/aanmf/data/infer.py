@@ -55,6 +55,10 @@ def infer(column: pl.Series, declared: Attribute | None, missing: tuple[str, ...
     Raises:
         SchemaError: a cell does not fit the declared kind.
     """
+    if column.dtype in OPAQUE:
+        if declared is not None:
+            raise SchemaError(f"attribute {column.name!r} holds {column.dtype} values; give numbers or text")
+        return Column(None, column, f"column {column.name!r} holds {column.dtype} values: left out")
     column, notices = blank_out(column, missing), list[str]()
     if declared is None or declared.kind is Kind.NUMERIC:
         column, notice = _dates_as_years(column)

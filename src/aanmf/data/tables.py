@@ -53,11 +53,12 @@ class Table:
 
     @classmethod
     def of(cls, frame: pl.DataFrame, where: str) -> Table:
-        """A whole table.
+        """A whole table; see `cells.plain`.
 
         Raises:
             DataError: a column holds dates that no calendar has, as damaged files do.
         """
+        frame = frame.with_columns(map(cells.plain, frame))
         if off := next((each.name for each in frame if cells.is_off_calendar(each)), None):
             raise DataError(
                 f"{where}: column {off!r} holds a date beyond the years 1 to 9999, or a time beyond the day"
@@ -208,6 +209,6 @@ def _column(name: str, values: Sequence[object]) -> pl.Series:
 
 def check_type(column: pl.Series, where: str, *, booleans: bool = True) -> None:
     """Raises DataError where cells are lists, bytes, times of day and such, or `booleans` that may not be there."""
-    dtype, none = column.dtype, (pl.Binary, pl.Object, pl.Duration, pl.Time)
+    dtype, none = column.dtype, (*cells.OPAQUE, pl.Time)
     if dtype.is_nested() or dtype in none or (dtype == pl.Boolean and not booleans):
         raise DataError(f"{where}: column {column.name!r} holds {dtype} values; give numbers or text")

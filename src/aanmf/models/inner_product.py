@@ -11,7 +11,9 @@ from aanmf.contract import RatingModule, Side
 from aanmf.data.attributes import AttributeSet
 
 BLOCK = 512
-"""Users of a catalogue that are scored at a time."""
+"""Users of a catalogue that are scored at a time, unless items are very many."""
+SCORES = 2**25
+"""At most so many scores at a time."""
 
 
 class InnerProductModule(RatingModule):
@@ -40,7 +42,8 @@ class InnerProductModule(RatingModule):
     def catalogue(self, users: Tensor, sets: AttributeSet | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """See `RatingModule.catalogue`: one matrix product per block of users."""
         item = self.all_items()
-        for part in torch.arange(len(users), device=users.device).split(BLOCK):
+        block = max(1, min(BLOCK, SCORES // max(1, self.n_items)))
+        for part in torch.arange(len(users), device=users.device).split(block):
             user = self.user_side(users[part], None if sets is None else sets.rows(part))
             yield part, torch.addmm(user.bias[:, None] + item.bias, user.vector, item.vector.T)
 

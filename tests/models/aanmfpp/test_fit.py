@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +22,7 @@ from aanmf.models.aanmfpp.fit import Selection, simpler, some_users, validation_
 from aanmf.models.aanmfpp.module import AANMFppModule
 from aanmf.models.aanmfpp.trainer import _batches
 from aanmf.training.log import Epoch
-from tests.conftest import small_dataset
+from tests.conftest import small_dataset, threads
 
 DATA = replace(small_dataset(), rating=small_dataset().rating.round())
 QUICK = {"factors": 2, "epochs": 2, "members": 1, "parts": 2}
@@ -179,17 +178,6 @@ def one_thread() -> Iterator[None]:
 
 def same(one: Member, other: Member) -> bool:
     return all(torch.equal(one.state_dict()[name], value) for name, value in other.state_dict().items())
-
-
-@contextmanager
-def threads(n: int) -> Iterator[None]:
-    """PyTorch works with so many."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def test_members_side_by_side_are_those_trained_one_after_another() -> None:

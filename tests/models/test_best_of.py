@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from aanmf.ranking import LONG, best_of
+from aanmf.models.kernels import LONG, best_of
 
 
 @pytest.mark.parametrize("n", [0, 1, 10, 100, 5000])
