@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from aanmf.data.attribute_kind import TITLES
+from aanmf.data.cells import OPAQUE
 from aanmf.data.codes import words_of
 from aanmf.data.columns import guess_column
 from aanmf.data.entities import EntityTable, Vocabulary
@@ -178,7 +179,7 @@ def _entities(
             kept.append(column.values.alias(name))
         if column.notice is not None and name != label:
             notices.append(column.notice)
-    if label is not None and (columns[label].dtype.is_nested() or columns[label].dtype in (pl.Binary, pl.Object)):
+    if label is not None and (columns[label].dtype.is_nested() or columns[label].dtype in OPAQUE):
         raise SchemaError(f"{side}: column {label!r} holds {columns[label].dtype} values, which cannot be titles")
     labels = None if label is None else _labels(columns[label], ids, options)
     if label is not None and schema.label(side) is None and label.lower() not in TITLES:

@@ -35,8 +35,10 @@ def plain(column: pl.Series) -> pl.Series:
     if column.dtype in (pl.Categorical, pl.Enum):
         return column.cast(pl.String)
     if column.dtype == pl.Binary:
-        text = column.cast(pl.String, strict=False)
-        return text if text.null_count() == column.null_count() else column
+        try:
+            return column.cast(pl.String)
+        except pl.exceptions.ComputeError:
+            return column
     return column
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from aanmf.data.cells import share_of_times
+from aanmf.data.cells import OPAQUE, share_of_times
 from aanmf.data.names import ROLES, simple_name
 from aanmf.data.options import ReadOptions, ask_for, ask_for_context, ask_to_read
 from aanmf.data.tables import Table, check_type

@@ -10,11 +10,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from aanmf.data.cells import are_numbers, blank_out, dates, numbers
+from aanmf.data.cells import OPAQUE, are_numbers, blank_out, dates, numbers
 from aanmf.data.codes import FEW, words_of
 from aanmf.data.kinds import KINDS
 from aanmf.data.options import MISSING, ask_to_read
 from aanmf.data.schema import Attribute, Kind
+from aanmf.errors import SchemaError
 
 DIRTY = 0.05
 """Up to this share of cells of a numeric column may be something else: they count as missing."""
