@@ -3,8 +3,8 @@
     python benchmarks/accuracy.py [--suite ml-100k ml-1m small] [--models aanmf++ mf myfm ...] [--out DIR]
 
 Suites: `ml-100k` (u1-u5 and five random hold-outs of 10 %), `paper` (five of 20 %), `ml-1m` (three hold-outs of 10 %),
-`small` (the restaurant tables and MovieLens-100K thinned to 1, 3 and 10 % of its ratings, five hold-outs of 20 % each). Finished fits are kept
-in DIR/runs and not repeated. Writes DIR/accuracy.json and DIR/accuracy.md.
+`small` (the restaurant tables and MovieLens-100K thinned to 1, 3 and 10 % of its ratings, five hold-outs of 20 % each).
+Finished fits are kept in DIR/runs and not repeated. Writes DIR/accuracy.json and DIR/accuracy.md.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ MODELS: dict[str, Predict] = {
     "damped-means": lambda train, test, seed: peers.damped_means(train, test),
     "mf": partial(ours, "mf"),
     "aanmf": partial(ours, "aanmf"),
+    "aanmf+p": partial(ours, "aanmf+p"),
     "aanmf++": partial(ours, "aanmf++"),
     "aanmf++/ids": ids_only,
     **{f"aanmf++/{name}": partial(ours, "aanmf++", match=False, **settings) for name, settings in PARTS.items()},
