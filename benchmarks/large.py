@@ -2,8 +2,8 @@
 
     python benchmarks/large.py [--model mf] [--users 1000000] [--items 1000000] [--factors 110] [--folder DIR]
 
-It is trained on synthetic ratings for one epoch: how good it is does not matter here. Lists are asked for by one client,
-each of another user, so that none comes from the service's cache.
+It is trained on synthetic ratings for one epoch: how good it is does not matter here. One client asks for lists, each of
+another user, so that none comes from the service's cache.
 """
 
 from __future__ import annotations
