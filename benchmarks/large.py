@@ -2,7 +2,7 @@
 
     python benchmarks/large.py [--model mf] [--users 1000000] [--items 1000000] [--factors 110] [--folder DIR]
 
-It is trained on synthetic ratings for one epoch: how good it is does not matter here. One client asks for lists, each of
+It is trained on synthetic ratings for one epoch: how good it is does not matter. One client asks for lists, each of
 another user, so that none comes from the service's cache.
 """
 
