@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Connection, Engine, event
 
 from aanmf.serving.store import RatingStore, StoredRating, StoreError, store_engine
 
@@ -50,14 +50,19 @@ class FailingStatements:
 
 @contextmanager
 def failing(folder: Path, fault: str | None = None, at: int = 0) -> Iterator[FailingStatements]:
-    """Within the block every engine of SQLAlchemy fails as asked."""
+    """Within the block every engine of SQLAlchemy on this folder fails as asked; a service may still use others."""
     failed = FailingStatements(folder, fault, at)
 
-    def around(_: object, cursor: sqlite3.Cursor, *__: object) -> None:
-        failed.step(cursor.connection)
+    def is_here(connection: Connection) -> bool:
+        return Path(connection.engine.url.database or "").parent == folder
 
-    def commit(connection: object) -> None:
-        failed.step(connection.connection.driver_connection)  # type: ignore[attr-defined]
+    def around(connection: Connection, cursor: sqlite3.Cursor, *_: object) -> None:
+        if is_here(connection):
+            failed.step(cursor.connection)
+
+    def commit(connection: Connection) -> None:
+        if is_here(connection):
+            failed.step(connection.connection.driver_connection)  # type: ignore[arg-type]
 
     listened = (("before_cursor_execute", around), ("after_cursor_execute", around), ("commit", commit))
     for name, function in listened:
