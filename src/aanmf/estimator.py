@@ -134,14 +134,14 @@ class Estimator:
 
         Raises:
             DataError: there is no rating, or a table cannot be used.
-            ConfigError: training diverged: the learning rate is too high; or the model does not take `checkpoints`.
+            ConfigError: training diverged: the learning rate is too high; or the model does not take `checkpoints` or `shard_rows`.
             NotFiniteError: a weight is not finite after training.
             CheckpointError: a checkpoint cannot be written, or is of another training.
             BusyError: another training writes its checkpoints to the same folder.
             KeyboardInterrupt: after Ctrl-C; the model then holds what was learned so far and can be saved.
         """
         ratings = training_data(data, y, users, items, options)
-        _check_training(self.spec, ratings, checkpoints)
+        _check_training(self.spec, ratings, checkpoints, shard_rows)
         if not self.config.uses_context:
             ratings = ratings.with_context([])
         fitted = Fitted.of(ratings)
@@ -243,7 +243,9 @@ class Estimator:
         return model, model._add(read(saved.fitted), saved.fitted, saved.config, saved.weights, full, on_epoch)
 
 
-def _check_training(spec: ModelSpec, data: RatingDataset | StreamedDataset, checkpoints: Checkpoints | None) -> None:
+def _check_training(
+    spec: ModelSpec, data: RatingDataset | StreamedDataset, checkpoints: Checkpoints | None, shard_rows: int | None
+) -> None:
     """Raises ConfigError where a model cannot be trained in this way."""
     if isinstance(data, StreamedDataset) and not spec.streams:
         raise ConfigError(f"{spec.name} does not learn from streamed ratings. {_instead('streams')}")
@@ -254,6 +256,10 @@ def _check_training(spec: ModelSpec, data: RatingDataset | StreamedDataset, chec
         )
     if not spec.processes and not Ranks.current().alone:
         raise ConfigError(f"{spec.name} does not support torchrun. {_instead('processes')}")
+    if shard_rows is not None and not spec.shards:
+        raise ConfigError(
+            f"{spec.name} does not divide its tables (shard_rows, --spread-rows): leave it out. {_instead('shards')}"
+        )
     if checkpoints is not None and not spec.checkpoints:
         raise ConfigError(
             f"{spec.name} does not support checkpoints (--resume, --checkpoint-every): leave them out. "

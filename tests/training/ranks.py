@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from aanmf import AANMF, MF, Recommender, SVDpp
+from aanmf import AANMF, MF, AANMFpp, Recommender, SVDpp
 from aanmf.errors import ConfigError
 from aanmf.training.checkpoint import Checkpoints
 from aanmf.training.distributed import joined
@@ -26,6 +26,8 @@ TRAININGS: dict[str, tuple[type[Recommender], dict[str, Any], int | None]] = {
 """By name: model, settings, shard_rows."""
 RESUMED = ("mf", "mf sharded", "aanmf sharded")
 """Those whose checkpoints are looked at."""
+MEMBERS = {"factors": 3, "epochs": 2, "members": 2, "parts": 2, "l2_candidates": (20.0, 60.0), "validation_cuts": 1}
+"""Of AANMF++, whose members are divided among the processes."""
 
 
 def main(out: Path) -> None:
@@ -38,6 +40,12 @@ def main(out: Path) -> None:
             epochs = [(e.phase, e.epoch, e.train_mse, e.valid_mse) for e in model.fitted_.training_log.epochs]
             weights = {key: each.tolist() for key, each in model.module_.state_dict().items()}
             found[name] = {"epochs": epochs, "weights": weights}
+        members = AANMFpp(**MEMBERS).fit(data, checkpoints=Checkpoints(out / "checkpoints" / "members"))
+        found["members"] = {
+            "weights": {key: each.tolist() for key, each in members.module_.state_dict().items()},
+            "errors": [each.train_mse for each in members.fitted_.training_log.epochs],
+            "ratings": members.predict("u1", ["i1", "i2"])["rating"].to_list(),
+        }
         try:
             SVDpp().fit(data)
         except ConfigError as error:

@@ -14,17 +14,20 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
 
-from aanmf import AANMF, MF, AANMFpp, disk, storage
+from aanmf import AANMF, MF, AANMFpp, BayesFM, disk, storage
 from aanmf.cli import main
 from aanmf.errors import BusyError, CheckpointError, ConfigError
 from aanmf.locks import locked
 from aanmf.training import checkpoint
 from aanmf.training.checkpoint import Checkpoint, Checkpoints, Every
-from tests.conftest import small_dataset, stored
+from aanmf.training.log import Epoch
+from tests.conftest import small_dataset, stored, threads
+from tests.test_context import planted
 
 SETTINGS = {"factors": 4, "epochs": 4, "batch_size": 60, "learning_rate": 0.02}  # 9 steps an epoch in the search
 ROOT = Path(__file__).parents[2]
@@ -77,6 +80,40 @@ def test_killed_after_any_checkpoint_a_training_ends_with_the_same_bits(small, t
         assert bits(resumed) == bits(whole)
         assert errors(resumed) == errors(whole)
         assert resumed.fitted_.training_log.best_epoch == whole.fitted_.training_log.best_epoch
+
+
+MEMBERS = {"factors": 3, "epochs": 3, "members": 2, "parts": 2, "l2_candidates": (20.0, 60.0), "validation_cuts": 2}
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_the_members_of_a_killed_training_are_those_of_a_whole_one(small, tmp_path, n: int) -> None:
+    with threads(n):
+        whole = AANMFpp(**MEMBERS).fit(small)
+        counted = Dying(tmp_path / "count", "epoch", lives=-1)
+        assert bits(AANMFpp(**MEMBERS).fit(small, checkpoints=counted)) == bits(whole)
+        written = -1 - counted.lives
+        assert written > 20 // n
+        for lives in {*range(1, written, 5 - n), written}:
+            folder = tmp_path / str(lives)
+            die(AANMFpp(**MEMBERS), small, folder, "epoch", lives)
+            told: list[Epoch] = []
+            going_on = Checkpoints(folder, "epoch", resume=True)
+            resumed = AANMFpp(**MEMBERS).fit(small, checkpoints=going_on, on_epoch=told.append)
+            assert bits(resumed) == bits(whole)
+            assert errors(resumed) == errors(whole)
+            assert told == resumed.fitted_.training_log.epochs[-len(told) :] or not told
+            assert resumed.chosen_ == whole.chosen_
+
+
+def test_what_times_say_survives_a_kill(tmp_path) -> None:
+    data = planted().take(np.arange(600)).with_context(["timestamp"])
+    whole = AANMFpp(**MEMBERS).fit(data)
+    assert whole.module_.drift is not None
+    assert whole.module_.drift.residual.any()
+    for lives in (4, 15):
+        die(AANMFpp(**MEMBERS), data, tmp_path / str(lives), "epoch", lives)
+        resumed = AANMFpp(**MEMBERS).fit(data, checkpoints=Checkpoints(tmp_path / str(lives), resume=True))
+        assert bits(resumed) == bits(whole)
 
 
 def test_killed_again_and_again_it_goes_on_each_time(small, tmp_path) -> None:
@@ -278,8 +315,8 @@ def test_a_clock_decides_where_seconds_are_asked_for(tmp_path, monkeypatch) -> N
 
 
 def test_a_model_with_a_training_of_its_own_says_so(small, tmp_path) -> None:
-    with pytest.raises(ConfigError, match=r"aanmf\+\+ does not support checkpoints"):
-        AANMFpp().fit(small, checkpoints=Checkpoints(tmp_path))
+    with pytest.raises(ConfigError, match=r"bayesfm does not support checkpoints"):
+        BayesFM().fit(small, checkpoints=Checkpoints(tmp_path))
 
 
 def test_command_line(tmp_path, capsys, monkeypatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,14 +15,14 @@ import numpy as np
 import pytest
 import torch
 
-from aanmf import MF, load_model
+from aanmf import MF, AANMFpp, load_model
 from aanmf.contract import Ratings
 from aanmf.data.sources import load
 from aanmf.storage import read_folder
 from aanmf.training.checkpoint import Checkpoints
 from aanmf.training.distributed import Ranks
 from tests.conftest import small_dataset
-from tests.training.ranks import RESUMED, SETTINGS, TRAININGS
+from tests.training.ranks import MEMBERS, RESUMED, SETTINGS, TRAININGS
 
 FREE = "cell.out.bias"
 """The softmax ignores it, so its gradient is rounding, of which Adam makes whole steps."""
@@ -84,6 +85,22 @@ def test_all_processes_hold_the_same_weights(together, name: str) -> None:
     _, (first, *others) = together
     for other in others:
         assert other[name] == first[name]
+
+
+def test_the_members_of_several_are_those_of_one(together) -> None:
+    out, (first, *others) = together
+    alone = AANMFpp(**MEMBERS).fit(small_dataset())
+    weights = {key: each.tolist() for key, each in alone.module_.state_dict().items()}
+    assert first["members"]["weights"] == weights
+    assert sorted(first["members"]["errors"]) == sorted(e.train_mse for e in alone.fitted_.training_log.epochs)
+    for other in others:
+        assert other["members"] == first["members"]
+    for place in sorted((out / "checkpoints" / "members").glob("0*")):  # the last ones of several, taken up by one
+        shutil.copytree(place, out / "one" / place.name / place.name)
+        resumed = AANMFpp(**MEMBERS).fit(
+            small_dataset(), checkpoints=Checkpoints(out / "one" / place.name, resume=True)
+        )
+        assert {key: each.tolist() for key, each in resumed.module_.state_dict().items()} == weights
 
 
 def test_dropout_differs_by_process_and_hurts_no_one(together) -> None:

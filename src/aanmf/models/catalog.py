@@ -73,6 +73,7 @@ class ModelSpec:
         context: it can learn from the context of ratings.
         streams: it needs no other ratings to predict one, so that training can read them from disk.
         processes: several processes can train it together.
+        shards: they can divide tables of users among them.
         checkpoints: its training can be stopped and resumed.
         exports: it can be written as tables and ONNX.
         in_report: it is compared in the paper's experiment (`aanmf reproduce`).
@@ -99,6 +100,7 @@ class ModelSpec:
     context: bool = False
     streams: bool = False
     processes: bool = False
+    shards: bool = False
     checkpoints: bool = True
     exports: bool = True
     in_report: bool = False
@@ -127,7 +129,7 @@ def _spec(
     return ModelSpec(name, label, class_name, f"{place}Module", f"{place}Config", summary, **more)
 
 
-_ROW_BY_ROW: dict[str, Any] = {"streams": True, "processes": True}
+_ROW_BY_ROW: dict[str, Any] = {"streams": True, "processes": True, "shards": True}
 _AANMF: dict[str, Any] = {
     "space": {**_DENSE, "l2": Range(2, 150), "init_std": Range(0.01, 1), "interaction": Choice(("concat", "product"))},
     "attention": True,
@@ -156,7 +158,7 @@ _SPECS = (
         account="aanmf.models.aanmfpp.account:account_for",
         match_account="aanmf.models.aanmfpp.match_account:account_for",
         retracts=True,
-        checkpoints=False,
+        processes=True,
         matches=True,
         new_items=True,
         attention=True,

@@ -20,6 +20,7 @@ from typing import Any, Self
 
 from torch import Tensor
 
+from aanmf.contract import ModelConfig, TrainingData
 from aanmf.errors import CheckpointError, ConfigError, ModelFolderError
 from aanmf.locks import LOCK, locked
 from aanmf.manifest import MANIFEST
@@ -64,6 +65,12 @@ class Checkpoint:
 
     progress: Mapping[str, Any]
     tensors: Mapping[str, Mapping[str, Tensor]]
+
+
+def identity(training: TrainingData, config: ModelConfig) -> dict[str, object]:
+    """What must be the same for a training to be resumed."""
+    settings = config.model_dump(mode="json", exclude={"device"})
+    return {"model": type(config).__name__.removesuffix("Config"), **settings, "training data": training.fingerprint}
 
 
 class Checkpoints:

@@ -8,7 +8,7 @@ Tables with a row per user can be sharded: each rank holds a block of rows, and 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -96,6 +96,17 @@ class Ranks:
         gathered = [torch.empty_like(tensor) for _ in range(self.count)]
         dist.all_gather(gathered, tensor.contiguous())
         return gathered
+
+    def share(self, tensors: Mapping[str, Tensor], owner: int, device: torch.device) -> dict[str, Tensor]:
+        """What one rank has, on every rank; the tensors of the others, of the same shapes, may be overwritten."""
+        if self.alone:
+            return dict(tensors)
+        found = {}
+        for name, each in tensors.items():
+            message = each.to(device).contiguous()
+            dist.broadcast(message, src=owner)
+            found[name] = message.to(each.device)
+        return found
 
     def wait(self) -> None:
         """Until all are here."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from aanmf.contract import BatchConfig, RatingModule, Ratings, TrainingData
-from aanmf.training.checkpoint import Checkpoint, Checkpoints
+from aanmf.training.checkpoint import Checkpoint, Checkpoints, identity
 from aanmf.training.distributed import Ranks, ShardedTables
 from aanmf.training.log import Epoch, OnEpoch, TrainingLog
 from aanmf.training.optimizer import adam, half_cosine
@@ -57,7 +57,7 @@ def fit_module(
     """
     device = pick_device(config.device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        saved = checkpoints.open(_identity(training, config)) if checkpoints else None
+        saved = checkpoints.open(identity(training, config)) if checkpoints else None
         training_log = TrainingLog.of(saved.progress["training_log"]) if saved else TrainingLog()
         setup = Setup(build, config, device, Ranks.current(), training_log, on_epoch, checkpoints, shard_rows)
         if config.validation == 0 or len(training.train) < 10:
@@ -254,12 +254,6 @@ class Phase:
             torch.set_rng_state(random[f"cpu.{rank}"])
         if device.type == "cuda" and f"cuda.{rank}" in random:
             torch.cuda.set_rng_state(random[f"cuda.{rank}"], device)
-
-
-def _identity(training: TrainingData, config: BatchConfig) -> dict[str, object]:
-    """What must be the same for a training to be resumed."""
-    settings = config.model_dump(mode="json", exclude={"device"})
-    return {"model": type(config).__name__.removesuffix("Config"), **settings, "training data": training.fingerprint}
 
 
 def _weights(module: RatingModule) -> dict[str, Tensor]:

@@ -15,12 +15,12 @@ import torch
 from aanmf import AANMFpp, load_model
 from aanmf.data.dataset import RatingDataset
 from aanmf.errors import ConfigError
-from aanmf.models.aanmfpp import trainer
+from aanmf.models.aanmfpp import run
 from aanmf.models.aanmfpp.config import AANMFppConfig
 from aanmf.models.aanmfpp.equations import Equations, Member
 from aanmf.models.aanmfpp.fit import Selection, simpler, some_users, validation_cuts
 from aanmf.models.aanmfpp.module import AANMFppModule
-from aanmf.models.aanmfpp.trainer import _batches
+from aanmf.models.aanmfpp.run import batches
 from aanmf.training.log import Epoch
 from tests.conftest import small_dataset, threads
 
@@ -132,13 +132,13 @@ def equations() -> Equations:
 def test_every_rating_is_fitted_once_an_epoch_with_other_parts_in_view() -> None:
     model = equations()
     features = torch.arange(float(len(DATA)))[None]  # say which rating it is
-    batches = list(_batches(model, features, (4, 3), 0.0, torch.Generator().manual_seed(0)))
-    rows = [batch.at.features[0].long() for batch in batches]
+    found = list(batches(model, features, (4, 3), 0.0, torch.Generator().manual_seed(0)))
+    rows = [batch.at.features[0].long() for batch in found]
     assert len(rows) == 12
     assert sorted(torch.cat(rows).tolist()) == list(range(len(DATA)))
     for first in range(0, 12, 3):
         in_view = torch.ones(len(DATA)).index_fill_(0, torch.cat(rows[first : first + 3]), 0)
-        for batch, own in zip(batches[first : first + 3], rows[first : first + 3], strict=True):
+        for batch, own in zip(found[first : first + 3], rows[first : first + 3], strict=True):
             assert torch.equal(batch.seen.users.weight[0], in_view)
             assert torch.equal(batch.rows, own)
             assert torch.equal(batch.rating, model.history.rating[own])
@@ -147,7 +147,7 @@ def test_every_rating_is_fitted_once_an_epoch_with_other_parts_in_view() -> None
 def test_users_and_items_treated_as_new_are_out_of_view() -> None:
     model = equations()
     features = torch.ones(1, len(DATA))
-    for batch in _batches(model, features, (2, 2), 0.5, torch.Generator().manual_seed(0)):
+    for batch in batches(model, features, (2, 2), 0.5, torch.Generator().manual_seed(0)):
         counts = batch.seen.users.count[:40]
         assert 5 < int((counts == 0).sum()) < 35  # of 40 users with ratings, half
         hidden = (batch.seen.users.count == 0)[batch.at.users]
@@ -253,7 +253,7 @@ def test_interrupted_before_the_first_epoch_nothing_is_kept(monkeypatch: pytest.
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(trainer, "half_cosine", stop)
+    monkeypatch.setattr(run, "half_cosine", stop)
     model = AANMFpp(**QUICK)
     with pytest.raises(KeyboardInterrupt):
         model.fit(DATA)

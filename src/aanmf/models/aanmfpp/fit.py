@@ -19,10 +19,10 @@ from aanmf.models.aanmfpp.interval import Interval
 from aanmf.models.aanmfpp.module import AANMFppModule
 from aanmf.models.aanmfpp.newcomers import errors_of_newcomers
 from aanmf.models.aanmfpp.stack import Rates, learn_weights
-from aanmf.models.aanmfpp.trainer import Plan, Trainer, steps_per_part
+from aanmf.models.aanmfpp.run import Plan, steps_per_part
+from aanmf.models.aanmfpp.trainer import Trainer
 from aanmf.training.checkpoint import Checkpoints
 from aanmf.training.log import OnEpoch, TrainingLog
-from aanmf.training.predict import pick_device
 
 log = logging.getLogger(__name__)
 SIMPLER = (("user_attributes", "item_attributes"), ("user_attributes", "item_attributes", "history", "ridge"))
@@ -49,7 +49,7 @@ def fit_aanmfpp(
         ConfigError: training diverged.
         KeyboardInterrupt: nothing was learned before it.
     """
-    trainer = Trainer(config, pick_device(config.device), on_epoch)
+    trainer = Trainer.of(training, config, on_epoch, checkpoints)
     with torch.random.fork_rng(devices=[trainer.device] if trainer.device.type == "cuda" else []):
         searched = some_users(training, config)
         validated = config.validation > 0 and len(training.train) >= 20

@@ -1,12 +1,16 @@
-"""Training members of AANMF++: every part of the ratings is fitted with the other parts, and never itself, in view."""
+"""Training members of AANMF++: side by side on threads, divided among processes, with checkpoints between epochs.
+
+A fit trains members in rounds: some without held-out ratings, with which choices are made, then those of the model. A
+member depends on its seed alone and not on who trains it. So a fit ends with the same members on one process and on
+several, and one that is stopped goes on from the members of its last checkpoint: what lies between them is done again.
+"""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import torch
 from torch import Tensor
@@ -14,31 +18,13 @@ from torch import Tensor
 from aanmf.contract import TrainingData
 from aanmf.models.aanmfpp.config import AANMFppConfig
 from aanmf.models.aanmfpp.equations import Equations, Member
-from aanmf.models.aanmfpp.history import Sampling, Seen
 from aanmf.models.aanmfpp.module import AANMFppModule
-from aanmf.models.aanmfpp.scores import Pairs
+from aanmf.models.aanmfpp.run import Plan, Run
+from aanmf.training.checkpoint import Checkpoint, Checkpoints, identity
+from aanmf.training.distributed import Ranks
 from aanmf.training.log import Epoch, OnEpoch, TrainingLog
-from aanmf.training.optimizer import adam, half_cosine
-from aanmf.training.side_by_side import at_once, side_by_side
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A member to train: with which l2, and which share of users and items treated as new."""
-
-    member: Member
-    l2: float
-    cold: float = 0.0
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Ratings to fit in one step, scaled, where they lie in the history, and the ratings in view."""
-
-    rows: Tensor
-    at: Pairs
-    rating: Tensor
-    seen: Seen
+from aanmf.training.predict import pick_device
+from aanmf.training.side_by_side import Each, at_once, side_by_side
 
 
 @dataclass(frozen=True)
@@ -46,18 +32,40 @@ class Trainer:
     """Trains members and logs their epochs.
 
     Attributes:
+        ranks: all of which train their share of each round; every one of them ends with all members.
+        checkpoints: where to write them; None: nowhere.
+        saved: the checkpoint to go on from.
         trained: members, and for how many epochs; the last ones last.
         residual: by member, (N,) what its last epoch left of each training rating, held out of all histories.
+        rounds: by round and member, epochs done and state, for checkpoints; empty without them.
         stop: members that are in training stop before their next step.
     """
 
     config: AANMFppConfig
     device: torch.device
     on_epoch: OnEpoch | None
+    ranks: Ranks = Ranks()
+    checkpoints: Checkpoints | None = None
+    saved: Checkpoint | None = None
     training_log: TrainingLog = field(default_factory=TrainingLog)
     trained: dict[Member, int] = field(default_factory=dict)
     residual: dict[Member, Tensor] = field(default_factory=dict)
+    rounds: list[list[tuple[int, dict[str, Tensor]]]] = field(default_factory=list)
     stop: threading.Event = field(default_factory=threading.Event)
+
+    @classmethod
+    def of(
+        cls, training: TrainingData, config: AANMFppConfig, on_epoch: OnEpoch | None, checkpoints: Checkpoints | None
+    ) -> Trainer:
+        """Of a fit by all processes there are; it goes on from the last checkpoint, if there is one.
+
+        Raises:
+            CheckpointError: it is of another training, or to go on was not asked for.
+        """
+        ranks, device = Ranks.current(), pick_device(config.device)
+        saved = checkpoints.open(identity(training, config)) if checkpoints else None
+        log = TrainingLog.of(saved.progress["training_log"]) if saved else TrainingLog()
+        return cls(config, device, on_epoch if ranks.first else None, ranks, checkpoints, saved, log)
 
     def residual_of(self, members: Sequence[Member]) -> Tensor | None:
         """(N,) mean residual of some members, scaled, in the order of the history; None: none was finished."""
@@ -66,11 +74,14 @@ class Trainer:
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Ends the training at an interruption (Ctrl-C) and keeps what was learned; where nothing was, raises it."""
+        """Ends the training at an interruption (Ctrl-C) and keeps what was learned; where nothing was, raises it.
+
+        Of several processes, each stops somewhere else: there is nothing to keep but checkpoints.
+        """
         try:
             yield
         except KeyboardInterrupt:
-            if not self.trained:
+            if not self.trained or not self.ranks.alone:
                 raise
             self.training_log.interrupted = True
 
@@ -92,26 +103,59 @@ class Trainer:
         module.settle(*self._rated(training))
 
     def train(self, phase: str, equations: Equations, training: TrainingData, plans: Sequence[Plan]) -> None:
-        """Trains members, as many side by side as there are threads, each with a seed of its own."""
-        n, of = len(training.train), len(plans) * self.config.epochs
-        features = equations.ridge.fit() if equations.ridge else torch.zeros(0, n, device=self.device)
+        """Trains the members of a round, as many side by side as there are threads, each with a seed of its own."""
+        features = self._features(equations)
         runs = [
-            (plan, self._epochs(equations, plan, features, self.config.seed + index))
+            Run(self.config, equations, plan, features, self.config.seed + index, self.stop)
             for index, plan in enumerate(plans)
         ]
-        number, size = 0, at_once(len(runs), self.device)
-        for group in (runs[first : first + size] for first in range(0, len(runs), size)):
-            with side_by_side(len(group)) as each, self._stopping():
-                for epoch in range(1, self.config.epochs + 1):
-                    ended = each(_next_epoch, [run for _, run in group])
-                    for (plan, _), (mse, seconds) in zip(group, ended, strict=True):
-                        number, took = number + 1, seconds / len(group)
-                        self.trained[plan.member] = epoch
-                        record = Epoch(phase, number, of, mse, None, took, n / took)
-                        self.training_log.add(record, self.config.learning_rate, self.on_epoch)
-            for plan, _ in group:
-                plan.member.settle(*self._rated(training))
+        self._restore(runs)
+        size = at_once(-(-len(runs) // self.ranks.count), self.device)
+        together = size * self.ranks.count
+        for first in range(0, len(runs), together):
+            group = runs[first : first + together]
+            own = group[self.ranks.rank * size : (self.ranks.rank + 1) * size]
+            with side_by_side(max(1, len(own))) as each, self._stopping():
+                while behind := [run for run in group if not run.finished]:
+                    self._train_epoch(each, phase, runs, behind, [run for run in own if not run.finished])
+                    if self._due():
+                        self._save(runs, {run: place // size for place, run in enumerate(group)})
+            for place, run in enumerate(group):
+                self._share(run, place // size)
+                run.finish()
+                if run.residual is not None:
+                    self.residual[run.plan.member] = run.residual
+                run.plan.member.settle(*self._rated(training))
+        if self.checkpoints:
+            self.rounds.append([(run.epoch, run.state()) for run in runs])
         self.training_log.best_epoch = self.config.epochs
+
+    def _features(self, equations: Equations) -> Tensor:
+        """(F, N) of the kernel ridge; each rank solves the regressions of its share of the users."""
+        ridge = equations.ridge
+        if ridge is None:
+            return torch.zeros(0, len(equations.history), device=self.device)
+        if self.ranks.alone:
+            return ridge.fit()
+        users = torch.arange(self.ranks.rank, equations.shape[0], self.ranks.count, device=self.device)
+        left_out = ridge.fit(users)
+        self.ranks.add(ridge.alpha)
+        return self.ranks.add(left_out)
+
+    def _train_epoch(
+        self, each: Each, phase: str, runs: Sequence[Run], behind: Sequence[Run], own: Sequence[Run]
+    ) -> None:
+        """One epoch of some members of the round `runs`, of which this rank trains its `own`."""
+        n, of = len(runs[0].equations.history), len(runs) * self.config.epochs
+        met = torch.zeros(len(behind), 2, dtype=torch.float64)
+        for run, ended in zip(own, each(Run.train_epoch, own), strict=True):
+            met[behind.index(run)] = torch.tensor(ended, dtype=torch.float64)
+        met = self.ranks.add(met.to(self.device)).tolist()
+        for run, (mse, seconds) in zip(behind, met, strict=True):
+            run.epoch, took = run.epoch + 1, seconds / len(behind)
+            self.trained[run.plan.member] = run.epoch
+            record = Epoch(phase, sum(one.epoch for one in runs), of, mse, None, took, n / took)
+            self.training_log.add(record, self.config.learning_rate, self.on_epoch)
 
     @contextmanager
     def _stopping(self) -> Iterator[None]:
@@ -122,79 +166,53 @@ class Trainer:
             self.stop.set()
             raise
 
+    def _share(self, run: Run, owner: int) -> None:
+        """Tells all other ranks how far one of them has brought a member."""
+        if not self.ranks.alone:
+            run.load(run.epoch, self.ranks.share(run.state(), owner, self.device))
+
     def _rated(self, training: TrainingData) -> list[Tensor]:
         """Which users and items have training ratings."""
         found = training.train.rated(training.n_users + 1, training.n_items + 1)
         return [each.to(self.device) for each in found]
 
-    def _epochs(self, equations: Equations, plan: Plan, features: Tensor, seed: int) -> Iterator[tuple[float, float]]:
-        """Adam over parts: a fresh cut in every epoch, some steps on each part. Yields error and seconds."""
-        config, member, n = self.config, plan.member, len(equations.history)
-        steps = steps_per_part(equations.config, n)
-        parts = min(n, config.parts or min(max(n // 1000, 5), 20))
-        groups, cell = member.l2_groups(plan.l2, config.l2_shares), list(member.cell.parameters())
-        optimizer = adam(
-            member, groups, n, config.learning_rate, fast=cell, pace=equations.config.attention_rate or 1.0
-        )
-        generator = torch.Generator(self.device).manual_seed(seed)
-        total, done = config.epochs * parts * steps, 0
-        for epoch in range(1, config.epochs + 1):
-            start, error = time.perf_counter(), torch.zeros((), dtype=torch.float64, device=self.device)
-            for batch in _batches(equations, features, (parts, steps), plan.cold, generator):
-                if self.stop.is_set():
-                    return
-                half_cosine(optimizer, config.learning_rate, done / total)
-                f = equations.latent(member, equations.encode(member, batch.seen), batch.at)
-                optimizer.zero_grad()
-                equations.loss(member, f, batch.rating).backward()
-                optimizer.step()
-                done += 1
-                with torch.no_grad():
-                    left = batch.rating - equations.expected(member, f)
-                    error += left.double().square().sum()
-                    if equations.context is not None and epoch == config.epochs:
-                        residual = self.residual.setdefault(member, torch.zeros(n, device=self.device))
-                        residual[batch.rows] = left
-            yield float(error / n / equations.scale**2), time.perf_counter() - start
+    # ------------------------------------------------------------ checkpoints
 
+    def _due(self) -> bool:
+        """Whether a checkpoint is: at the end of each epoch, unless a time is given, and it is not over."""
+        if self.checkpoints is None:
+            return False
+        every = self.checkpoints.every
+        return self.ranks.agree(every.seconds is None or self.checkpoints.due(0), every, self.device)
 
-def _next_epoch(run: Iterator[tuple[float, float]]) -> tuple[float, float]:
-    return next(run)
+    def _save(self, runs: Sequence[Run], owners: dict[Run, int]) -> None:
+        """Writes all rounds, the one in training last; the first rank writes what the others tell it."""
+        for run, owner in owners.items():
+            self._share(run, owner)
+        if self.checkpoints and self.ranks.first:
+            rounds = [*self.rounds, [(run.epoch, run.state() if run.epoch else {}) for run in runs]]
+            progress = {
+                "rounds": [[epoch for epoch, _ in each] for each in rounds],
+                "training_log": asdict(self.training_log),
+            }
+            tensors = {
+                f"{number}-{index}": state
+                for number, each in enumerate(rounds)
+                for index, (epoch, state) in enumerate(each)
+                if epoch
+            }
+            self.checkpoints.write(Checkpoint(progress, tensors))
+
+    def _restore(self, runs: Sequence[Run]) -> None:
+        """What the checkpoint to go on from holds of this round."""
+        rounds, number = self.saved.progress["rounds"] if self.saved else [], len(self.rounds)
+        if self.saved is None or number >= len(rounds):
+            return
+        for index, (run, epoch) in enumerate(zip(runs, rounds[number], strict=True)):
+            if epoch:
+                run.load(epoch, self.saved.tensors[f"{number}-{index}"])
+                self.trained[run.plan.member] = epoch
 
 
 def _shapes(member: Member) -> dict[str, torch.Size]:
     return {name: value.shape for name, value in member.state_dict().items()}
-
-
-def steps_per_part(config: AANMFppConfig, n: int) -> int:
-    """Optimiser steps on each part of n training ratings."""
-    return config.steps or max(1, round((n / 160_000) ** (1 / 3)))
-
-
-def _batches(
-    equations: Equations, features: Tensor, cut: tuple[int, int], cold: float, generator: torch.Generator
-) -> Iterator[Batch]:
-    """All ratings in parts, each in some batches with the others in view.
-
-    Args:
-        features: (F, N) of the kernel ridge.
-        cut: into how many parts, and each of them into how many batches.
-        cold: share of users and items treated as new.
-    """
-    history, context, (parts, batches) = equations.history, equations.context, cut
-    known = torch.ones(len(history), dtype=torch.bool, device=generator.device)
-    for part in torch.randperm(len(history), generator=generator, device=generator.device).chunk(parts):
-        held_out = part
-        if cold > 0:
-            known_user, known_item = (
-                torch.rand(size, generator=generator, device=generator.device) >= cold for size in equations.shape
-            )
-            known = known_user[history.user] & known_item[history.item]
-            held_out = (~known.index_fill(0, part, False)).nonzero()[:, 0]
-        seen = history.see(held_out, equations.config.damping, Sampling(equations.config.sampled, generator))
-        for share in part.chunk(batches):
-            rows = share.sort().values  # by user: what is gathered for them lies close together
-            user, given = history.user[rows], features[:, rows] * known[rows]
-            sets = equations.sets.rows(user)
-            sets = sets if context is None else sets.in_context(context.rows(rows))
-            yield Batch(rows, Pairs(user, history.item[rows], sets, given), history.rating[rows], seen)

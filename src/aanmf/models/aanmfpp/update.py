@@ -21,7 +21,8 @@ from aanmf.contract import RatingModule, TrainingData
 from aanmf.models.aanmfpp.config import AANMFppConfig
 from aanmf.models.aanmfpp.equations import Ridge
 from aanmf.models.aanmfpp.module import AANMFppModule
-from aanmf.models.aanmfpp.trainer import Plan, Trainer
+from aanmf.models.aanmfpp.run import Plan
+from aanmf.models.aanmfpp.trainer import Trainer
 from aanmf.training.learned import Learned, with_rows
 from aanmf.training.log import OnEpoch
 from aanmf.training.predict import pick_device
