@@ -121,7 +121,7 @@ class Estimator:
         Args:
             data: the training part, as a data set or as a table with a row per rating (polars, pandas, Arrow, or an
                 array). Users and items without a rating in it may be there with their attributes. What `stream_dataset`
-                gives is read from disk in every epoch.
+                gives is read from disk in every epoch, or into memory once by a model that needs all ratings at a time.
             y: (n,) the ratings, where the table does not have them.
             users, items: tables with a row per user (item) and a column per attribute; a data set has them already.
             options: how to read the tables.
@@ -141,6 +141,8 @@ class Estimator:
             KeyboardInterrupt: after Ctrl-C; the model then holds what was learned so far and can be saved.
         """
         ratings = training_data(data, y, users, items, options)
+        if isinstance(ratings, StreamedDataset) and not self.spec.streams:
+            ratings = ratings.in_memory()
         _check_training(self.spec, ratings, checkpoints, shard_rows)
         if not self.config.uses_context:
             ratings = ratings.with_context([])
@@ -247,8 +249,6 @@ def _check_training(
     spec: ModelSpec, data: RatingDataset | StreamedDataset, checkpoints: Checkpoints | None, shard_rows: int | None
 ) -> None:
     """Raises ConfigError where a model cannot be trained in this way."""
-    if isinstance(data, StreamedDataset) and not spec.streams:
-        raise ConfigError(f"{spec.name} does not learn from streamed ratings. {_instead('streams')}")
     if not (data.has_ratings or spec.matches):
         raise ConfigError(
             f"{spec.name} learns from ratings, and {data.name} has none. "

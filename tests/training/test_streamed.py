@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
+from sklearn.base import clone
 
-from aanmf import AANMF, MF, SVDpp, load_model
+from aanmf import AANMF, MF, AANMFpp, SVDpp, load_model
 from aanmf.cli import main
 from aanmf.data.rating_file import RECORD, RatingFile
 from aanmf.data.stream import StreamedDataset, stream_dataset
-from aanmf.errors import ConfigError, ModelFolderError
+from aanmf.errors import DataError, ModelFolderError
 from aanmf.training import streamed
 from aanmf.training.checkpoint import Checkpoints
 from aanmf.training.streamed import StreamedRatings
 from tests.conftest import stored
+from tests.test_context import planted
 from tests.training.test_checkpoint import SETTINGS, bits, die
 
 
@@ -151,10 +154,29 @@ def test_killed_it_goes_on_with_the_same_bits(disk, tmp_path) -> None:
         assert bits(resumed) == whole
 
 
-def test_a_model_that_needs_all_ratings_says_so(disk) -> None:
-    said = r"svd\+\+ does not learn from streamed ratings. Models that do: --model aanmf, --model aanmf\+p, --model mf,"
-    with pytest.raises(ConfigError, match=said):
-        SVDpp().fit(disk)
+@pytest.mark.parametrize("model", [SVDpp(factors=4, epochs=2), AANMFpp(factors=4, epochs=2, members=1)])
+def test_a_model_that_needs_all_ratings_reads_them_into_memory(small, disk, tmp_path, model) -> None:
+    expected = bits(clone(model).fit(small))
+    assert bits(model.fit(disk)) == expected
+    model.save(tmp_path / "m")
+    loaded = load_model(tmp_path / "m")
+    assert loaded.fitted_.training_ratings() is not None
+    assert loaded.predict("u1", ["i1", "i2"]).equals(model.predict("u1", ["i1", "i2"]))
+
+
+def test_with_context_too(tmp_path) -> None:
+    data = planted().take(np.arange(600)).with_context(["timestamp"])
+    disk = replace(on_disk(data, tmp_path / "r.bin"), context=data.context, time=data.time)
+    settings = {"factors": 3, "epochs": 1, "members": 1, "parts": 2}
+    assert bits(AANMFpp(**settings).fit(disk)) == bits(AANMFpp(**settings).fit(data))
+
+
+def test_a_pair_rated_twice_is_named(small, tmp_path) -> None:
+    rows = np.r_[0:600, 7]
+    disk = on_disk(small.take(rows), tmp_path / "twice.bin")
+    user, item = small.users.ids.ids[small.user[7]], small.items.ids.ids[small.item[7]]
+    with pytest.raises(DataError, match=f"1 ratings repeat .* user '{user}', item '{item}'"):
+        SVDpp(epochs=1).fit(disk)
 
 
 def test_command_line(small, tmp_path, capsys) -> None:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from aanmf.data.attribute_tables import read_entities, stated_uses
 from aanmf.data.columns import Roles, find_columns
 from aanmf.data.context import ContextTable
+from aanmf.data.dataset import RatingDataset
 from aanmf.data.entities import EntityTable
 from aanmf.data.files import BROKEN, PARQUET, SHOWN, Source, Sources, is_table
 from aanmf.data.options import ReadOptions
@@ -85,6 +86,39 @@ class StreamedDataset:
         """See `RatingDataset.with_context`."""
         context = self.context.select(names, self.context.time)
         return replace(self, context=context, time=None if context.time is None else self.time)
+
+    def in_memory(self) -> RatingDataset:
+        """The same ratings in memory, for models that need all of them at a time.
+
+        Raises:
+            DataError: a user rated an item twice; `RatingDataset.read` has ways to deal with that.
+        """
+        user, item = np.empty(len(self), np.int64), np.empty(len(self), np.int64)
+        rating = np.empty(len(self), np.float32)
+        for start, rows in self.file.blocks():
+            part = slice(start, start + len(rows))
+            user[part], item[part], rating[part] = rows["user"], rows["item"], rows["rating"]
+        pairs = user * len(self.items) + item
+        pairs.sort()
+        if (again := pairs[1:][pairs[1:] == pairs[:-1]]).size:
+            at, of = divmod(int(again[0]), len(self.items))
+            raise DataError(
+                f"{self.name}: {len(again)} ratings repeat a (user, item) pair; the first: user "
+                f"{self.users.ids.ids[at]!r}, item {self.items.ids.ids[of]!r}. Remove them from the files, or read these "
+                "with RatingDataset.read(..., repeated='last-row')"
+            )
+        return RatingDataset(
+            self.users,
+            self.items,
+            user,
+            item,
+            rating,
+            self.time,
+            self.scale,
+            name=self.name,
+            notices=self.notices,
+            context=self.context,
+        )
 
     def rated(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Positions of the users and of the items that have a rating."""

@@ -20,7 +20,8 @@ class Entries:
         col, start, count: (E,) columns, row after row; (n,) where each row starts, and how many entries it has.
         row_t, start_t, count_t: the same of the columns.
         shape: (n, m).
-        entry, entry_t: (E,) which entries of the whole matrix they are, in both orders.
+        kept: which of all entries of the matrix they are, True or False in the order of its rows.
+        entry_t: (E,) the same as positions there, in the order of the columns.
     """
 
     col: Tensor
@@ -30,12 +31,12 @@ class Entries:
     start_t: Tensor
     count_t: Tensor
     shape: tuple[int, int]
-    entry: Tensor
+    kept: Tensor
     entry_t: Tensor
 
     def values(self, of_all: Tensor) -> tuple[Tensor, Tensor]:
         """Their share of values of all entries (sorted by row), in both orders."""
-        return of_all.index_select(0, self.entry), of_all.index_select(0, self.entry_t)
+        return of_all.masked_select(self.kept), of_all.index_select(0, self.entry_t)
 
     def product(self, table: Tensor, value: Tensor | None = None, value_t: Tensor | None = None) -> Tensor:
         """A @ table (n, K), A with these values in both orders; None: 1."""
@@ -93,20 +94,28 @@ class SparseMatrix(nn.Module):
         value = self.value if value is None else value
         return _Product.apply(table, self, value, self.turned(value) if value_t is None else value_t, True)
 
+    def with_values(self, value: Tensor, columns: int) -> SparseMatrix:
+        """Other values at the same places, of which nothing is copied; columns beyond `columns` are empty and left out."""
+        other = SparseMatrix.__new__(SparseMatrix)
+        nn.Module.__init__(other)
+        for name, part in self.named_buffers():
+            other.register_buffer(name, part, persistent=False)
+        other.value, other.start_t, other.shape = value, self.start_t[:columns], (self.shape[0], columns)
+        return other
+
     def turned(self, value: Tensor) -> Tensor:
         """Values of the entries (sorted by row) in the order of their columns."""
         return value.index_select(0, self.place_t)
 
     def some(self, kept: Tensor) -> Entries:
         """The entries where `kept` (sorted by row) is True; they are picked from both orders, nothing is sorted."""
-        entry, kept_t = kept.nonzero()[:, 0], self.turned(kept)
-        entry_t = kept_t.nonzero()[:, 0]
-        col, row_t = self.col.index_select(0, entry), self.row_t.index_select(0, entry_t)
-        before, before_t = (F.pad(each.cumsum(0), (1, 0)).int() for each in (kept, kept_t))
-        start, start_t = before[self.start], before_t[self.start_t]
-        count, count_t = (each.diff(append=each.new_tensor([len(entry)])) for each in (start, start_t))
-        turned = self.place_t.index_select(0, entry_t)
-        return Entries(col, start, count, row_t, start_t, count_t, self.shape, entry, turned)
+        kept_t = self.turned(kept)
+        col, row_t = self.col.masked_select(kept), self.row_t.masked_select(kept_t)
+        count = torch.bincount(self.row.masked_select(kept), minlength=self.shape[0])
+        count_t = torch.bincount(col, minlength=self.shape[1])
+        start, start_t = (each.cumsum(0).sub_(each).int() for each in (count, count_t))
+        turned = self.place_t.masked_select(kept_t)
+        return Entries(col, start, count, row_t, start_t, count_t, self.shape, kept, turned)
 
     def entries(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Where the entries of some rows lie, row after row, and where (B,) those of each row start in that list."""

@@ -87,7 +87,7 @@ def account(
         gone: (m,) items whose training ratings do not count.
     """
     state, rows = module.state(), module.history.rows_of(user)
-    items, ratings = module.history.item[rows], module.history.rating[rows]
+    items, ratings = module.history.items_at(rows), module.history.rating[rows]
     if history is not None:
         items, ratings = history[0], history[1] * module.scale
     features = _features(module, state, user, item, sets, items, ratings, changed=history is not None)

@@ -68,6 +68,7 @@ class ChoiceHead(nn.Module):
     Args:
         config: settings.
         training: users, items, and the ratings that the scores are fitted to.
+        places: of these ratings, where they lie in a matrix already, which has one column more.
     """
 
     near: Tensor
@@ -84,13 +85,17 @@ class ChoiceHead(nn.Module):
     content: Tensor
     omega: Tensor
 
-    def __init__(self, config: AANMFppConfig, training: TrainingData) -> None:
+    def __init__(self, config: AANMFppConfig, training: TrainingData, places: SparseMatrix | None = None) -> None:
         super().__init__()
         train, self.n_items, self.scale = training.train, training.n_items, training.scale
         self.config = config
         self.middle, self.width = train.mean, max(1e-3, 0.5 * float(train.rating.double().std(correction=0)))
         shape = (training.n_users + 1, training.n_items)
-        self.ratings = SparseMatrix(train.user, train.item, self.weigh(train.rating), shape)
+        weight = self.weigh(train.rating)
+        if places is None:
+            self.ratings = SparseMatrix(train.user, train.item, weight, shape)
+        else:
+            self.ratings = places.with_values(weight[torch.argsort(train.user, stable=True)], self.n_items)
         count = torch.bincount(train.item, minlength=self.n_items)
         frequent = int((count >= config.match_ratings).sum())
         near = count.topk(min(config.match_items, frequent)).indices.sort().values

@@ -88,7 +88,7 @@ class Drift(nn.Module):
         apart = time[row] - self.time[entry]
         counts = torch.ones_like(apart, dtype=torch.bool) if self.future else apart > 0
         if gone is not None:
-            counts = counts & ~torch.isin(history.item[entry], gone)
+            counts = counts & ~torch.isin(history.items_at(entry), gone)
         row, entry, apart = row[counts], entry[counts], apart[counts].abs().float()
         found = []
         for span in SPANS:

@@ -156,7 +156,7 @@ class RidgeForm(nn.Module):
     def __init__(self, ridge: KernelRidge) -> None:
         super().__init__()
         matrix = ridge.history.matrix
-        self.start, self.item = matrix.start.long(), ridge.history.item
+        self.start, self.item = matrix.start.long(), ridge.history.item.long()
         self.count = torch.where(matrix.count > ridge.limit, 0, matrix.count)  # longer histories have no alpha
         self.place = torch.arange(max(1, int(self.count.max())))
         self.alpha, self.similarity = ridge.alpha.T.contiguous(), ridge.similarity

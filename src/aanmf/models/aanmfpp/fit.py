@@ -18,8 +18,8 @@ from aanmf.models.aanmfpp.equations import Member, damped_means
 from aanmf.models.aanmfpp.interval import Interval
 from aanmf.models.aanmfpp.module import AANMFppModule
 from aanmf.models.aanmfpp.newcomers import errors_of_newcomers
-from aanmf.models.aanmfpp.stack import Rates, learn_weights
 from aanmf.models.aanmfpp.run import Plan, steps_per_part
+from aanmf.models.aanmfpp.stack import Rates, learn_weights
 from aanmf.models.aanmfpp.trainer import Trainer
 from aanmf.training.checkpoint import Checkpoints
 from aanmf.training.log import OnEpoch, TrainingLog

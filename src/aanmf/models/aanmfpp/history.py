@@ -94,22 +94,33 @@ class RatingHistory(nn.Module):
         exponents: by which sums over a user's history and an item's audience shrink with the number of ratings.
     """
 
-    user: Tensor
-    item: Tensor
     rating: Tensor
     item_count: Tensor
 
     def __init__(self, ratings: Ratings, shape: tuple[int, int], exponents: tuple[float, float]) -> None:
         super().__init__()
+        self.matrix = SparseMatrix(ratings.user, ratings.item, torch.ones(len(ratings.user)), shape)
         order = torch.argsort(ratings.user, stable=True)
-        for name, part in (("user", ratings.user), ("item", ratings.item), ("rating", ratings.rating)):
-            self.register_buffer(name, part[order], persistent=False)
+        self.register_buffer("rating", ratings.rating[order], persistent=False)
         self.register_buffer("item_count", torch.bincount(self.item, minlength=shape[1]), persistent=False)
-        self.matrix = SparseMatrix(self.user, self.item, torch.ones(len(order)), shape)
         self.shape, self.exponents = shape, exponents
 
     def __len__(self) -> int:
         return len(self.rating)
+
+    @property
+    def user(self) -> Tensor:
+        """(N,) int32, in order."""
+        return self.matrix.row
+
+    @property
+    def item(self) -> Tensor:
+        """(N,) int32."""
+        return self.matrix.col
+
+    def items_at(self, rows: Tensor | slice) -> Tensor:
+        """int64, of some ratings."""
+        return self.item[rows].long()
 
     def see(self, held_out: Tensor, damping: Damping, sampling: Sampling | None = None) -> Seen:
         """Sums up all ratings but those in the rows `held_out`; with `sampling`, vectors over a part of them."""
@@ -142,7 +153,7 @@ class RatingHistory(nn.Module):
 
     def see_all(self, damping: Damping) -> Seen:
         """Sums up all ratings."""
-        return self.see(self.user[:0], damping)
+        return self.see(self.user[:0].long(), damping)
 
     def fold_in(self, seen: Seen, items: Tensor, ratings: Tensor) -> Side:
         """The histories of users who gave these ratings, as `see` would give them without a change of mu and b_i.
@@ -175,8 +186,8 @@ class RatingHistory(nn.Module):
         """
         rows = self.rows_of(user)
         gone = items if without is None else torch.cat([items, without])
-        rows = rows[~torch.isin(self.item[rows], gone)]
-        return torch.cat([self.item[rows], items]), torch.cat([self.rating[rows], ratings])
+        rows = rows[~torch.isin(self.items_at(rows), gone)]
+        return torch.cat([self.items_at(rows), items]), torch.cat([self.rating[rows], ratings])
 
     def normalised(self, damping: Damping) -> dict[str, Tensor]:
         """What the similarity of items is made of, per rating (N,).
@@ -184,7 +195,7 @@ class RatingHistory(nn.Module):
         `residual`: e = r - mu - b_u - b_i; `rated` and `liked`: 1 and e, divided by sqrt(n_i + 1).
         """
         residual = self.see_all(damping).users.residual[0]
-        rated = (self.item_count + 1.0).rsqrt()[self.item]
+        rated = (self.item_count + 1.0).rsqrt().index_select(0, self.item)
         return {"residual": residual, "rated": rated, "liked": residual * rated}
 
     def _sum_by_user(self, values: Tensor) -> Tensor:
@@ -193,7 +204,7 @@ class RatingHistory(nn.Module):
 
     def _sum_by_item(self, values: Tensor) -> Tensor:
         """(I,) from (N,)."""
-        return values.new_zeros(self.shape[1]).scatter_add_(0, self.item, values)
+        return values.new_zeros(self.shape[1]).index_add_(0, self.item, values)
 
 
 def shrinkage(count: Tensor, exponent: float) -> Tensor:

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from aanmf.models.aanmfpp.history import RatingHistory
 from aanmf.models.solve import cholesky, solve
+from aanmf.training.side_by_side import at_once, side_by_side
 
 FOLDS = 4
 """Of users, each with eigenvectors from the others."""
@@ -29,11 +30,16 @@ OVERSAMPLED, ITERATIONS = 16, 4
 """Of the subspace iteration: vectors beyond the rank, and products with G."""
 BLOCK = 16_000_000
 """Numbers in memory at a time where pairs are taken in blocks."""
+SOLVED = 1_000_000
+"""Numbers of Z in memory at a time where regressions are solved, on each thread."""
 
 
 @dataclass(frozen=True)
 class Inverse:
-    """(Z Z' + diag d)^-1 of one user with n ratings: Z (n, R), d (n,) > 0, and the Cholesky root of 1 + Z' D^-1 Z."""
+    """(Z Z' + diag d)^-1 of users with n ratings: Z (..., n, R), d (..., n) > 0, the Cholesky root of 1 + Z' D^-1 Z.
+
+    Rows of zeros in Z change nothing for the others.
+    """
 
     z: Tensor
     d: Tensor
@@ -42,20 +48,20 @@ class Inverse:
     @classmethod
     def of(cls, z: Tensor, d: Tensor) -> Inverse:
         """Its (R, R) matrix, factorised."""
-        inner = (z / d[:, None]).T @ z
-        inner.diagonal().add_(1)
+        inner = (z / d[..., None]).mT @ z
+        inner.diagonal(dim1=-2, dim2=-1).add_(1)
         return cls(z, d, cholesky(inner))
 
     def times(self, target: Tensor) -> Tensor:
-        """The inverse times a vector (n,)."""
-        scaled = target / self.d
-        inner = torch.cholesky_solve((self.z.T @ scaled)[:, None], self.root)[:, 0]
-        return scaled - self.z @ inner / self.d
+        """The inverse times vectors (..., n)."""
+        scaled = (target / self.d)[..., None]
+        inner = torch.cholesky_solve(self.z.mT @ scaled, self.root)
+        return (scaled - self.z @ inner / self.d[..., None])[..., 0]
 
     def diagonal(self) -> Tensor:
-        """Of the inverse (n,)."""
-        half = torch.linalg.solve_triangular(self.root, self.z.T, upper=False)
-        return 1 / self.d - half.square().sum(0) / self.d.square()
+        """Of the inverse (..., n)."""
+        half = torch.linalg.solve_triangular(self.root, self.z.mT, upper=False)
+        return 1 / self.d - half.square().sum(-2) / self.d.square()
 
 
 class LowRankRidge(nn.Module):
@@ -70,8 +76,6 @@ class LowRankRidge(nn.Module):
     z: Tensor
     delta: Tensor
     residual: Tensor
-    rated: Tensor
-    liked: Tensor
     unit: Tensor
 
     def __init__(
@@ -85,11 +89,10 @@ class LowRankRidge(nn.Module):
         rank: int,
     ) -> None:
         super().__init__()
-        self.strengths, self.history, self.share = strengths, history, share
+        self.strengths, self.history, self.damping, self.share = strengths, history, damping, share
         n_items = history.shape[1]
-        parts = history.normalised(damping) | {"unit": F.normalize(attributes, dim=1)}
-        for name, part in parts.items():
-            self.register_buffer(name, part, persistent=False)
+        self.register_buffer("residual", history.normalised(damping)["residual"], persistent=False)
+        self.register_buffer("unit", F.normalize(attributes, dim=1), persistent=False)
         # what `fit` solves is saved: a model that is loaded need not solve it again
         self.register_buffer("z", torch.zeros(FOLDS, n_items, min(rank, n_items)))
         self.register_buffer("delta", torch.zeros(FOLDS, n_items))
@@ -103,21 +106,57 @@ class LowRankRidge(nn.Module):
         if not self.z.any():
             for fold in range(FOLDS):
                 self._decompose(fold)
-        left_out, matrix = torch.zeros_like(self.alpha), self.history.matrix
-        users = torch.arange(len(matrix.count), device=matrix.count.device) if users is None else users
-        for user in users[matrix.count[users] > 0].tolist():
-            rows = self.history.rows_of(user)
-            target, inverses = self.residual[rows], self._inverses(user, self.history.item[rows])
-            alpha = torch.stack([inverse.times(target) for inverse in inverses])
-            self.alpha[:, rows] = alpha
-            left_out[:, rows] = target - alpha / torch.stack([inverse.diagonal() for inverse in inverses])
+        left_out, count = torch.zeros_like(self.alpha), self.history.matrix.count
+        users = torch.arange(len(count), device=count.device) if users is None else users
+        users = users[count[users] > 0]
+        users = users[torch.argsort(count[users], stable=True)]  # those of a block are filled up to one length
+
+        def solve_block(block: Tensor) -> None:
+            self._solve(block, left_out)
+
+        with side_by_side(at_once(len(users), users.device)) as each:
+            each(solve_block, self._blocks(users))
         return left_out
+
+    def _blocks(self, users: Tensor) -> list[Tensor]:
+        """Users, sorted by their ratings, in blocks of users of one fold with not too many ratings."""
+        found, numbers = [], max(1, SOLVED // self.z.shape[2])
+        for fold in range(FOLDS):
+            own = users[users % FOLDS == fold]
+            longest = self.history.matrix.count[own].tolist()
+            last = len(own)
+            while last:
+                first = max(0, last - max(1, numbers // longest[last - 1]))
+                found.append(own[first:last])
+                last = first
+        return sorted(found, key=len)  # the longest histories first
+
+    def _solve(self, users: Tensor, left_out: Tensor) -> None:
+        """The regressions of users of one fold: alpha, and leave-one-out values (F, N) at the users' ratings."""
+        matrix, fold = self.history.matrix, int(users[0] % FOLDS)
+        place = torch.arange(int(matrix.count[users].max()), device=users.device)
+        filled = place < matrix.count[users, None]
+        rows = torch.where(filled, matrix.start[users, None] + place, 0)
+        items, own = self.history.items_at(rows), rows[filled]
+        z, target, delta = (
+            self.z[fold, items] * filled[..., None],
+            self.residual[rows] * filled,
+            self.delta[fold, items],
+        )
+        for f, strength in enumerate(self.strengths):
+            inverse = Inverse.of(z, delta + strength)
+            alpha = inverse.times(target)
+            self.alpha[f, own] = alpha[filled]
+            left_out[f, own] = (target - alpha / inverse.diagonal())[filled]
 
     def _decompose(self, fold: int) -> None:
         """Z and delta by subspace iteration on G; of the users of other folds, who stand for all."""
         _, n_items, rank = self.z.shape
         weight = ((self.history.user % FOLDS) != fold) * (FOLDS / (FOLDS - 1)) ** 0.5
-        values = [weight * each for each in (self.liked, self.rated)]
+        given = self.history.normalised(self.damping)
+        values = [
+            (each, self.history.matrix.turned(each)) for each in (weight * given["liked"], weight * given["rated"])
+        ]
         generator = torch.Generator(self.z.device).manual_seed(fold)  # the same ratings, the same vectors
         x = torch.randn(n_items, min(n_items, rank + OVERSAMPLED), generator=generator, device=self.z.device)
         for _ in range(ITERATIONS):
@@ -125,15 +164,14 @@ class LowRankRidge(nn.Module):
         squares, vectors = torch.linalg.eigh(x.T @ self._times(x, values))
         z = x @ vectors[:, -rank:] * squares[-rank:].clamp(min=0).sqrt()
         diagonal = self.share * (self.unit.square().sum(1) + 1)
-        diagonal.scatter_add_(0, self.history.item, values[0].square() + values[1].square())
+        diagonal.index_add_(0, self.history.item, values[0][0].square() + values[1][0].square())
         self.z[fold], self.delta[fold] = z, (diagonal - z.square().sum(1)).clamp(min=0)
 
-    def _times(self, x: Tensor, values: list[Tensor]) -> Tensor:
-        """G x (I, r)."""
+    def _times(self, x: Tensor, values: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """G x (I, r), from values per rating in both orders."""
         matrix, unit = self.history.matrix, self.unit
         product = self.share * (unit @ (unit.T @ x) + x.sum(0))
-        for each in values:
-            both = each, matrix.turned(each)
+        for both in values:
             product += matrix.product_t(matrix.product(x, *both), *both)
         return product
 
@@ -150,7 +188,7 @@ class LowRankRidge(nn.Module):
         if not len(entry):  # which embedding_bag refuses
             return self.z.new_zeros(len(self.alpha), len(users), self.z.shape[2])
         count, n_items = self.history.matrix.count[users], self.z.shape[1]
-        place = self.history.item[entry] + torch.repeat_interleave(users % FOLDS * n_items, count)
+        place = self.history.items_at(entry) + torch.repeat_interleave(users % FOLDS * n_items, count)
         table = self.z.view(-1, self.z.shape[2])
         alphas = self.alpha[:, entry]
         return torch.stack(

@@ -53,7 +53,7 @@ class AANMFppModule(Equations):
         self.register_buffer("trust", torch.ones(()))  # weight of the model over damped means
         self.errors, self.newcomer_errors = Interval(), Interval()
         self.member = nn.ModuleList(self.new_member(training) for _ in range(config.members + (config.cold > 0)))
-        self.choice = ChoiceHead(config, training) if config.match else None
+        self.choice = ChoiceHead(config, training, self.history.matrix) if config.match else None
         self.drift = Drift.over(self.history, self.context, config.future) if config.drift else None
         self.has_ratings = training.has_ratings
         self._state: State | None = None

@@ -51,7 +51,7 @@ def _errors(module: AANMFppModule, held_out: Ratings, generator: torch.Generator
         row[users[enough]] = torch.arange(int(enough.sum()), device=device)
         asked = held_out.take(row[held_out.user] >= 0)
         view = entry[start[enough][:, None] + torch.arange(told, device=device)]  # (n, told)
-        state, at = _as_new(module, row[asked.user], asked, history.item[view], history.rating[view])
+        state, at = _as_new(module, row[asked.user], asked, history.items_at(view), history.rating[view])
         rating, *basis = module.rating_and_basis(state, at)
         yield torch.stack([asked.rating * module.scale, rating * module.scale, *basis])
 

@@ -84,7 +84,7 @@ class KernelRidge(nn.Module):
 
     def _solve(self, rows: slice) -> tuple[Tensor, Tensor]:
         """alpha and leave-one-out values (F, n) of the user whose ratings are `rows`."""
-        item, target = self.history.item[rows], self.residual[rows]
+        item, target = self.history.items_at(rows), self.residual[rows]
         liked, rated = self.liked[rows], self.rated[rows]
         kernel = self._among(item) - liked[:, None] * liked - rated[:, None] * rated
         return ridge(kernel, target, self.strengths)
@@ -111,7 +111,7 @@ class KernelRidge(nn.Module):
         """
         n_items = len(self.similarity)
         entry, start = self.history.matrix.entries(users)
-        item, alphas = self.history.item[entry], self.alpha[:, entry]
+        item, alphas = self.history.items_at(entry), self.alpha[:, entry]
         result = torch.empty(len(alphas), len(users), n_items, device=users.device)
         width = n_items if users.is_cuda or len(entry) < n_items else max(1, COLUMNS // n_items)
         for first in range(0, n_items, width):
@@ -151,7 +151,7 @@ class KernelRidge(nn.Module):
         if residual is None and len(rows) > self.limit:
             return torch.zeros(len(self.strengths), len(rows), device=items.device)
         own = torch.zeros(2, len(self.similarity), device=items.device)
-        own[:, self.history.item[rows]] = torch.stack([self.liked[rows], self.rated[rows]])
+        own[:, self.history.items_at(rows)] = torch.stack([self.liked[rows], self.rated[rows]])
         mine, target = own[:, items], self.residual[rows] if residual is None else residual
         kernel, similar = self._among(items) - mine.T @ mine, self.similarity[items, item]
         if residual is not None:
@@ -164,7 +164,7 @@ class KernelRidge(nn.Module):
         """alpha (F, n) of one user with this history; the similarity (I, n) without the user's terms in training."""
         own = torch.zeros(2, len(self.similarity), device=items.device)
         rows = self.history.rows_of(user)
-        own[:, self.history.item[rows]] = torch.stack([self.liked[rows], self.rated[rows]])
+        own[:, self.history.items_at(rows)] = torch.stack([self.liked[rows], self.rated[rows]])
         columns = self.similarity[:, items] - own.T @ own[:, items]
         alpha, _ = ridge(columns[items], residual, self.strengths)
         return alpha, columns
@@ -177,7 +177,7 @@ def _dense(history: RatingHistory, values: Iterable[Tensor], size: int) -> Itera
         rows = slice(first, first + int(history.matrix.count[users].sum()))
         for each in values:
             dense = torch.zeros(len(users), history.shape[1])
-            yield dense.index_put_((history.user[rows] - users[0], history.item[rows]), each[rows])
+            yield dense.index_put_((history.user[rows].long() - users[0], history.items_at(rows)), each[rows])
 
 
 def ridge(kernel: Tensor, target: Tensor, strengths: tuple[float, ...]) -> tuple[Tensor, Tensor]:

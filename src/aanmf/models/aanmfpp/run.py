@@ -75,9 +75,7 @@ class Run:
         n, own = len(equations.history), equations.config
         self.cut = min(n, config.parts or min(max(n // 1000, 5), 20)), steps_per_part(own, n)
         groups, cell = plan.member.l2_groups(plan.l2, config.l2_shares), list(plan.member.cell.parameters())
-        self.optimizer = adam(
-            plan.member, groups, n, config.learning_rate, fast=cell, pace=own.attention_rate or 1.0
-        )
+        self.optimizer = adam(plan.member, groups, n, config.learning_rate, fast=cell, pace=own.attention_rate or 1.0)
         self.generator = torch.Generator(features.device).manual_seed(seed)
         self.epoch, self.residual = 0, None
 
@@ -141,7 +139,8 @@ class Run:
             return
         for name, parameter in member.named_parameters():
             self.optimizer.state[parameter] = {
-                part: state[f"{MOMENT}{name}.{part}"].to(device, copy=True) for part in ("step", "exp_avg", "exp_avg_sq")
+                part: state[f"{MOMENT}{name}.{part}"].to(device, copy=True)
+                for part in ("step", "exp_avg", "exp_avg_sq")
             }
         self.generator.set_state(state["generator"])
 
@@ -171,12 +170,12 @@ def batches(
             known_user, known_item = (
                 torch.rand(size, generator=generator, device=generator.device) >= cold for size in equations.shape
             )
-            known = known_user[history.user] & known_item[history.item]
+            known = known_user.index_select(0, history.user) & known_item.index_select(0, history.item)
             held_out = (~known.index_fill(0, part, False)).nonzero()[:, 0]
         seen = history.see(held_out, equations.config.damping, Sampling(equations.config.sampled, generator))
         for share in part.chunk(steps):
             rows = share.sort().values  # by user: what is gathered for them lies close together
-            user, given = history.user[rows], features[:, rows] * known[rows]
+            user, given = history.user[rows].long(), features[:, rows] * known[rows]
             sets = equations.sets.rows(user)
             sets = sets if context is None else sets.in_context(context.rows(rows))
-            yield Batch(rows, Pairs(user, history.item[rows], sets, given), history.rating[rows], seen)
+            yield Batch(rows, Pairs(user, history.items_at(rows), sets, given), history.rating[rows], seen)
