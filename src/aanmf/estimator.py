@@ -134,7 +134,8 @@ class Estimator:
 
         Raises:
             DataError: there is no rating, or a table cannot be used.
-            ConfigError: training diverged: the learning rate is too high; or the model does not take `checkpoints` or `shard_rows`.
+            ConfigError: training diverged: the learning rate is too high; or the model does not take `checkpoints` or
+                `shard_rows`.
             NotFiniteError: a weight is not finite after training.
             CheckpointError: a checkpoint cannot be written, or is of another training.
             BusyError: another training writes its checkpoints to the same folder.

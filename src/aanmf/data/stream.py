@@ -104,8 +104,8 @@ class StreamedDataset:
             at, of = divmod(int(again[0]), len(self.items))
             raise DataError(
                 f"{self.name}: {len(again)} ratings repeat a (user, item) pair; the first: user "
-                f"{self.users.ids.ids[at]!r}, item {self.items.ids.ids[of]!r}. Remove them from the files, or read these "
-                "with RatingDataset.read(..., repeated='last-row')"
+                f"{self.users.ids.ids[at]!r}, item {self.items.ids.ids[of]!r}. Remove them from the files, or read "
+                "these with RatingDataset.read(..., repeated='last-row')"
             )
         return RatingDataset(
             self.users,

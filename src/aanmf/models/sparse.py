@@ -95,7 +95,7 @@ class SparseMatrix(nn.Module):
         return _Product.apply(table, self, value, self.turned(value) if value_t is None else value_t, True)
 
     def with_values(self, value: Tensor, columns: int) -> SparseMatrix:
-        """Other values at the same places, of which nothing is copied; columns beyond `columns` are empty and left out."""
+        """Other values at the same places, which are not copied; columns from `columns` on are empty and left out."""
         other = SparseMatrix.__new__(SparseMatrix)
         nn.Module.__init__(other)
         for name, part in self.named_buffers():

@@ -138,11 +138,8 @@ class LowRankRidge(nn.Module):
         filled = place < matrix.count[users, None]
         rows = torch.where(filled, matrix.start[users, None] + place, 0)
         items, own = self.history.items_at(rows), rows[filled]
-        z, target, delta = (
-            self.z[fold, items] * filled[..., None],
-            self.residual[rows] * filled,
-            self.delta[fold, items],
-        )
+        z, delta = self.z[fold, items] * filled[..., None], self.delta[fold, items]
+        target = self.residual[rows] * filled
         for f, strength in enumerate(self.strengths):
             inverse = Inverse.of(z, delta + strength)
             alpha = inverse.times(target)
@@ -154,9 +151,8 @@ class LowRankRidge(nn.Module):
         _, n_items, rank = self.z.shape
         weight = ((self.history.user % FOLDS) != fold) * (FOLDS / (FOLDS - 1)) ** 0.5
         given = self.history.normalised(self.damping)
-        values = [
-            (each, self.history.matrix.turned(each)) for each in (weight * given["liked"], weight * given["rated"])
-        ]
+        own = [weight * given[name] for name in ("liked", "rated")]
+        values = [(each, self.history.matrix.turned(each)) for each in own]
         generator = torch.Generator(self.z.device).manual_seed(fold)  # the same ratings, the same vectors
         x = torch.randn(n_items, min(n_items, rank + OVERSAMPLED), generator=generator, device=self.z.device)
         for _ in range(ITERATIONS):

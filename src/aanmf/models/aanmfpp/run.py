@@ -1,4 +1,4 @@
-"""The training of one member of AANMF++: every part of the ratings is fitted with the others, and never itself, in view.
+"""The training of a member of AANMF++: each part of the ratings is fitted with the others, never itself, in view.
 
 Everything that a step changes is in the fields of `Run`, so that it can be written to a checkpoint at the end of an
 epoch, sent to another process, and restored.
@@ -22,6 +22,8 @@ from aanmf.training.optimizer import adam, half_cosine
 
 WEIGHT, MOMENT = "weight.", "adam."
 """What names of tensors in the state of a run begin with; others are the fields of the same name."""
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+"""What Adam keeps of a parameter."""
 
 
 @dataclass(frozen=True)
@@ -123,9 +125,9 @@ class Run:
             return found
         for name, parameter in member.named_parameters():
             if not self.optimizer.state[parameter]:  # as Adam begins
-                step = torch.zeros((), device=parameter.device)
-                moments = [torch.zeros_like(parameter, requires_grad=False) for _ in range(2)]
-                self.optimizer.state[parameter] = dict(zip(("step", "exp_avg", "exp_avg_sq"), (step, *moments)))
+                first = {"step": torch.zeros((), device=parameter.device)}
+                first |= {part: torch.zeros_like(parameter, requires_grad=False) for part in MOMENTS[1:]}
+                self.optimizer.state[parameter] = first
             found |= {f"{MOMENT}{name}.{part}": each for part, each in self.optimizer.state[parameter].items()}
         return found | {"generator": self.generator.get_state()}
 
@@ -139,8 +141,7 @@ class Run:
             return
         for name, parameter in member.named_parameters():
             self.optimizer.state[parameter] = {
-                part: state[f"{MOMENT}{name}.{part}"].to(device, copy=True)
-                for part in ("step", "exp_avg", "exp_avg_sq")
+                part: state[f"{MOMENT}{name}.{part}"].to(device, copy=True) for part in MOMENTS
             }
         self.generator.set_state(state["generator"])
 

@@ -44,7 +44,7 @@ class Trainer:
     config: AANMFppConfig
     device: torch.device
     on_epoch: OnEpoch | None
-    ranks: Ranks = Ranks()
+    ranks: Ranks = field(default_factory=Ranks)
     checkpoints: Checkpoints | None = None
     saved: Checkpoint | None = None
     training_log: TrainingLog = field(default_factory=TrainingLog)
