@@ -15,10 +15,10 @@ import torch
 from aanmf import AANMFpp, load_model
 from aanmf.data.dataset import RatingDataset
 from aanmf.errors import ConfigError
-from aanmf.models.aanmfpp import run
+from aanmf.models.aanmfpp import fit, run
 from aanmf.models.aanmfpp.config import AANMFppConfig
 from aanmf.models.aanmfpp.equations import Equations, Member
-from aanmf.models.aanmfpp.fit import Selection, simpler, some_users, validation_cuts
+from aanmf.models.aanmfpp.fit import Selection, fewer_members, simpler, some_users, validation_cuts
 from aanmf.models.aanmfpp.module import AANMFppModule
 from aanmf.models.aanmfpp.run import batches
 from aanmf.training.log import Epoch
@@ -286,3 +286,38 @@ def test_a_model_that_was_chosen_on_some_users_predicts_for_all() -> None:
     assert model.chosen_["l2"] in (1.0, 5.0)
     assert np.isfinite(model.predict_data(DATA)).all()
     assert len(model.recommend("u1", n=3)) == 3
+
+
+MANY = {**QUICK, "members": 6, "cold": 0.0, "search_ratings": 400, "l2_candidates": (5.0,)}
+
+
+@pytest.mark.parametrize(("learning_rate", "few"), [(1e-4, True), (0.3, False)])
+def test_members_on_many_ratings_are_as_many_as_help(tmp_path, learning_rate: float, few: bool) -> None:
+    """Members that hardly learn are alike, so one is enough; those that learn by heart differ."""
+    model = AANMFpp(**{**MANY, "learning_rate": learning_rate, "epochs": 6}).fit(DATA)
+    n = len(model.module_.members)
+    assert (n == 1) if few else (n > 1)
+    assert model.chosen_.get("members", 6) == n
+    assert model.get_params()["members"] == 6
+    model.save(tmp_path / "m")
+    loaded = load_model(tmp_path / "m")
+    assert len(loaded.module_.members) == n
+    assert loaded.predict("u1", ["i1", "i2"]).equals(model.predict("u1", ["i1", "i2"]))
+    few_ratings = AANMFpp(**{**MANY, "learning_rate": learning_rate, "search_ratings": 10_000}).fit(DATA)
+    assert len(few_ratings.module_.members) == 6
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.01, 0.3])
+def test_errors_of_means_of_members_are_those_of_members_drawn(monkeypatch: pytest.MonkeyPatch, spread: float) -> None:
+    """Against means of many errors with this variance by the seed."""
+    generator = torch.Generator().manual_seed(0)
+    common = torch.randn(20_000, generator=generator)
+    errors = [common + spread**0.5 * torch.randn(20_000, generator=generator) for _ in range(8)]
+    config = AANMFppConfig(members=8)
+    both = [Selection(config, 5.0, left=each) for each in errors[:2]]
+    monkeypatch.setattr(fit, "validate", lambda *_: both)
+    found = fewer_members(Any, Any, both[0]).config.members  # pyright: ignore[reportArgumentType]
+    mse = [float(torch.stack(errors[:m]).mean(0).square().mean()) for m in range(1, 9)]
+    assert mse[found - 1] <= mse[-1] * 1.004
+    assert found == 1 or mse[found - 2] > mse[-1] * 0.998
+    assert (found == 1) == (spread == 0)

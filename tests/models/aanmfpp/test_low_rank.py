@@ -9,6 +9,7 @@ from torch import Tensor
 from aanmf.contract import Ratings
 from aanmf.models.aanmfpp.history import RatingHistory
 from aanmf.models.aanmfpp.low_rank import FOLDS, LowRankRidge
+from tests.conftest import threads
 
 USERS, ITEMS, STRENGTHS, SHARE = 24, 9, (1.2, 4.0), 0.3
 
@@ -117,3 +118,13 @@ def test_what_is_saved_needs_no_second_fit() -> None:
     before = model.alpha.clone()
     model.fit(torch.tensor([3]))  # some users, with the eigenvectors that are there
     torch.testing.assert_close(model.alpha, before)
+
+
+def test_users_in_blocks_and_side_by_side_are_those_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, again = make(4)[0], make(4)[0]
+    left_out = model.fit()
+    monkeypatch.setattr("aanmf.models.aanmfpp.low_rank.SOLVED", 1)  # a user a block
+    with threads(3):
+        found = again.fit()
+    torch.testing.assert_close(found, left_out)
+    torch.testing.assert_close(again.alpha, model.alpha)

@@ -8,6 +8,7 @@ import torch
 from aanmf.contract import Ratings
 from aanmf.models.aanmfpp.history import RatingHistory
 from aanmf.models.aanmfpp.ridge import KernelRidge
+from tests.conftest import threads
 
 USERS, ITEMS, STRENGTHS, SHARE = 7, 9, (1.2, 4.0), 0.3
 
@@ -94,3 +95,17 @@ def test_blocks_of_users_change_nothing(model: KernelRidge, monkeypatch: pytest.
     monkeypatch.setattr("aanmf.models.aanmfpp.ridge.BLOCK", 10**9)
     once = KernelRidge(model.history, torch.zeros(ITEMS, 1), STRENGTHS, **given)
     torch.testing.assert_close(again.similarity, once.similarity)
+
+
+def test_users_side_by_side_are_those_one_by_one(model: KernelRidge) -> None:
+    left_out = model.fit()
+    alpha = model.alpha.clone()
+    model.limit = 5  # of ratings in a block, too
+    few = model.history.matrix.count <= 5
+    with threads(3):
+        found = model.fit()
+    own = few[model.history.user]
+    assert 0 < int(few.sum()) < USERS
+    torch.testing.assert_close(found[:, own], left_out[:, own])
+    torch.testing.assert_close(model.alpha[:, own], alpha[:, own])
+    assert not found[:, ~own].any()

@@ -24,7 +24,8 @@ class AANMFppConfig(FactorConfig):
     """Multiple of the learning rate with which the attention cell learns; None: 1, or 10 where histories are left out,
     and attention has few steps in which to become different from equal weights."""
     members: int = Field(default=4, ge=1, le=64)
-    """Models that are averaged; they differ in seed and in the order of the parts."""
+    """Models that are averaged; they differ in seed and in the order of the parts. With more than `search_ratings`, as
+    few of them as held-out ratings are predicted as well by."""
     cold: float = Field(default=0.15, ge=0, lt=1)
     """One more member, for users and items without ratings, learns with this share of them treated as new; 0: none."""
     parts: int | None = Field(default=None, ge=2, le=1000)

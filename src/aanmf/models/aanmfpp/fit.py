@@ -27,6 +27,8 @@ from aanmf.training.log import OnEpoch, TrainingLog
 log = logging.getLogger(__name__)
 SIMPLER = (("user_attributes", "item_attributes"), ("user_attributes", "item_attributes", "history", "ridge"))
 """Parts that a model of few ratings may do better without: attributes; everything but ids."""
+AS_GOOD = 1.0005
+"""Of many ratings, so few members are trained that their error is expected to be at most this many times that of all."""
 FAST = 10.0
 """Without histories, the attention cell learns with this multiple of the learning rate."""
 
@@ -56,20 +58,24 @@ def fit_aanmfpp(
         selected = Selection(config, config.l2_middle)
         if validated and training.has_ratings:
             with trainer.interruptible():
-                selected = select(trainer, searched).at_full_size(config, len(training.train))
+                selected = select(trainer, searched)
+                if len(training.train) > config.search_ratings and config.members > 1:
+                    selected = fewer_members(trainer, searched, selected)
+                selected = selected.at_full_size(config, len(training.train))
         torch.manual_seed(config.seed)
         module = build(selected.config, training)
         assert isinstance(module, AANMFppModule)
         module.to(trainer.device).train()
         if training.has_ratings:
-            cold = [0.0] * config.members + [config.cold] * (config.cold > 0)
+            members = selected.config.members
+            cold = [0.0] * members + [config.cold] * (config.cold > 0)
             plans = [Plan(member, selected.l2, share) for member, share in zip(module.members, cold, strict=True)]
             if not trainer.training_log.interrupted:
                 with trainer.interruptible():
                     trainer.train("final", module, training, plans)
             if trainer.training_log.interrupted:
                 trainer.complete(module, training)
-            residual = trainer.residual_of(module.members[: config.members])
+            residual = trainer.residual_of(module.members[:members])
             if module.drift is not None and selected.drift is not None and residual is not None:
                 module.drift.residual.copy_(residual)
                 module.drift.weight.copy_(selected.drift)
@@ -207,6 +213,21 @@ def select(trainer: Trainer, training: TrainingData) -> Selection:
         best = min([best, *validate(trainer, training, best.config, others)], key=lambda each: each.mse)
     log.info("%r: l2 %g, trust %.2f over damped means", best.config, best.l2, best.trust)
     return best
+
+
+def fewer_members(trainer: Trainer, training: TrainingData, selected: Selection) -> Selection:
+    """With as few members as are `AS_GOOD` as those asked for.
+
+    Members differ by their seed alone. Of squared error e of one, the mean of m has e - v + v / m left, where v, half
+    the mean squared difference of two, is the variance by the seed.
+    """
+    both = validate(trainer, training, selected.config, [selected.l2] * 2)
+    error = sum(each.mse for each in both) / 2
+    spread = float((both[0].left - both[1].left).square().mean()) / 2
+    expected = [error - spread + spread / m for m in range(1, selected.config.members + 1)]
+    enough = next(m for m, mse in enumerate(expected, 1) if mse <= expected[-1] * AS_GOOD**2)
+    log.info("%d members: errors of held-out ratings, by their number: %s", enough, expected)
+    return replace(selected, config=selected.config.model_copy(update={"members": enough}))
 
 
 def _pays(trainer: Trainer, training: TrainingData, config: AANMFppConfig) -> bool:

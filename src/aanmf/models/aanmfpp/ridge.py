@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from aanmf.models.aanmfpp.history import RatingHistory
 from aanmf.models.kernels import gram
 from aanmf.models.solve import cholesky, solve
+from aanmf.training.side_by_side import at_once, side_by_side
 
 BLOCK = 16_000_000
 """Numbers in memory at a time where users are taken in blocks."""
@@ -75,11 +76,18 @@ class KernelRidge(nn.Module):
             Their leave-one-out values (F, N) in the order of the history; 0 at the ratings of other users.
         """
         left_out, matrix = torch.zeros_like(self.alpha), self.history.matrix
-        starts, counts = (each if users is None else each[users] for each in (matrix.start, matrix.count))
-        for first, count in zip(starts.tolist(), counts.tolist(), strict=True):
-            if 0 < count <= self.limit:
+        users = torch.arange(len(matrix.count), device=matrix.count.device) if users is None else users
+        users = users[(matrix.count[users] > 0) & (matrix.count[users] <= self.limit)]
+        users = users[torch.argsort(matrix.count[users], descending=True, stable=True)]
+
+        def solve_some(block: Tensor) -> None:
+            for first, count in zip(matrix.start[block].tolist(), matrix.count[block].tolist(), strict=True):
                 rows = slice(first, first + count)
                 self.alpha[:, rows], left_out[:, rows] = self._solve(rows)
+
+        blocks = in_blocks(users, matrix.count[users], self.limit)
+        with side_by_side(at_once(len(blocks), users.device)) as each:
+            each(solve_some, blocks)
         return left_out
 
     def _solve(self, rows: slice) -> tuple[Tensor, Tensor]:
@@ -168,6 +176,18 @@ class KernelRidge(nn.Module):
         columns = self.similarity[:, items] - own.T @ own[:, items]
         alpha, _ = ridge(columns[items], residual, self.strengths)
         return alpha, columns
+
+
+def in_blocks(users: Tensor, count: Tensor, size: int) -> list[Tensor]:
+    """Users (n,) in their order, in blocks that have about so many of their ratings, `count` (n,).
+
+    Example:
+        >>> [block.tolist() for block in in_blocks(torch.arange(5), torch.tensor([9, 4, 4, 3, 2]), 8)]
+        [[0], [1, 2], [3, 4]]
+    """
+    before = count.cumsum(0) - count
+    _, sizes = (before // size).unique_consecutive(return_counts=True)
+    return list(users.split(sizes.tolist()))
 
 
 def _dense(history: RatingHistory, values: Iterable[Tensor], size: int) -> Iterator[Tensor]:
