@@ -131,18 +131,25 @@ def measure(n: int, settings: dict[str, object]) -> dict[str, object]:
     from aanmf import make_model
     from aanmf.data.split import folds
     from aanmf.models.aanmfpp import fit, trainer
+    from aanmf.models.aanmfpp.choice import ChoiceHead
+    from aanmf.models.aanmfpp.low_rank import LowRankRidge
     from aanmf.models.aanmfpp.ridge import KernelRidge
 
     data = heavy_tailed(n)
     train, test = folds(data, "holdout:0.02")[0].of(data)
+    sizes = {"ratings": len(train), "users": len(data.users), "items": len(data.items)}
+    del data
     before, clock = _peak(), Clock()
     for owner, name, stage in [
         (trainer.Trainer, "train", "training"),
         (fit, "select", "search in all"),
         (KernelRidge, "__init__", "ridge: similarity"),
         (KernelRidge, "fit", "ridge: regressions"),
+        (LowRankRidge, "fit", "ridge: regressions"),
+        (LowRankRidge, "_decompose", "ridge: eigenvectors, of these"),
         (fit, "learn_weights", "choice: weights"),
         (fit.AANMFppModule, "state", "state"),
+        (ChoiceHead, "fit", "choice: regressions"),
     ]:
         clock.watch(owner, name, stage)
     wall, processor = time.perf_counter(), time.process_time()
@@ -152,9 +159,7 @@ def measure(n: int, settings: dict[str, object]) -> dict[str, object]:
     clock.close()
     epochs = model.fitted_.training_log.epochs
     return {
-        "ratings": len(train),
-        "users": len(data.users),
-        "items": len(data.items),
+        **sizes,
         "wall": wall,
         "processor": processor,
         "epoch": min(each.seconds for each in epochs) if epochs else None,

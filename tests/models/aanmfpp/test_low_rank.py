@@ -8,7 +8,7 @@ from torch import Tensor
 
 from aanmf.contract import Ratings
 from aanmf.models.aanmfpp.history import RatingHistory
-from aanmf.models.aanmfpp.low_rank import FOLDS, LowRankRidge
+from aanmf.models.aanmfpp.low_rank import FOLDS, LowRankRidge, orthonormal
 from tests.conftest import threads
 
 USERS, ITEMS, STRENGTHS, SHARE = 24, 9, (1.2, 4.0), 0.3
@@ -128,3 +128,22 @@ def test_users_in_blocks_and_side_by_side_are_those_one_by_one(monkeypatch: pyte
         found = again.fit()
     torch.testing.assert_close(found, left_out)
     torch.testing.assert_close(again.alpha, model.alpha)
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_columns_are_orthonormal_even_where_nothing_is_left(size: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(12, 8, generator=generator)).Q
+    for x in (torch.randn(12, size, generator=generator), basis[:, :size] * 1e-3, torch.zeros(12, size)):
+        both = torch.cat([basis, orthonormal(x, basis)], dim=1)
+        torch.testing.assert_close(both.T @ both, torch.eye(8 + size), atol=1e-5, rtol=0)
+
+
+def test_the_vectors_are_those_of_the_largest_eigenvalues() -> None:
+    """In a matrix with three large eigenvalues, and not only those of the first steps."""
+    model, attributes = make(3)
+    model.fit()
+    for fold in range(FOLDS):
+        values, vectors = torch.linalg.eigh(kernel_without(model, attributes, fold))
+        expected = (vectors[:, -3:] * values[-3:]) @ vectors[:, -3:].T
+        torch.testing.assert_close((model.z[fold] @ model.z[fold].T).double(), expected, atol=1e-4, rtol=1e-3)

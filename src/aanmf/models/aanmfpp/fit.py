@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 SIMPLER = (("user_attributes", "item_attributes"), ("user_attributes", "item_attributes", "history", "ridge"))
 """Parts that a model of few ratings may do better without: attributes; everything but ids."""
 AS_GOOD = 1.0005
-"""Of many ratings, so few members are trained that their error is expected to be at most this many times that of all."""
+"""Of many ratings, so few members are trained that their error is expected to be at most so many times that of all."""
 FAST = 10.0
 """Without histories, the attention cell learns with this multiple of the learning rate."""
 

@@ -22,12 +22,13 @@ from torch.nn import functional as F
 
 from aanmf.models.aanmfpp.history import RatingHistory
 from aanmf.models.solve import cholesky, solve
+from aanmf.models.sparse import Entries
 from aanmf.training.side_by_side import at_once, side_by_side
 
 FOLDS = 4
 """Of users, each with eigenvectors from the others."""
-OVERSAMPLED, ITERATIONS = 16, 4
-"""Of the subspace iteration: vectors beyond the rank, and products with G."""
+STEPS = 10
+"""Of block Lanczos, each with a quarter as many vectors as the rank: 320 products of G with a vector for rank 128."""
 BLOCK = 16_000_000
 """Numbers in memory at a time where pairs are taken in blocks."""
 SOLVED = 1_000_000
@@ -62,6 +63,16 @@ class Inverse:
         """Of the inverse (..., n)."""
         half = torch.linalg.solve_triangular(self.root, self.z.mT, upper=False)
         return 1 / self.d - half.square().sum(-2) / self.d.square()
+
+
+def orthonormal(x: Tensor, basis: Tensor) -> Tensor:
+    """Columns (n, k) that are orthonormal among each other and to those of a basis (n, m), k + m <= n.
+
+    They span what x (n, k) adds to the basis; where that is less than k dimensions, others as well.
+    """
+    for _ in range(3):  # what is left of x may be small, and rounded
+        x = torch.linalg.qr(x - basis @ (basis.T @ x)).Q
+    return x
 
 
 class LowRankRidge(nn.Module):
@@ -147,28 +158,36 @@ class LowRankRidge(nn.Module):
             left_out[f, own] = (target - alpha / inverse.diagonal())[filled]
 
     def _decompose(self, fold: int) -> None:
-        """Z and delta by subspace iteration on G; of the users of other folds, who stand for all."""
+        """Z and delta by block Lanczos on G; of the users of other folds, who stand for all."""
         _, n_items, rank = self.z.shape
-        weight = ((self.history.user % FOLDS) != fold) * (FOLDS / (FOLDS - 1)) ** 0.5
-        given = self.history.normalised(self.damping)
-        own = [weight * given[name] for name in ("liked", "rated")]
-        values = [(each, self.history.matrix.turned(each)) for each in own]
+        given, matrix = self.history.normalised(self.damping), self.history.matrix
+        others = matrix.some(self.history.user % FOLDS != fold)
+        values = [
+            tuple((FOLDS / (FOLDS - 1)) ** 0.5 * each for each in others.values(given[name]))
+            for name in ("liked", "rated")
+        ]
         generator = torch.Generator(self.z.device).manual_seed(fold)  # the same ratings, the same vectors
-        x = torch.randn(n_items, min(n_items, rank + OVERSAMPLED), generator=generator, device=self.z.device)
-        for _ in range(ITERATIONS):
-            x = torch.linalg.qr(self._times(x, values)).Q
-        squares, vectors = torch.linalg.eigh(x.T @ self._times(x, values))
-        z = x @ vectors[:, -rank:] * squares[-rank:].clamp(min=0).sqrt()
+        size = max(1, rank // 4)
+        columns = min(n_items, STEPS * size)
+        x = torch.randn(n_items, size, generator=generator, device=self.z.device)
+        basis = images = x[:, :0]
+        while basis.shape[1] < columns:
+            x = orthonormal(x[:, : columns - basis.shape[1]], basis)
+            basis, x = torch.cat([basis, x], dim=1), self._times(x, others, values)
+            images = torch.cat([images, x], dim=1)
+        inner = basis.T @ images  # G in this basis
+        squares, vectors = torch.linalg.eigh((inner + inner.T) / 2)
+        z = basis @ vectors[:, -rank:] * squares[-rank:].clamp(min=0).sqrt()
         diagonal = self.share * (self.unit.square().sum(1) + 1)
-        diagonal.index_add_(0, self.history.item, values[0][0].square() + values[1][0].square())
+        for _, turned in values:
+            diagonal.index_add_(0, torch.repeat_interleave(others.count_t), turned.square())
         self.z[fold], self.delta[fold] = z, (diagonal - z.square().sum(1)).clamp(min=0)
 
-    def _times(self, x: Tensor, values: list[tuple[Tensor, Tensor]]) -> Tensor:
-        """G x (I, r), from values per rating in both orders."""
-        matrix, unit = self.history.matrix, self.unit
-        product = self.share * (unit @ (unit.T @ x) + x.sum(0))
+    def _times(self, x: Tensor, others: Entries, values: list[tuple[Tensor, ...]]) -> Tensor:
+        """G x (I, r), from values per rating of the users of other folds, in both orders."""
+        product = self.share * (self.unit @ (self.unit.T @ x) + x.sum(0))
         for both in values:
-            product += matrix.product_t(matrix.product(x, *both), *both)
+            product += others.product_t(others.product(x, *both), *both)
         return product
 
     def _inverses(self, user: int, items: Tensor) -> list[Inverse]:
