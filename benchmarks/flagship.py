@@ -1,6 +1,7 @@
 """How a fit of AANMF++ grows with the ratings: time by stage and peak memory, 1 M to 25 M ratings.
 
-    python benchmarks/flagship.py [--millions 1 4 10 25] [--set epochs=1 members=1 ...] [--out FILE.json]
+    python benchmarks/flagship.py [--millions 1 4 10 25] [--model aanmf++] [--set epochs=1 members=1 ...] [--ranks 1]
+        [--out FILE.json]
 
 Synthetic ratings, about 156 a user on average: users' numbers of ratings are log-normal, items' popularity falls with
 the rank to the power of -0.9, so a tenth of the items has most of the ratings. Planted are attention (the weights of
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 from aanmf.data.dataset import EntityTable, RatingDataset, Vocabulary
 from aanmf.data.schema import Attribute, Kind
 from aanmf.data.synthetic import ATTENTION, VALUES
+from aanmf.training.distributed import joined
 
 USERS, ITEMS, RATINGS = 160_000, 60_000, 25_000_000
 """The largest size; with fewer ratings users are fewer in proportion, items with the square root."""
@@ -126,7 +128,7 @@ class Clock:
             setattr(owner, name, function)
 
 
-def measure(n: int, settings: dict[str, object]) -> dict[str, object]:
+def measure(n: int, name: str, settings: dict[str, object]) -> dict[str, object]:
     """One fit in this process: RMSE of held-out ratings, seconds by stage, peak memory."""
     from aanmf import make_model
     from aanmf.data.split import folds
@@ -153,7 +155,7 @@ def measure(n: int, settings: dict[str, object]) -> dict[str, object]:
     ]:
         clock.watch(owner, name, stage)
     wall, processor = time.perf_counter(), time.process_time()
-    model = make_model("aanmf++", **settings).fit(train)
+    model = make_model(name, **settings).fit(train)
     wall, processor = time.perf_counter() - wall, time.process_time() - processor
     fitted = _peak()
     clock.close()
@@ -181,17 +183,25 @@ def main() -> None:
     """Runs every size in a process of its own, writes each result as it comes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--millions", type=float, nargs="+", default=[1, 4, 10, 25])
+    parser.add_argument("--model", default="aanmf++")
+    parser.add_argument("--ranks", type=int, default=1, help="processes that train together, by torchrun")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of the model")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--one", type=float, help=argparse.SUPPRESS)
     args = parser.parse_args()
     settings = {name: json.loads(value) for name, value in (each.split("=", 1) for each in args.set)}
     if args.one:
-        json.dump(measure(round(args.one * 1e6), settings), sys.stdout)
+        with joined() as ranks:
+            one = measure(round(args.one * 1e6), args.model, settings)
+            if ranks.first:
+                json.dump(one, sys.stdout)
         return
     found = []
     for millions in args.millions:
-        command = [sys.executable, __file__, "--one", str(millions), "--set", *args.set]
+        command = [__file__, "--one", str(millions), "--model", args.model, "--set", *args.set]
+        if args.ranks > 1:
+            command = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={args.ranks}", *command]
+        command = [sys.executable, *command]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             sys.stderr.write(f"{millions:g} M ratings: {(done.stderr.strip().splitlines() or ['killed'])[-1]}\n")
@@ -200,7 +210,9 @@ def main() -> None:
         sys.stdout.write(json.dumps(found[-1]) + "\n")
         sys.stdout.flush()
         if args.out:
-            args.out.write_text(json.dumps({"settings": settings, "sizes": found}, indent=1) + "\n")
+            args.out.write_text(
+                json.dumps({"settings": settings, "ranks": args.ranks, "sizes": found}, indent=1) + "\n"
+            )
 
 
 if __name__ == "__main__":
