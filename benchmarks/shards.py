@@ -26,7 +26,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from aanmf.data.dataset import EntityTable, RatingDataset
 from aanmf.data.sources import load
@@ -53,7 +55,7 @@ def write_shards(data: RatingDataset, folder: Path, shards: int) -> list[str]:
     return arguments
 
 
-def _ids(table: EntityTable, rows: Sequence[int]) -> list[str]:
+def _ids(table: EntityTable, rows: NDArray[np.int64]) -> list[str]:
     return [table.ids.ids[row] for row in rows]
 
 
