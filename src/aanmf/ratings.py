@@ -35,8 +35,8 @@ class Ratings:
         rating: NDArray[np.float32],
         context: Context | None = None,
     ) -> Ratings:
-        """From arrays, copied."""
-        return cls(torch.tensor(user), torch.tensor(item), torch.tensor(rating), context=context)
+        """From arrays, which are not to be changed afterwards: they are not copied where that can be avoided."""
+        return cls(*(_tensor(each) for each in (user, item, rating)), context=context)
 
     def take(self, rows: Tensor | slice) -> Ratings:
         """These ratings only."""
@@ -85,6 +85,11 @@ class Ratings:
         shuffled = self.take(order)
         for start in range(done * size, len(self), size):
             yield shuffled.take(slice(start, start + size))
+
+
+def _tensor(array: NDArray[Any]) -> Tensor:
+    """The same numbers; PyTorch takes over what could be written to, and lies in order."""
+    return torch.from_numpy(array) if array.flags.writeable and array.flags.c_contiguous else torch.tensor(array)
 
 
 def digest(arrays: Iterable[NDArray[Any]]) -> str:

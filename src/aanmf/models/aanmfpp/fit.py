@@ -61,7 +61,8 @@ def fit_aanmfpp(
                 selected = select(trainer, searched)
                 if len(training.train) > config.search_ratings and config.members > 1:
                     selected = fewer_members(trainer, searched, selected)
-                selected = selected.at_full_size(config, len(training.train))
+                selected = selected.at_full_size(config, len(training.train)).lean()
+                trainer.forget_all_but([member for part in selected.held for member in part.members])
         torch.manual_seed(config.seed)
         module = build(selected.config, training)
         assert isinstance(module, AANMFppModule)
@@ -152,6 +153,11 @@ class Selection:
     held: Sequence[HeldOut] = ()
     strength: int = 0
     drift: Tensor | None = None
+
+    def lean(self) -> Selection:
+        """Without the members that were not selected."""
+        held = [replace(part, members=list(part.with_member(self.strength, self.trust).members)) for part in self.held]
+        return replace(self, held=held, strength=0)
 
     @property
     def mse(self) -> float:

@@ -108,6 +108,7 @@ class Run:
                 error += left.double().square().sum()
                 if self.residual is not None:
                     self.residual[batch.rows] = left
+            del batch, f, left  # and with them the ratings in view, before the next ones are sampled
         return float(error / n / equations.scale**2), time.perf_counter() - start
 
     def finish(self) -> None:
@@ -165,8 +166,9 @@ def batches(
     """
     history, context, (parts, steps) = equations.history, equations.context, cut
     known = torch.ones(len(history), dtype=torch.bool, device=generator.device)
-    for part in torch.randperm(len(history), generator=generator, device=generator.device).chunk(parts):
-        held_out = part
+    order = torch.randperm(len(history), generator=generator, device=generator.device).int()
+    for numbers in order.chunk(parts):
+        part = held_out = numbers.long()
         if cold > 0:
             known_user, known_item = (
                 torch.rand(size, generator=generator, device=generator.device) >= cold for size in equations.shape
@@ -180,3 +182,4 @@ def batches(
             sets = equations.sets.rows(user)
             sets = sets if context is None else sets.in_context(context.rows(rows))
             yield Batch(rows, Pairs(user, history.items_at(rows), sets, given), history.rating[rows], seen)
+        del seen

@@ -85,6 +85,12 @@ class Trainer:
                 raise
             self.training_log.interrupted = True
 
+    def forget_all_but(self, members: Sequence[Member]) -> None:
+        """Frees members that are no longer needed."""
+        for found in (self.trained, self.residual):
+            for gone in [each for each in found if each not in members]:
+                del found[gone]
+
     def complete(self, module: AANMFppModule, training: TrainingData) -> None:
         """Members that were not trained to the end take the weights of the one trained longest, the last of these.
 
