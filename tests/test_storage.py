@@ -287,13 +287,17 @@ def test_a_full_disk_says_where_and_that_nothing_is_lost(tmp_path, monkeypatch) 
 # -------------------- large models
 
 
-def test_weights_stay_in_their_file_and_what_a_model_does_to_them_does_not(saved) -> None:
+@pytest.mark.parametrize("mapped", [False, True])
+def test_weights_stay_in_their_file_and_what_a_model_does_to_them_does_not(saved, monkeypatch, mapped: bool) -> None:
+    """Small ones are copied."""
+    if mapped:
+        monkeypatch.setattr(storage, "MAPPED", 1)
     (stored,) = saved.glob("weights-*.safetensors")
     content, random = stored.read_bytes(), torch.get_rng_state()
     model = load_model(saved)
     assert torch.equal(torch.get_rng_state(), random)  # no weight is drawn that is read in a moment
     if Path("/proc/self/maps").exists():
-        assert stored.name in Path("/proc/self/maps").read_text()
+        assert (stored.name in Path("/proc/self/maps").read_text()) == mapped
     before = model.predict("u1", ["i1"])["rating"].item()
     with torch.no_grad():
         for each in model.module_.parameters():
@@ -303,7 +307,10 @@ def test_weights_stay_in_their_file_and_what_a_model_does_to_them_does_not(saved
     assert load_model(saved).predict("u1", ["i1"])["rating"].item() == before
 
 
-def test_a_model_outlives_its_files(saved) -> None:
+@pytest.mark.parametrize("mapped", [False, True])
+def test_a_model_outlives_its_files(saved, monkeypatch, mapped: bool) -> None:
+    if mapped:
+        monkeypatch.setattr(storage, "MAPPED", 1)
     model = load_model(saved)
     before = model.predict("u1", ["i1", "i2"])
     for path in saved.iterdir():

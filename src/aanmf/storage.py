@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 NEVER_CHANGED = 3
 """From this format on, a name holds the checksum, so that no save writes into a file that is there."""
+MAPPED = 1 << 24
+"""Tensors of so many bytes and more are mapped."""
 Json = Mapping[str, object]
 _SUFFIXES = ("json", "safetensors", "parquet", "bin")
 _STRAY = re.compile(rf"[^.].*-[0-9a-f]{{16}}\.({'|'.join(_SUFFIXES)})|\..+\.({'|'.join(_SUFFIXES)})-[a-z0-9_]{{8}}")
@@ -254,12 +256,17 @@ def _read_files(path: Path, manifest: dict[str, Any]) -> StoredFolder:
 
 
 def _tensors(stored: Path | bytes, folder: Path, name: str) -> dict[str, Tensor]:
-    """Tensors of a file, whose numbers are read from the disk when they are used (a private mapping), or of bytes."""
+    """Tensors of a file, or of bytes.
+
+    Numbers of large ones are read from the disk when they are used (a private mapping). Small ones are copied: in a
+    file they begin anywhere, on which the last digit of sums can depend.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load, load_file
 
     try:
-        return load(stored) if isinstance(stored, bytes) else load_file(stored)
+        found = load(stored) if isinstance(stored, bytes) else load_file(stored)
+        return {name: each if each.nbytes >= MAPPED else each.clone() for name, each in found.items()}
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise ModelFolderError(f"{folder}: {name} is damaged ({error}); save the model again") from None
 
