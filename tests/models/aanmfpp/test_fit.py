@@ -321,3 +321,14 @@ def test_errors_of_means_of_members_are_those_of_members_drawn(monkeypatch: pyte
     assert mse[found - 1] <= mse[-1] * 1.004
     assert found == 1 or mse[found - 2] > mse[-1] * 0.998
     assert (found == 1) == (spread == 0)
+
+
+@pytest.mark.parametrize(
+    ("n", "steps", "epochs"), [(100, 1, 8), (1_000_000, 2, 8), (4_000_000, 3, 5), (25_000_000, 5, 3)]
+)
+def test_steps_in_all_hardly_grow_with_the_ratings(n: int, steps: int, epochs: int) -> None:
+    config = AANMFppConfig()
+    assert run.steps_per_part(config, n) == steps
+    assert run.epochs_of(config, n) == epochs
+    assert run.epochs_of(AANMFppConfig(steps=steps), n) == 8  # what is given is taken as it is
+    assert run.epochs_of(AANMFppConfig(epochs=1), n) == 1

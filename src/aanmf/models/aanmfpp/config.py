@@ -17,7 +17,7 @@ class AANMFppConfig(FactorConfig):
     """Settings of `AANMFpp`."""
 
     epochs: int = Field(default=8, ge=1)
-    """Passes over the training ratings."""
+    """Passes over the training ratings; fewer where there are so many that an epoch has more than two steps a part."""
     learning_rate: float = Field(default=1e-2, gt=0)
     """Adam's step size at the start; it falls to 0 along half a cosine."""
     attention_rate: float | None = Field(default=None, gt=0)

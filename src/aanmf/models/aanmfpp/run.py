@@ -20,6 +20,8 @@ from aanmf.models.aanmfpp.history import Sampling, Seen
 from aanmf.models.aanmfpp.scores import Pairs
 from aanmf.training.optimizer import adam, half_cosine
 
+FULL = 2
+"""Steps on a part with which all epochs are needed."""
 WEIGHT, MOMENT = "weight.", "adam."
 """What names of tensors in the state of a run begin with; others are the fields of the same name."""
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
@@ -49,7 +51,7 @@ class Run:
     """One member in training by Adam, over parts that are cut anew in every epoch, with some steps on each part.
 
     Attributes:
-        epoch: how many are done.
+        epochs, epoch: how many are to be done, and are done.
         residual: (N,) what the last epoch left of each training rating, held out of all histories; None: ratings have
             no context, or the training is not at its end.
     """
@@ -66,7 +68,7 @@ class Run:
         """At its beginning.
 
         Args:
-            config: epochs and learning rate.
+            config: epochs at most, and learning rate.
             equations: the training ratings; their settings say into how many parts and steps an epoch is cut.
             plan: the member.
             features: (F, N) of the kernel ridge.
@@ -76,6 +78,7 @@ class Run:
         self.config, self.equations, self.plan, self.features, self.stop = config, equations, plan, features, stop
         n, own = len(equations.history), equations.config
         self.cut = min(n, config.parts or min(max(n // 1000, 5), 20)), steps_per_part(own, n)
+        self.epochs = epochs_of(config, n)
         groups, cell = plan.member.l2_groups(plan.l2, config.l2_shares), list(plan.member.cell.parameters())
         self.optimizer = adam(plan.member, groups, n, config.learning_rate, fast=cell, pace=own.attention_rate or 1.0)
         self.generator = torch.Generator(features.device).manual_seed(seed)
@@ -84,14 +87,14 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether all epochs are done."""
-        return self.epoch >= self.config.epochs
+        return self.epoch >= self.epochs
 
     def train_epoch(self) -> tuple[float, float]:
         """Mean squared error, met on ratings held out of the histories, and seconds. `epoch` is left to the caller."""
         config, equations, member, n = self.config, self.equations, self.plan.member, len(self.equations.history)
         start, error = time.perf_counter(), torch.zeros((), dtype=torch.float64, device=self.features.device)
-        (parts, steps), last = self.cut, self.epoch + 1 == config.epochs
-        done, total = self.epoch * parts * steps, config.epochs * parts * steps
+        (parts, steps), last = self.cut, self.epoch + 1 == self.epochs
+        done, total = self.epoch * parts * steps, self.epochs * parts * steps
         if last and equations.context is not None:
             self.residual = torch.zeros(n, device=self.features.device)
         for batch in batches(equations, self.features, self.cut, self.plan.cold, self.generator):
@@ -150,6 +153,11 @@ class Run:
 def steps_per_part(config: AANMFppConfig, n: int) -> int:
     """Optimiser steps on each part of n training ratings."""
     return config.steps or max(1, round((n / 160_000) ** (1 / 3)))
+
+
+def epochs_of(config: AANMFppConfig, n: int) -> int:
+    """Epochs on n training ratings: no more than make as many steps in all as those asked for with `FULL` on a part."""
+    return config.epochs if config.steps else max(1, round(config.epochs * FULL / max(FULL, steps_per_part(config, n))))
 
 
 def batches(

@@ -19,7 +19,7 @@ from aanmf.contract import TrainingData
 from aanmf.models.aanmfpp.config import AANMFppConfig
 from aanmf.models.aanmfpp.equations import Equations, Member
 from aanmf.models.aanmfpp.module import AANMFppModule
-from aanmf.models.aanmfpp.run import Plan, Run
+from aanmf.models.aanmfpp.run import Plan, Run, epochs_of
 from aanmf.training.checkpoint import Checkpoint, Checkpoints, identity
 from aanmf.training.distributed import Ranks
 from aanmf.training.log import Epoch, OnEpoch, TrainingLog
@@ -103,8 +103,9 @@ class Trainer:
         if not alike:
             raise KeyboardInterrupt
         *_, source = max(alike, key=lambda each: each[:2])
+        epochs = epochs_of(self.config, len(training.train))
         for member in module.members:
-            if self.trained.get(member, 0) < self.config.epochs:
+            if self.trained.get(member, 0) < epochs:
                 member.load_state_dict(source.state_dict())
         module.settle(*self._rated(training))
 
@@ -134,7 +135,7 @@ class Trainer:
                 run.plan.member.settle(*self._rated(training))
         if self.checkpoints:
             self.rounds.append([(run.epoch, run.state()) for run in runs])
-        self.training_log.best_epoch = self.config.epochs
+        self.training_log.best_epoch = runs[0].epochs
 
     def _features(self, equations: Equations) -> Tensor:
         """(F, N) of the kernel ridge; each rank solves the regressions of its share of the users."""
@@ -152,7 +153,7 @@ class Trainer:
         self, each: Each, phase: str, runs: Sequence[Run], behind: Sequence[Run], own: Sequence[Run]
     ) -> None:
         """One epoch of some members of the round `runs`, of which this rank trains its `own`."""
-        n, of = len(runs[0].equations.history), len(runs) * self.config.epochs
+        n, of = len(runs[0].equations.history), sum(run.epochs for run in runs)
         met = torch.zeros(len(behind), 2, dtype=torch.float64)
         for run, ended in zip(own, each(Run.train_epoch, own), strict=True):
             met[behind.index(run)] = torch.tensor(ended, dtype=torch.float64)
