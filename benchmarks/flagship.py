@@ -128,7 +128,7 @@ class Clock:
             setattr(owner, name, function)
 
 
-def measure(n: int, name: str, settings: dict[str, object]) -> dict[str, object]:
+def measure(n: int, model_name: str, settings: dict[str, object]) -> dict[str, object]:
     """One fit in this process: RMSE of held-out ratings, seconds by stage, peak memory."""
     from aanmf import make_model
     from aanmf.data.split import folds
@@ -155,7 +155,7 @@ def measure(n: int, name: str, settings: dict[str, object]) -> dict[str, object]
     ]:
         clock.watch(owner, name, stage)
     wall, processor = time.perf_counter(), time.process_time()
-    model = make_model(name, **settings).fit(train)
+    model = make_model(model_name, **settings).fit(train)
     wall, processor = time.perf_counter() - wall, time.process_time() - processor
     fitted = _peak()
     clock.close()
