@@ -268,9 +268,9 @@ def ridge(x: Tensor, strength: float) -> Tensor:
 
 
 def without_self(products: Tensor) -> Tensor:
-    """-P / diag P of P = products^-1, 0 on the diagonal: the regression of every item on the others."""
-    p = torch.cholesky_inverse(cholesky(products))
-    return (-p / p.diagonal()).fill_diagonal_(0)
+    """-P / diag P of P = products^-1, 0 on the diagonal: the regression of every item on the others; in place."""
+    p = torch.cholesky_inverse(cholesky(products), out=products)
+    return p.div_(-p.diagonal().clone()).fill_diagonal_(0)
 
 
 def attribute_columns(sets: AttributeSet, column: Tensor) -> Tensor:
