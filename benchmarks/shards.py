@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,16 +67,14 @@ class Trainings:
         self.arguments, self.log = arguments, log
 
     def start(self, out: Path, ranks: int, restarts: int = 0) -> subprocess.Popen[bytes]:
-        """A group of processes of its own."""
+        """What is started; by torchrun if there are several ranks."""
         command = ["-m", "aanmf", "train", *self.arguments, "--out", str(out), "--resume", "--json"]
         if ranks > 1:
             about = [f"--nproc-per-node={ranks}", f"--max-restarts={restarts}", "--monitor-interval=0.2"]
             command = ["-m", "torch.distributed.run", "--standalone", *about, *command]
         with self.log.open("ab") as log:
             environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-            return subprocess.Popen(
-                [sys.executable, *command], stdout=log, stderr=log, env=environment, start_new_session=True
-            )
+            return subprocess.Popen([sys.executable, *command], stdout=log, stderr=log, env=environment)
 
     def finish(self, process: subprocess.Popen[bytes], out: Path, test: RatingDataset) -> float:
         """RMSE of what it has trained."""
@@ -94,6 +93,16 @@ def written(out: Path) -> int:
 def ranks_of(process: subprocess.Popen[bytes]) -> list[int]:
     """The processes that torchrun has started."""
     return [int(each) for each in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """Kills a training and the processes that it has started, torchrun first: it would start them again."""
+    started = ranks_of(process)
+    process.kill()
+    process.wait()
+    for each in started:
+        with suppress(ProcessLookupError):
+            os.kill(each, signal.SIGKILL)
 
 
 def one_killed(trainings: Trainings, place: Path, test: RatingDataset, user: str) -> dict[str, Any]:
@@ -122,8 +131,7 @@ def all_killed(
         process = trainings.start(out, ranks)
         time.sleep(draw.uniform(0, seconds))
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            kill(process)
             checkpoints = written(out)
             rmse = trainings.finish(trainings.start(out, 3 - ranks), out, test)
             found.append({"by": ranks, "checkpoints": checkpoints, "rmse": rmse})
