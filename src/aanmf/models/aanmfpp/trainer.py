@@ -2,7 +2,7 @@
 
 A fit trains members in rounds: some without held-out ratings, with which choices are made, then those of the model. A
 member depends on its seed alone and not on who trains it. So a fit ends with the same members on one process and on
-several, and one that is stopped goes on from the members of its last checkpoint: what lies between them is done again.
+several. A resumed fit loads the members of the last checkpoint and computes the rest again.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Trainer:
     def of(
         cls, training: TrainingData, config: AANMFppConfig, on_epoch: OnEpoch | None, checkpoints: Checkpoints | None
     ) -> Trainer:
-        """Of a fit by all processes there are; it goes on from the last checkpoint, if there is one.
+        """For a fit by all processes; resumes from the last checkpoint, if there is one.
 
         Raises:
             CheckpointError: it is of another training, or to go on was not asked for.
