@@ -1,7 +1,7 @@
 """How a fit of AANMF++ grows with the ratings: time by stage and peak memory, 1 M to 25 M ratings.
 
     python benchmarks/flagship.py [--millions 1 4 10 25] [--model aanmf++] [--set epochs=1 members=1 ...] [--ranks 1]
-        [--out FILE.json]
+        [--lists] [--out FILE.json]
 
 Synthetic ratings, about 156 a user on average: users' numbers of ratings are log-normal, items' popularity falls with
 the rank to the power of -0.9, so a tenth of the items has most of the ratings. Planted are attention (the weights of
@@ -27,8 +27,12 @@ from numpy.typing import NDArray
 from aanmf.data.dataset import EntityTable, RatingDataset, Vocabulary
 from aanmf.data.schema import Attribute, Kind
 from aanmf.data.synthetic import ATTENTION, VALUES
+from aanmf.estimator import Estimator
+from aanmf.ranking import ListOptions, Ranker
 from aanmf.training.distributed import joined
 
+RESET = Path("/proc/self/clear_refs")
+"""Where Linux is told to measure the peak of memory anew."""
 USERS, ITEMS, RATINGS = 160_000, 60_000, 25_000_000
 """The largest size; with fewer ratings users are fewer in proportion, items with the square root."""
 FACTORS, NOISE, FAVOURITE = 8, 0.7, 0.5
@@ -100,36 +104,50 @@ def _shares(frequencies: dict[str, float]) -> NDArray[np.float64]:
 
 
 class Clock:
-    """Processor and wall seconds by stage, of functions that it wraps until it is closed."""
+    """Processor and wall seconds, and peak memory in GB, by stage, of functions that it wraps until it is closed."""
 
     def __init__(self) -> None:
         self.wrapped: list[tuple[object, str, object]] = []
         self.wall: dict[str, float] = defaultdict(float)
         self.processor: dict[str, float] = defaultdict(float)
+        self.peak: dict[str, float] = defaultdict(float)
+        self.begun = ["all"]
 
     def watch(self, owner: object, name: str, stage: str) -> None:
         """Wraps a function of a class or a module."""
         function = getattr(owner, name)
 
         def timed(*args: object, **kwargs: object) -> object:
+            self.mark()
+            self.begun.append(stage)
             wall, processor = time.perf_counter(), time.process_time()
             try:
                 return function(*args, **kwargs)
             finally:
                 self.wall[stage] += time.perf_counter() - wall
                 self.processor[stage] += time.process_time() - processor
+                self.mark()
+                self.begun.remove(stage)
 
         self.wrapped.append((owner, name, function))
         setattr(owner, name, timed)
 
+    def mark(self) -> None:
+        """Adds the peak of memory since the last mark to the stages that have begun, and starts anew."""
+        for stage in self.begun:
+            self.peak[stage] = max(self.peak[stage], _peak())
+        if RESET.exists():
+            RESET.write_text("5")
+
     def close(self) -> None:
         """Puts the functions back."""
+        self.mark()
         for owner, name, function in self.wrapped:
             setattr(owner, name, function)
 
 
-def measure(n: int, model_name: str, settings: dict[str, object]) -> dict[str, object]:
-    """One fit in this process: RMSE of held-out ratings, seconds by stage, peak memory."""
+def measure(n: int, model_name: str, settings: dict[str, object], lists: bool) -> dict[str, object]:
+    """One fit in this process: RMSE of held-out ratings, seconds by stage, peak memory; and everyone's lists."""
     from aanmf import make_model
     from aanmf.data.split import folds
     from aanmf.models.aanmfpp import fit, trainer
@@ -157,7 +175,6 @@ def measure(n: int, model_name: str, settings: dict[str, object]) -> dict[str, o
     wall, processor = time.perf_counter(), time.process_time()
     model = make_model(model_name, **settings).fit(train)
     wall, processor = time.perf_counter() - wall, time.process_time() - processor
-    fitted = _peak()
     clock.close()
     epochs = model.fitted_.training_log.epochs
     return {
@@ -168,14 +185,27 @@ def measure(n: int, model_name: str, settings: dict[str, object]) -> dict[str, o
         "stages_wall": dict(clock.wall),
         "stages_processor": dict(clock.processor),
         "data_gb": before,
-        "peak_gb": fitted,
+        "peak_gb": max(clock.peak.values()),
+        "stages_peak_gb": dict(clock.peak),
         "rmse": model.evaluate(test).rmse,
         "chosen": model.chosen_,
+        "lists": everyones_lists(model) if lists else None,
     }
 
 
+def everyones_lists(model: Estimator) -> dict[str, float]:
+    """The first ten items for every user."""
+    wall, listed = time.perf_counter(), 0
+    for table in Ranker(model.predictor_, ListOptions(n=10)).everyone():
+        listed += len(table)
+    return {"seconds": time.perf_counter() - wall, "listed": listed}
+
+
 def _peak() -> float:
-    """Peak memory of this process so far, in GB."""
+    """Peak memory of this process in GB: so far, or where Linux can start anew, since it did."""
+    if RESET.exists():
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**30
 
 
@@ -185,6 +215,7 @@ def main() -> None:
     parser.add_argument("--millions", type=float, nargs="+", default=[1, 4, 10, 25])
     parser.add_argument("--model", default="aanmf++")
     parser.add_argument("--ranks", type=int, default=1, help="processes that train together, by torchrun")
+    parser.add_argument("--lists", action="store_true", help="make a list for every user, too")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of the model")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--one", type=float, help=argparse.SUPPRESS)
@@ -192,13 +223,14 @@ def main() -> None:
     settings = {name: json.loads(value) for name, value in (each.split("=", 1) for each in args.set)}
     if args.one:
         with joined() as ranks:
-            one = measure(round(args.one * 1e6), args.model, settings)
+            one = measure(round(args.one * 1e6), args.model, settings, args.lists)
             if ranks.first:
                 json.dump(one, sys.stdout)
         return
     found = []
     for millions in args.millions:
         command = [__file__, "--one", str(millions), "--model", args.model, "--set", *args.set]
+        command += ["--lists"] * args.lists
         if args.ranks > 1:
             command = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={args.ranks}", *command]
         command = [sys.executable, *command]

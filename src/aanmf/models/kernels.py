@@ -7,7 +7,7 @@ measures what each fast form wins. One that wins less than a twentieth of its mo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -252,6 +252,14 @@ def gram(blocks: Iterable[Tensor], total: Tensor) -> Tensor:
         for first in range(0, len(total), size):
             total[first : first + size, first:].addmm_(x[:, first : first + size].T, x[:, first:])
     return total.triu_().add_(total.triu(1).T)
+
+
+def columns_of(result: Tensor) -> Iterator[slice]:
+    """Slices of the columns of a matrix (b, m) of which some intermediate arrays stay in the cache; one on a GPU."""
+    rows, m = result.shape
+    width = max(1, m if result.is_cuda else CACHE // (4 * max(1, rows)))
+    for start in range(0, m, width):
+        yield slice(start, min(start + width, m))
 
 
 def best_of(scores: Tensor, n: int) -> tuple[Tensor, Tensor]:

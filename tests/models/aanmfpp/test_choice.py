@@ -138,7 +138,8 @@ def test_content_leaves_the_item_itself_out(head: ChoiceHead, tables) -> None:
     _, weights = tables
     rated = head.count.nonzero()[:, 0].tolist()
     g = head.items[:, :-1].double().numpy()
-    found = head.content_scores(head.histories(torch.arange(N_USERS)))
+    h = head.histories(torch.arange(N_USERS))
+    found = (head.read(h, head.users).content @ head.content.T).clamp(min=0)
     for u in range(4):
         for i in (each for each in rated if weights[u, each] == 0):
             hat = 1 / len(rated) + g[rated] @ np.linalg.solve(g[rated].T @ g[rated] + 50 * np.eye(g.shape[1]), g[i])
@@ -164,7 +165,7 @@ def test_match_is_the_weighted_sum_of_log_scores(head: ChoiceHead, tables) -> No
         alike = (head.near_users(h) @ head.alike.float())[row].numpy()
         scores = [np.log(np.maximum(0, each) + floor[row]) for each in (choice, taste, alike)]
         small = 0.05 * popular.mean()
-        content = head.content_scores(h)[row].numpy()
+        content = (head.read(h, head.users[users]).content @ head.content.T).clamp(min=0)[row].numpy()
         scores += [np.log(each + small) for each in (group[row], content, popular)] + [np.log(like)]
         new, known = np.array(list(WEIGHTS.values())).T
         total = ((5 * new + n * known) / (5 + n)) @ np.array(scores)

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -34,7 +34,7 @@ from aanmf.contract import TrainingData
 from aanmf.data.attributes import AttributeSet
 from aanmf.models.aanmfpp.config import AANMFppConfig
 from aanmf.models.histories import Histories, choice_weights
-from aanmf.models.kernels import gram
+from aanmf.models.kernels import columns_of, gram
 from aanmf.models.solve import cholesky
 from aanmf.models.sparse import SparseMatrix
 
@@ -54,12 +54,34 @@ FLOOR = 0.05
 """Share of the group's score that is added to all scores: where a history is silent, the group decides."""
 CHOICE, GROUP, CONTENT = 3.0, 100.0, 50.0
 """Penalties of the regressions: lambda by the square root of the number of users, of users' and items' attributes."""
+LEAST = 1e-9
+"""Content score of an item that nothing is known of."""
 SPARSE = 400
 """A product of two entries of a sparse matrix takes so many times as long as one of a dense matrix."""
 FITTED = 10
 """A is fitted to so many times as many users as there are landmarks."""
 BLOCK = 4_000_000
 """Numbers in memory at a time where users are taken in blocks."""
+
+
+@dataclass(frozen=True)
+class Readers:
+    """What b users bring to their scores, whatever the item.
+
+    Attributes:
+        attributes: (b, A) as `ChoiceHead.attributes` gives them.
+        weight: (b, F) omega.
+        choice, taste: (b, C) h B and w C, of the items that have a place.
+        near: (b, L) k(w).
+        content: (b, G) the attributes of the items that they rated, times w.
+    """
+
+    attributes: Tensor
+    weight: Tensor
+    choice: Tensor
+    taste: Tensor
+    near: Tensor
+    content: Tensor
 
 
 class ChoiceHead(nn.Module):
@@ -216,31 +238,44 @@ class ChoiceHead(nn.Module):
         new = (FEW / (FEW + count))[:, None]
         return new * self.omega[0] + (1 - new) * self.omega[1]
 
-    def features(self, h: Histories, attributes: Tensor, rating: Tensor | None) -> Iterator[Tensor]:
-        """Log scores (b, I), in the order of `WEIGHTS`. Arguments as those of `forward`."""
-        popular = self.popular
-        mean = popular.mean()
-        group = (self.group[0] + attributes @ self.group[1:]).clamp_(min=0)
-        floor = FLOOR * (group + mean)
+    def read(self, h: Histories, attributes: Tensor) -> Readers:
+        """What users with these histories and attributes bring. Arguments as those of `forward`."""
         inner = h.among(self.place)
-        for table, values in ((self.choice, torch.ones_like(inner.weight)), (self.taste, inner.weight)):
-            scores = inner.times(table, values).clamp_(min=0)
-            yield floor.index_add(1, self.near, scores).log_()
-        yield (self.near_users(h) @ self.alike.float()).clamp_(min=0).add_(floor).log_()
+        tables = inner.times(self.choice, torch.ones_like(inner.weight)), inner.times(self.taste)
+        return Readers(attributes, self.weights(h.count), *tables, self.near_users(h), h.times(self.items))
+
+    def features(self, users: Readers, items: slice, rating: Tensor | None) -> Iterator[Tensor]:
+        """Log scores (b, m) of the items from one position to another, in the order of `WEIGHTS`.
+
+        `rating` (b, m): predicted ratings of these; None: without.
+        """
+        popular, mean = self.popular[items], self.popular.mean()
+        group = (self.group[0, items] + users.attributes @ self.group[1:, items]).clamp_(min=0)
+        floor = FLOOR * (group + mean)
+        first, last = torch.searchsorted(self.near, self.near.new_tensor([items.start, items.stop])).tolist()
+        place = self.near[first:last] - items.start
+        for scores in (users.choice, users.taste):
+            yield floor.index_add(1, place, scores[:, first:last].clamp(min=0)).log_()
+        yield (users.near @ self.alike[:, items].float()).clamp_(min=0).add_(floor).log_()
         yield (group + FLOOR * mean).log_()
-        yield (self.content_scores(h) + FLOOR * mean).log_()
+        yield self._content(users, self.content[items]).add_(FLOOR * mean).log_()
         yield (popular + FLOOR * mean).log_().expand_as(floor)
         yield torch.zeros_like(floor) if rating is None else F.logsigmoid((rating - self.middle) / self.width)
 
-    def content_scores(self, h: Histories) -> Tensor:
-        """(b, I) what a user's ratings say of items by their attributes."""
-        return (h.times(self.items) @ self.content.T).clamp_(min=0)
+    def _content(self, users: Readers, of_items: Tensor) -> Tensor:
+        """(b, m) what users' ratings say of items by their attributes, the items' rows of `content` (m, G)."""
+        return (users.content @ of_items.T).clamp_(min=0)
 
     def weighed(self, h: Histories, attributes: Tensor, rating: Tensor | None) -> Tensor:
         """sum_k omega_k log score_k (b, I); arguments as those of `forward`."""
-        result = torch.zeros(len(h.count), self.n_items, device=attributes.device)
-        for weight, score in zip(self.weights(h.count).T, self.features(h, attributes, rating), strict=True):
-            result.addcmul_(weight[:, None], score)
+        return self._weighed(self.read(h, attributes), rating)
+
+    def _weighed(self, users: Readers, rating: Tensor | None) -> Tensor:
+        result = torch.zeros(len(users.weight), self.n_items, device=users.weight.device)
+        for items in columns_of(result):
+            own = None if rating is None else rating[:, items]
+            for weight, score in zip(users.weight.T, self.features(users, items, own), strict=True):
+                result[:, items].addcmul_(weight[:, None], score)
         return result
 
     @torch.no_grad()
@@ -252,14 +287,25 @@ class ChoiceHead(nn.Module):
             attributes: (b, A) their attributes, as `attributes` gives them.
             rating: (b, I) predicted ratings; None: without.
         """
-        result = self.weighed(h, attributes, rating)
-        rated = self.count > 0
-        if rated.all():
-            return result.log_softmax(1)
-        content = self.content_scores(h) + 1e-9
-        share = ((self.count == 1).sum() + 0.5) / (self.count.sum() + 1) / (~rated).sum()
-        fresh = (share * content / content[:, rated].mean(1, keepdim=True)).log_()
-        return torch.where(rated, result - result[:, rated].logsumexp(1, keepdim=True), fresh)
+        users = self.read(h, attributes)
+        result, new = self._weighed(users, rating), (self.count == 0).nonzero()[:, 0]
+        result.index_fill_(1, new, -torch.inf)
+        result -= result.logsumexp(1, keepdim=True)
+        if len(new):
+            result[:, new] = self._of_new_items(users, new)
+        return result
+
+    def _of_new_items(self, users: Readers, items: Tensor) -> Tensor:
+        """log probabilities (b, n) of items without ratings: their content scores, as against the mean of the others.
+
+        All of them together have a share as large as that of the items with one rating.
+        """
+        rated, total = self.count > 0, torch.zeros(len(users.content), 1, device=users.content.device)
+        for columns in columns_of(total.expand(-1, self.n_items)):
+            total += self._content(users, self.content[columns]) @ rated[columns, None].float()
+        share = ((self.count == 1).sum() + 0.5) / (self.count.sum() + 1) / len(items)
+        mean = total / rated.sum() + LEAST
+        return (share * (self._content(users, self.content[items]) + LEAST) / mean).log_()
 
 
 def ridge(x: Tensor, strength: float) -> Tensor:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from aanmf.models.aanmfpp.history import RatingHistory
+from aanmf.models.aanmfpp.ridge import CatalogueFeatures
 from aanmf.models.solve import cholesky, solve
 from aanmf.models.sparse import Entries
 from aanmf.training.side_by_side import at_once, side_by_side
@@ -219,12 +220,21 @@ class LowRankRidge(nn.Module):
 
     def of_catalogue(self, users: Tensor) -> Tensor:
         """See `KernelRidge.of_catalogue`."""
-        theta, n_items = self.vectors(users), self.z.shape[1]
-        result = theta.new_empty(len(theta), len(users), n_items)
-        for fold in range(FOLDS):
-            rows = (users % FOLDS == fold).nonzero()[:, 0]
-            result[:, rows] = theta[:, rows] @ self.z[fold].T
-        return result
+        return self.over_catalogue(users)(slice(0, self.z.shape[1]))
+
+    def over_catalogue(self, users: Tensor) -> CatalogueFeatures:
+        """See `KernelRidge.over_catalogue`."""
+        theta = self.vectors(users)
+        folds = [(users % FOLDS == fold).nonzero()[:, 0] for fold in range(FOLDS)]
+        parts = [(z, rows, theta[:, rows]) for z, rows in zip(self.z, folds, strict=True) if len(rows)]
+
+        def features(items: slice) -> Tensor:
+            result = theta.new_empty(*theta.shape[:2], items.stop - items.start)
+            for z, rows, some in parts:
+                result[:, rows] = some @ z[items].T
+            return result
+
+        return features
 
     def of_history(self, user: int, items: Tensor, residual: Tensor) -> Tensor:
         """See `KernelRidge.of_history`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Self, TypeVar
 
@@ -19,12 +19,14 @@ from aanmf.models.aanmfpp.equations import Encoded, Equations, Member, damped_me
 from aanmf.models.aanmfpp.export import AANMFppForm, EnsembleTables, MemberTables
 from aanmf.models.aanmfpp.history import Seen
 from aanmf.models.aanmfpp.interval import Interval
+from aanmf.models.aanmfpp.ridge import CatalogueFeatures
 from aanmf.models.aanmfpp.scores import Grid, Pairs
+from aanmf.models.kernels import columns_of
 
 __all__ = ["AANMFppConfig", "AANMFppModule"]
 At = TypeVar("At", Pairs, Grid)
-CATALOGUE = 4_000_000
-"""Scores of a catalogue whose features are in memory at a time; a 32nd of them is finished at a time."""
+BLOCK, CATALOGUE = 512, 32_000_000
+"""Users whose scores are computed at a time, and scores, at most."""
 
 
 @dataclass(frozen=True)
@@ -135,15 +137,20 @@ class AANMFppModule(Equations):
 
     def catalogue(self, users: Tensor, sets: AttributeSet | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """See `RatingModule.catalogue`."""
-        sets = self.sets.rows(users) if sets is None else sets
-        many, few = (max(1, numbers // max(1, self.n_items)) for numbers in (CATALOGUE, CATALOGUE // 32))
-        for part in torch.arange(len(users), device=users.device).split(many):
-            features = self.ridge.of_catalogue(users[part])[..., :-1] if self.ridge else self._no_features(len(part))
-            for rows in torch.arange(len(part), device=users.device).split(few):
-                some = part[rows]
-                own, known = sets.rows(some), features[:, rows[0] : rows[-1] + 1]
-                drift = None if self.drift is None else self.drift.of_catalogue(users[some], own.context)
-                yield some, self._predict(self.state(), Grid(users[some], slice(self.n_items), own, known, drift))
+        sets, state = self.sets.rows(users) if sets is None else sets, self.state()
+        for part in self._blocks(users):
+            features = self.ridge.over_catalogue(users[part]) if self.ridge else self._no_features_over(len(part))
+            own, rating = sets.rows(part), torch.empty(len(part), self.n_items, device=users.device)
+            drift = None if self.drift is None else self.drift.of_catalogue(users[part], own.context)
+            for items in columns_of(rating):
+                at = Grid(users[part], items, own, features(items), drift)
+                rating[:, items] = self._predict(state, at)
+            yield part, rating
+
+    def _blocks(self, users: Tensor) -> Iterable[Tensor]:
+        """Places in `users`, some at a time."""
+        size = max(1, min(BLOCK, CATALOGUE // max(1, self.n_items)))
+        return torch.arange(len(users), device=users.device).split(size)
 
     def fold_in(
         self, user: int, sets: AttributeSet | None, items: Tensor, ratings: Tensor, without: Tensor | None = None
@@ -171,7 +178,7 @@ class AANMFppModule(Equations):
         row = torch.zeros(1, dtype=torch.int64, device=items.device)
         own = self.sets.rows(row + user) if sets is None else sets
         drift = None if self.drift is None else self.drift.of_catalogue(row + user, own.context, gone)
-        return state, Grid(row, slice(self.n_items), own, features, drift)
+        return state, Grid(row, slice(0, self.n_items), own, features, drift)
 
     def state_with(self, user: int, items: Tensor, ratings: Tensor) -> State:
         """The state with this history (m,) of a user, in scaled ratings; or with n histories (n, m)."""
@@ -196,10 +203,10 @@ class AANMFppModule(Equations):
     def match(self, users: Tensor, sets: AttributeSet | None = None) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
         """See `RatingModule.match`: log probabilities."""
         choice = self.choice_head()
-        for part in torch.arange(len(users), device=users.device).split(max(1, CATALOGUE // self.n_items)):
+        for part in self._blocks(users):
             own = None if sets is None else sets.rows(part)
             attributes = choice.users[users[part]] if own is None else choice.attributes(own)
-            rating = torch.cat([each for _, each in self.catalogue(users[part], own)]) if self.has_ratings else None
+            rating = next(self.catalogue(users[part], own))[1] if self.has_ratings else None
             yield part, choice(choice.histories(users[part]), attributes, rating), rating
 
     def match_folded_in(
@@ -222,6 +229,10 @@ class AANMFppModule(Equations):
         if self.choice is None:
             raise ConfigError("this model was trained with match=False: rank by rating, or train with match=True")
         return self.choice
+
+    def _no_features_over(self, users: int) -> CatalogueFeatures:
+        none = self._no_features(users)
+        return lambda items: none[..., items]
 
     def _no_features(self, users: int) -> Tensor:
         return torch.zeros(0, users, self.n_items, device=self.scale.device)
@@ -279,8 +290,11 @@ class AANMFppModule(Equations):
 
     def _mean_of_known(self, state: State, at: At, of: Callable[[Member, Encoded, At], Tensor]) -> Tensor:
         """The same of the members for known users and items alone."""
-        pairs = list(zip(self.members, state.encoded, strict=True))
-        return torch.stack([of(*each, at) for each in pairs[: self.config.members]]).mean(0)
+        first, *others = list(zip(self.members, state.encoded, strict=True))[: self.config.members]
+        total = of(*first, at)
+        for each in others:
+            total = total + of(*each, at)
+        return total / self.config.members
 
     def _with_newcomer(self, state: State, at: At, of: Callable[[Member, Encoded, At], Tensor], mean: Tensor) -> Tensor:
         """The mean of the others, overwritten by the newcomers' member where the user or the item is new."""

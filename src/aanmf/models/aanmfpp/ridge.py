@@ -11,7 +11,7 @@ regression only: the rating keeps its share in the means mu, b_u and b_i, of whi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from aanmf.models.kernels import gram
 from aanmf.models.solve import cholesky, solve
 from aanmf.training.side_by_side import at_once, side_by_side
 
+CatalogueFeatures = Callable[[slice], Tensor]
 BLOCK = 16_000_000
 """Numbers in memory at a time where users are taken in blocks."""
 COLUMNS = 500_000
@@ -128,6 +129,11 @@ class KernelRidge(nn.Module):
             for alpha, scores in zip(alphas, result, strict=True):
                 scores[:, block] = F.embedding_bag(item, similarity, start, per_sample_weights=alpha, mode="sum")
         return result
+
+    def over_catalogue(self, users: Tensor) -> CatalogueFeatures:
+        """The same (F, B, m), for the items from one position to another at a time."""
+        found = self.of_catalogue(users)
+        return lambda items: found[..., items]
 
     def of_history(self, user: int, items: Tensor, residual: Tensor) -> Tensor:
         """Predicted residuals (F, I) of one user with this history, in place of that in the training ratings."""

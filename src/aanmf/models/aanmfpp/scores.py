@@ -129,7 +129,7 @@ class Grid:
     """All pairs of users (b,) and items (m,).
 
     Attributes:
-        items: positions, or a slice for the first m: their vectors are then not copied.
+        items: positions, or from one position to another: their vectors are then not copied.
         sets: (b, J) attributes of the users, and the context in which each of them is asked about.
         features: (F, b, m) of the kernel ridge.
         drift: (b, 1) what the times of the requests say; None: they are not known.
@@ -175,5 +175,5 @@ class Grid:
 
     def take(self, columns: Tensor) -> Grid:
         """All users and some of the items."""
-        items = columns if isinstance(self.items, slice) else self.items[columns]
+        items = columns + self.items.start if isinstance(self.items, slice) else self.items[columns]
         return Grid(self.users, items, self.sets, self.features[..., columns], self.drift)

@@ -112,9 +112,9 @@ def candidates(
         if not len(rows):
             return
         some = h.rows(rows)
-        features = head.features(some, head.users[users[rows]], rates(users[rows]) if rates else None)
-        features = torch.stack(list(features), dim=-1)  # (b, I, F)
-        scores = torch.einsum("bif,bf->bi", features, head.weights(some.count))
+        read, rating = head.read(some, head.users[users[rows]]), rates(users[rows]) if rates else None
+        features = torch.stack(list(head.features(read, slice(0, head.n_items), rating)), dim=-1)  # (b, I, F)
+        scores = torch.einsum("bif,bf->bi", features, read.weight)
         scores.masked_fill_((some.dense(head.n_items) > 0) | (head.count == 0), -torch.inf)
         top = scores.topk(min(CANDIDATES, scores.shape[1]), dim=1)
         yield Candidates(features, some.count, scores > -torch.inf, wanted[rows]).take(top.indices)
