@@ -194,7 +194,8 @@ def test_members_side_by_side_are_those_trained_one_after_another() -> None:
     for epochs in told.values():
         assert [each.epoch for each in epochs if each.phase == "final"] == [*range(1, 10)]
     one, two = ([each.train_mse for each in epochs if each.phase == "final"] for epochs in told.values())
-    assert two == pytest.approx([one[k] for k in (0, 3, 1, 4, 2, 5, 6, 7, 8)], rel=1e-4)
+    taking_turns = (0, 3, 6, 1, 4, 7, 2, 5, 8)
+    assert two == pytest.approx([one[k] for k in taking_turns], rel=1e-4)
 
 
 def test_a_member_that_fails_stops_those_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,13 +118,13 @@ class Trainer:
         ]
         self._restore(runs)
         size = at_once(-(-len(runs) // self.ranks.count), self.device)
-        together = size * self.ranks.count
-        for first in range(0, len(runs), together):
-            group = runs[first : first + together]
-            own = group[self.ranks.rank * size : (self.ranks.rank + 1) * size]
-            with side_by_side(max(1, len(own))) as each, self._stopping():
-                while behind := [run for run in group if not run.finished]:
-                    self._train_epoch(each, phase, runs, behind, [run for run in own if not run.finished])
+        for group in self._groups(runs, size):
+            own = group[self.ranks.rank * size : (self.ranks.rank + 1) * size] if not self.ranks.alone else group
+            with side_by_side(max(1, min(size, len(own)))) as each, self._stopping():
+                while behind := sorted((run for run in group if not run.finished), key=lambda run: run.epoch):
+                    # one process has a run more than threads, perhaps: those that are furthest behind come next
+                    behind = behind[: size * self.ranks.count]
+                    self._train_epoch(each, phase, runs, behind, [run for run in behind if run in own])
                     if self._due():
                         self._save(runs, {run: place // size for place, run in enumerate(group)})
             for place, run in enumerate(group):
@@ -136,6 +136,14 @@ class Trainer:
         if self.checkpoints:
             self.rounds.append([(run.epoch, run.state()) for run in runs])
         self.training_log.best_epoch = runs[0].epochs
+
+    def _groups(self, runs: Sequence[Run], size: int) -> list[Sequence[Run]]:
+        """Runs that are trained at the same time, `size` by each rank; one process takes turns where some are left."""
+        together = size * self.ranks.count
+        groups = [runs[first : first + together] for first in range(0, len(runs), together)]
+        if self.ranks.alone and len(groups) > 1 and len(groups[-1]) < size:
+            groups[-2:] = [[*groups[-2], *groups[-1]]]
+        return groups
 
     def _features(self, equations: Equations) -> Tensor:
         """(F, N) of the kernel ridge; each rank solves the regressions of its share of the users."""
