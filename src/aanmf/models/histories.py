@@ -104,15 +104,16 @@ class Histories:
         values = self.weight if values is None else values
         return values.new_zeros(len(self), n_items).index_put_((self.row, self.item), values, accumulate=True)
 
-    def products(self, n_items: int) -> Tensor:
-        """X^T X (n_items, n_items), in time that grows with the pairs of items that a user has, summed over users."""
+    def add_products(self, total: Tensor) -> Tensor:
+        """total (n_items, n_items) + X^T X, in place, in time that grows with the pairs of items that users have."""
+        n_items = len(total)
         entries = self.weight.numpy(force=True), self.item.numpy(force=True), self.start.numpy(force=True)
         x = sparse.csr_array(entries, shape=(len(self), n_items))
-        columns, result = x.T.tocsr(), torch.empty(n_items, n_items)
+        columns = x.T.tocsr()
         for items in torch.arange(n_items).split(BLOCK):
-            first, last = int(items[0]), int(items[-1]) + 1
-            result[first:last] = torch.from_numpy((columns[first:last] @ x).toarray())
-        return result.to(self.weight.device)
+            block = slice(int(items[0]), int(items[-1]) + 1)
+            total[block] += torch.from_numpy((columns[block] @ x).toarray()).to(total.device)
+        return total
 
     def transposed(self, n_items: int) -> Histories:
         """The users of each item, in place of the items of each user."""

@@ -33,6 +33,7 @@ from torch.nn import functional as F
 from aanmf.contract import TrainingData
 from aanmf.data.attributes import AttributeSet
 from aanmf.models.aanmfpp.config import AANMFppConfig
+from aanmf.models.aanmfpp.ridge import in_blocks
 from aanmf.models.histories import Histories, choice_weights
 from aanmf.models.kernels import columns_of, gram
 from aanmf.models.solve import cholesky
@@ -61,7 +62,7 @@ SPARSE = 400
 FITTED = 10
 """A is fitted to so many times as many users as there are landmarks."""
 BLOCK = 4_000_000
-"""Numbers in memory at a time where users are taken in blocks."""
+"""Numbers, or ratings, in memory at a time where users are taken in blocks."""
 
 
 @dataclass(frozen=True)
@@ -186,11 +187,13 @@ class ChoiceHead(nn.Module):
     def _products(self, values: Callable[[Histories], Tensor]) -> Tensor:
         """X'X of some values of the ratings, X (n, I) of all users and the items that have a place."""
         size, count = len(self.near), self.ratings.count[self.active].double()
+        total = self.choice.new_zeros(size, size, dtype=torch.float32)
         if SPARSE * float(count.square().sum()) < len(count) * size**2:
-            h = self.histories(self.active)
-            return replace(h, weight=values(h)).among(self.place).products(size)
-        x = (h.dense(self.n_items, values(h))[:, self.near] for h in self._blocks(self.active))
-        return gram(x, self.choice.new_zeros(size, size, dtype=torch.float32))
+            for users in in_blocks(self.active, self.ratings.count[self.active], BLOCK):
+                h = self.histories(users)
+                replace(h, weight=values(h)).among(self.place).add_products(total)
+            return total
+        return gram((h.dense(self.n_items, values(h))[:, self.near] for h in self._blocks(self.active)), total)
 
     def _fit_choice(self) -> Tensor:
         products = self._products(lambda h: h.count[h.row] ** -0.25)
