@@ -261,6 +261,18 @@ def test_interrupted_before_the_first_epoch_nothing_is_kept(monkeypatch: pytest.
     assert not model.is_fitted
 
 
+def test_choices_are_made_on_half_of_many_ratings(monkeypatch: pytest.MonkeyPatch) -> None:
+    training = AANMFpp(**QUICK, validation=0).fit(DATA).fitted_.training
+    n = len(training.train)
+    sizes = []
+    for enough in (n, n - 1, n // 3):
+        monkeypatch.setattr("aanmf.models.aanmfpp.fit.ENOUGH", enough)
+        sizes.append(len(some_users(training, AANMFppConfig()).train))
+    assert sizes[0] == n
+    assert n // 2 < sizes[1] < n
+    assert n // 3 < sizes[2] <= n // 2
+
+
 def test_choices_on_many_ratings_are_made_on_all_those_of_some_users() -> None:
     training = AANMFpp(**QUICK, validation=0).fit(DATA).fitted_.training
     n = len(training.train)

@@ -91,7 +91,8 @@ class AANMFppConfig(FactorConfig):
     validation_ratings: int = Field(default=5000, ge=1)
     """Held-out ratings that choices should rest on: small data sets are cut several times."""
     search_ratings: int = Field(default=2_000_000, ge=1)
-    """With more ratings than this, choices are made on about so many: all those of some users, drawn at random."""
+    """Choices are made on half of the ratings, all those of some users drawn at random: on this many at most, and on
+    500,000 at least."""
     validation_cuts: int = Field(default=5, ge=1)
     """Cuts into training and held-out ratings, at most."""
     simplify_up_to: int = Field(default=50_000, ge=0)

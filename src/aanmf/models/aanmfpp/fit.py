@@ -29,6 +29,8 @@ SIMPLER = (("user_attributes", "item_attributes"), ("user_attributes", "item_att
 """Parts that a model of few ratings may do better without: attributes; everything but ids."""
 AS_GOOD = 1.0005
 """Of many ratings, so few members are trained that their error is expected to be at most so many times that of all."""
+ENOUGH = 500_000
+"""Ratings on which choices come out as on twice as many."""
 FAST = 10.0
 """Without histories, the attention cell learns with this multiple of the learning rate."""
 
@@ -195,11 +197,12 @@ class Selection:
 def some_users(training: TrainingData, config: AANMFppConfig) -> TrainingData:
     """The ratings of some users, drawn at random, with about as many ratings as choices are to be made on; or all."""
     user = training.train.user
-    if len(user) <= config.search_ratings:
+    wanted = min(config.search_ratings, max(ENOUGH, len(user) // 2))
+    if len(user) <= wanted:
         return training
     count = torch.bincount(user)
     order = torch.as_tensor(np.random.default_rng([config.seed, 2]).permutation(len(count)))
-    few = count[order].cumsum(0) <= config.search_ratings
+    few = count[order].cumsum(0) <= wanted
     few[0] = True
     rows = torch.zeros_like(few).index_put_((order,), few)[user].nonzero()[:, 0]
     return training.with_train(training.train.take(rows))
