@@ -14,6 +14,7 @@ Each run is a `torchrun` of its own; arms alternate. Seconds of a step are media
 what one process holds, the largest of all: the bytes of tables and of the optimiser's state, and the growth of its
 resident set from before the tables are built to its peak. `--test N` measures the RMSE of N other ratings at the end.
 """
+# pyright: reportMissingImports=false
 
 from __future__ import annotations
 
@@ -83,7 +84,8 @@ class Trained:
 
 class Ours(Trained):
     def __init__(self, args: argparse.Namespace, ranks: Ranks, shard: bool) -> None:
-        sets = [AttributeSet(*(torch.empty(n + 1, 0, dtype=torch.int64) for _ in range(3))) for n in sizes(args)]
+        none = [torch.empty(n + 1, 0, dtype=torch.int64) for n in sizes(args)]
+        sets = [AttributeSet(each, each, each) for each in none]
         one = Ratings(torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64), torch.tensor([MEAN]))
         training = TrainingData(sets[0], sets[1], (1.0, 5.0), one)
         config = MFConfig(factors=args.factors, l2=args.l2, l2_bias=args.l2)
