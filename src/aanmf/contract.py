@@ -271,7 +271,7 @@ def embedding(rows: int, factors: int, std: float = 0.1, whole: bool = False) ->
 
 Rows = Callable[[int], range]
 """From the number of rows of a table to those that are needed."""
-DRAWN_ROWS = 1 << 16
+DRAWN_ROWS = 1 << 12
 """Rows that are drawn at a time, a multiple of 16: then torch draws the same numbers as for the whole table."""
 _drawn: ContextVar[Rows | None] = ContextVar("_drawn", default=range)
 

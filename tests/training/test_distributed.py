@@ -174,7 +174,7 @@ def test_rows_of_others_take_no_memory_while_a_table_is_built() -> None:
     def resident() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
-    rows = 24 * DRAWN_ROWS
+    rows = 1 << 20
     before = resident()
     with drawing(lambda n: range(0, n // 8)):
         table = embedding(rows, 64)

@@ -234,9 +234,12 @@ class ShardedTables:
         """The module, made whole again on every rank."""
         for name, rows in self.rows.items():
             table = self.module.get_parameter(name)
-            padded = table.new_zeros(self._block(rows), *table.shape[1:])
-            padded[: len(table)] = table.data
-            table.data = torch.cat(self.ranks.gather(padded))[:rows]
+            block = self._block(rows)
+            own = table.new_zeros(block, *table.shape[1:])
+            whole = table.new_empty(block * self.ranks.count, *table.shape[1:])
+            own[: len(table)] = table.data
+            dist.all_gather(list(whole.split(block)), own)
+            table.data = whole[:rows]
         if self.item_sets is not None:
             self.module.item_sets = self.item_sets
         self.users, self.items, self.rows = [], [], {}
