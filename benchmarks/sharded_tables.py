@@ -70,6 +70,9 @@ class Planted:
 class Trained:
     """A model in training."""
 
+    penalty: Tensor | float = 0.0
+    """What the last prediction adds to the mean squared error."""
+
     def predict(self, own: Ratings) -> Tensor:
         """Ratings (B,) of a process's part of a batch."""
         raise NotImplementedError
@@ -120,7 +123,7 @@ class TorchRec(Trained):
         from torchrec.optim.apply_optimizer_in_backward import apply_optimizer_in_backward
 
         set_gradient_division(False)  # the loss of a part is divided by the length of the whole batch
-        self.keyed, self.factors = torchrec.KeyedJaggedTensor, args.factors
+        self.args, self.keyed, self.factors = args, torchrec.KeyedJaggedTensor, args.factors
         configs = [
             torchrec.EmbeddingConfig(
                 name=name,
@@ -132,9 +135,7 @@ class TorchRec(Trained):
             for name, n in zip("pq", sizes(args), strict=True)
         ]
         tables = torchrec.EmbeddingCollection(device=torch.device("meta"), tables=configs)
-        decay = 2 * args.l2 / (args.batch * args.batches)
-        about = {"lr": args.learning_rate, "weight_decay": decay}
-        apply_optimizer_in_backward(torch.optim.Adagrad, tables.parameters(), about)
+        apply_optimizer_in_backward(torch.optim.Adagrad, tables.parameters(), {"lr": args.learning_rate})
         sharders: list[Any] = [EmbeddingCollectionSharder()]
         topology = Topology(world_size=ranks.count, compute_device="cpu", local_world_size=ranks.count)
         rows = {each.name: ParameterConstraints(sharding_types=["row_wise"]) for each in configs}
@@ -154,7 +155,8 @@ class TorchRec(Trained):
         lengths = torch.ones(2 * len(own), dtype=torch.int32)
         found = self.module(self.keyed(keys=["p", "q"], values=torch.cat([own.user, own.item]), lengths=lengths))
         p, q = (found[name].values() for name in "pq")
-        k = self.factors
+        k, args = self.factors, self.args
+        self.penalty = args.l2_of_rating / args.batch * (p.square().sum() + q.square().sum())
         return MEAN + p[:, k] + q[:, k] + (p[:, :k] * q[:, :k]).sum(1)
 
     def state(self) -> list[Tensor]:
@@ -197,7 +199,7 @@ def train(args: argparse.Namespace, ranks: Ranks, batches: list[Ratings]) -> tup
         ranks.wait()
         start = time.perf_counter()
         loss = (model.predict(own) - own.rating).square().sum() / args.batch
-        loss.backward()
+        (loss + model.penalty).backward()
         model.step()
         ranks.wait()
         seconds.append(time.perf_counter() - start)
@@ -231,7 +233,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def start(args: argparse.Namespace, arm: str, ranks: int) -> dict[str, Any]:
     """One run in processes of its own."""
-    names = ("users", "items", "factors", "batch", "batches", "steps", "test", "l2", "learning_rate")
+    names = ("users", "items", "factors", "batch", "batches", "steps", "test", "l2", "l2_of_rating", "learning_rate")
     about = [word for name in names for word in (f"--{name.replace('_', '-')}", str(getattr(args, name)))]
     command = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone"]
     command += [f"--nproc-per-node={ranks}", __file__, "--arm", arm]
@@ -254,7 +256,10 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=300, help="different ones: an epoch")
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--test", type=int, default=0)
-    parser.add_argument("--l2", type=float, default=10.0)
+    parser.add_argument("--l2", type=float, default=10.0, help="of tables, by Adam; as in MF")
+    parser.add_argument(
+        "--l2-of-rating", type=float, default=0.0, help="for torchrec: of the rows of a rating; Adagrad's has no effect"
+    )
     parser.add_argument("--learning-rate", type=float, default=0.01)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--arm", choices=ARMS, help=argparse.SUPPRESS)
