@@ -7,7 +7,7 @@ PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint co
 EXTRAS := test,arrow,tune,serve,sql,export,test-serve
 
 .PHONY: help demo test test-all test-browser test-lenskit check format resolve bench figures docs screenshots transcript peers fuzz drill sbom \
-        hashes clean
+        hashes torchrec clean
 
 help:
 	@echo "make demo      train on ratings of restaurants: scores, lists, a reason; then the page (DEMO=ml-100k: on films)"
@@ -22,6 +22,7 @@ help:
 	@echo "make fuzz MINUTES=60  tables, model folders and requests that nobody thought of; a report in build/fuzz.json"
 	@echo "make drill     train, serve, post, kill, recover, update and forget on MovieLens 100K"
 	@echo "make sbom      what the package is made of and under which licences: build/sbom.json (CycloneDX)"
+	@echo "make torchrec  sharded tables compared with those of TorchRec, in .venv-torchrec (TORCHREC=--help: settings)"
 	@echo "make hashes    versions with SHA-256 of what the service needs: constraints-hashed.txt"
 	@echo "make screenshots  pictures of the page for the documents (apt-get install chromium)"
 	@echo "make transcript  run what docs/own-files.md shows (DATA=a folder with filmtrust and restaurant, as downloaded)"
@@ -121,6 +122,13 @@ hashes: $(VENV)/.installed
 	mkdir -p build && $(PIP) --dry-run --ignore-installed --only-binary=:all: --report build/report.json '.[serve,sql]'
 	$(BIN)/python benchmarks/hashes.py build/report.json
 
+# with --no-deps: TorchRec names a package for CUDA
+torchrec:
+	test -d .venv-torchrec || $(PYTHON) -m venv .venv-torchrec
+	.venv-torchrec/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	.venv-torchrec/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement constraints-torchrec.txt
+	.venv-torchrec/bin/python benchmarks/sharded_tables.py $(TORCHREC)
+
 screenshots: $(VENV)/.installed-test
 	$(BIN)/python docs/screenshots.py $(SCREENSHOTS)
 
@@ -134,4 +142,4 @@ docs: $(VENV)/.installed-docs
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
 clean:
-	rm -rf $(VENV) .venv-lenskit .venv-sbom build dist .pytest_cache .ruff_cache .import_linter_cache aanmf-demo docs/_build src/*.egg-info
+	rm -rf $(VENV) .venv-lenskit .venv-sbom .venv-torchrec build dist .pytest_cache .ruff_cache .import_linter_cache aanmf-demo docs/_build src/*.egg-info

@@ -3,9 +3,9 @@
     python benchmarks/plan.py [--users 1e8] [--items 1e6] [--ratings 1e10] [--factors 32] [--slots 3] [--batch 262144]
         [--ranks 8 16 32 64] [--machine gpu|cpu] [--json]
 
-AANMF as the library trains it (`docs/distributed.md`): the user table with its gradient and both Adam moments is
-spread over the ranks, everything else is on each of them; `--batch` is a rank's part of a batch. Arithmetic only:
-rates of a machine are assumptions, given in `MACHINES`.
+AANMF as the library trains it (`docs/distributed.md`): the tables of users and items with their gradients and both Adam
+moments are divided among the ranks, everything else is on each of them; `--batch` is a rank's part of a batch.
+Arithmetic only: rates of a machine are assumptions, given in `MACHINES`.
 """
 
 from __future__ import annotations
@@ -47,22 +47,23 @@ def plan(
 ) -> dict[str, float]:
     """Figures of one number of ranks; seconds of a step are added up, as if nothing overlapped."""
     row = FLOAT * factors
-    own, everywhere = users / ranks * row, items * row
-    asked = min(batch, users) * row * (1 - 1 / ranks)  # rows of other ranks' users, and their gradients back
-    reduced = 2 * everywhere * (1 - 1 / ranks)  # a ring sends each gradient twice
+    tables = (users + items) * row
+    own = tables / ranks
+    asked = (min(batch, users) + min(batch, items)) * row * (1 - 1 / ranks)  # rows of other ranks; gradients go back
     compute = batch / machine.rate
-    adam = ADAM * (own + everywhere) / machine.memory_rate
-    wire = (2 * asked + reduced) / machine.network_rate
+    adam = ADAM * own / machine.memory_rate
+    wire = 2 * asked / machine.network_rate
     steps = ratings / (batch * ranks)
     sets = users * slots * SLOT
-    held = COPIES * (own + everywhere) + everywhere + 2 * asked + sets  # `everywhere` once more: the gradients' message
+    held = COPIES * own + 2 * asked + sets
+    joined = held if ranks == 1 else tables + COPIES * own + sets  # at the end each rank has the whole model
     return {
         "ranks": ranks,
         "memory_gb": held / 1e9,
-        "building_gb": (users * row + everywhere + sets) / 1e9,  # the whole table, once
-        "fits": max(held, users * row + everywhere + sets) < 0.8 * machine.memory,
+        "joined_gb": joined / 1e9,
+        "fits": max(held, joined) < 0.8 * machine.memory,
         "disk_gb": ratings * RATING / 1e9,
-        "wire_mb_per_step": (2 * asked + reduced) / 1e6,
+        "wire_mb_per_step": 2 * asked / 1e6,
         "step_ms": 1e3 * (compute + adam + wire),
         "compute_ms": 1e3 * compute,
         "adam_ms": 1e3 * adam,

@@ -121,6 +121,9 @@ class RatingModule(nn.Module):
     of the ratings, not clipped. An `AttributeSet` or `Context` that a module holds moves to another device with it.
     """
 
+    item_sets: AttributeSet
+    """Attributes of all items, in modules that use them: positions of items point into it."""
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         for name, value in vars(self).items():
             if isinstance(value, AttributeSet | Context):
@@ -252,20 +255,49 @@ class RatingModule(nn.Module):
         return len(self.item_tables()[0]) - 1
 
 
-def embedding(rows: int, factors: int, std: float = 0.1) -> nn.Parameter:
-    """An embedding table (rows, factors), normally distributed around 0."""
-    table = torch.empty(rows, factors)
-    return nn.Parameter(table.normal_(0.0, std) if _drawn.get() else table)
+def embedding(rows: int, factors: int, std: float = 0.1, whole: bool = False) -> nn.Parameter:
+    """An embedding table (rows, factors), normally distributed around 0.
+
+    Args:
+        rows, factors: the size.
+        std: standard deviation.
+        whole: under `drawing`, it has all rows nevertheless: it is not a table of users or items.
+    """
+    drawn = _drawn.get()
+    if drawn is None:
+        return nn.Parameter(torch.empty(rows, factors))
+    return nn.Parameter(_draw(rows, factors, std, range(rows) if whole else drawn(rows)))
 
 
-_drawn = ContextVar("_drawn", default=True)
+Rows = Callable[[int], range]
+"""From the number of rows of a table to those that are needed."""
+DRAWN_ROWS = 1 << 12
+"""Rows that are drawn at a time, a multiple of 16: then torch draws the same numbers as for the whole table."""
+_drawn: ContextVar[Rows | None] = ContextVar("_drawn", default=range)
+
+
+def _draw(rows: int, factors: int, std: float, needed: range) -> Tensor:
+    """The rows of a table that are needed, with the bits of the whole one, block by block."""
+    table, start = torch.empty(len(needed), factors), 0
+    while start < rows:
+        end = start + DRAWN_ROWS if rows - start >= 2 * DRAWN_ROWS else rows
+        first, last = max(start, needed.start), min(end, needed.stop)
+        if (first, last) == (start, end):
+            table[first - needed.start : last - needed.start].normal_(0.0, std)
+        else:
+            block = torch.empty(end - start, factors).normal_(0.0, std)
+            if first < last:
+                table[first - needed.start : last - needed.start] = block[first - start : last - start]
+        start = end
+    return table
 
 
 @contextmanager
-def undrawn() -> Iterator[None]:
-    """Tables made by `embedding` in the block are left as they are: weights from a file take their place."""
-    before = _drawn.set(False)
+def drawing(rows: Rows | None) -> Iterator[None]:
+    """Tables of users and items made by `embedding` in the block have these rows only; None: all rows, not drawn."""
+    before = _drawn.get()
+    _drawn.set(rows)
     try:
         yield
     finally:
-        _drawn.reset(before)
+        _drawn.set(before)

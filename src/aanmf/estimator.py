@@ -129,8 +129,8 @@ class Estimator:
             progress: whether to show how training goes, on stderr: a bar in a terminal or notebook, elsewhere a line a
                 minute.
             checkpoints: where to write them, and whether to go on from the last one; None: nowhere.
-            shard_rows: where several processes train together (`docs/distributed.md`), tables of users with at least
-                so many rows are divided among them; None: each holds them whole.
+            shard_rows: where several processes train together (`docs/distributed.md`), tables of users and items with
+                at least so many rows are divided among them; None: each holds them whole.
 
         Raises:
             DataError: there is no rating, or a table cannot be used.

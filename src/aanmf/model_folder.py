@@ -12,7 +12,7 @@ import polars as pl
 from torch import Tensor
 
 from aanmf.checks import check_finite, check_positions, tensor_of
-from aanmf.contract import ModelConfig, RatingModule, undrawn
+from aanmf.contract import ModelConfig, RatingModule, drawing
 from aanmf.errors import ModelFolderError
 from aanmf.fitted import Fitted
 from aanmf.legacy import of_format_1
@@ -96,7 +96,7 @@ def read_model(path: str | Path, spec: ModelSpec, device: str) -> tuple[dict[str
     """
     saved = read_saved(path, spec)
     with _faults(path, spec, saved.aanmf):
-        with undrawn():
+        with drawing(None):  # weights from a file take their place
             module = spec.module_type(saved.config, saved.fitted.training)
         for name, own in module.state_dict().items():
             found = tensor_of(saved.weights, name, own.dtype, own.shape)

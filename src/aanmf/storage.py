@@ -183,6 +183,7 @@ def write_folder(
     documents: Mapping[str, Json],
     tensors: Mapping[str, Mapping[str, Tensor]],
     files: Mapping[str, Path | bytes] | None = None,
+    written: Mapping[str, str] | None = None,
 ) -> None:
     """Writes a model folder; an older model there is replaced in one step. The caller holds the folder's lock.
 
@@ -192,17 +193,16 @@ def write_folder(
         documents: JSON files by name, without suffix.
         tensors: safetensors files by name, without suffix.
         files: other files by name: their content, or where to copy it from. `read_folder` only checks them.
+        written: what `add_tensors` has put there and returned.
 
     Raises:
         OSError: the disk is full or the place not writable; an older model is left as it was.
     """
-    from safetensors.torch import save
-
     with new_files(Path(path)) as new:
         for name, document in documents.items():
             new.write(f"{name}.json", _json(document))
         for name, group in tensors.items():
-            new.write(f"{name}.safetensors", save({key: t.detach().cpu().contiguous() for key, t in group.items()}))
+            new.write(f"{name}.safetensors", _bytes_of(group))
         for name, source in (files or {}).items():
             if isinstance(source, bytes):
                 new.write(name, source)
@@ -210,7 +210,22 @@ def write_folder(
             with new.open(name) as to, source.open("rb") as from_:
                 while block := from_.read(1 << 24):
                     to.write(block)
+        new.sums |= written or {}
         new.commit(about)
+
+
+def add_tensors(path: Path, name: str, tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Puts a safetensors file where `write_folder` will write; without that it does not count.
+
+    Returns:
+        Its name and checksum.
+
+    Raises:
+        OSError: the disk is full or the place not writable.
+    """
+    with new_files(path) as new:
+        new.write(f"{name}.safetensors", _bytes_of(tensors))
+    return new.sums
 
 
 def read_folder(path: str | Path) -> StoredFolder:
@@ -253,6 +268,13 @@ def _read_files(path: Path, manifest: dict[str, Any]) -> StoredFolder:
         else:
             read.files[name] = files[name]
     return read
+
+
+def _bytes_of(tensors: Mapping[str, Tensor]) -> bytes:
+    """Tensors as a safetensors file has them."""
+    from safetensors.torch import save
+
+    return save({name: each.detach().cpu().contiguous() for name, each in tensors.items()})
 
 
 def _tensors(stored: Path | bytes, folder: Path, name: str) -> dict[str, Tensor]:

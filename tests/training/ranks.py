@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from aanmf import AANMF, MF, AANMFpp, Recommender, SVDpp
+import torch
+
+from aanmf import AANMF, FM, MF, AANMFpp, Recommender, SVDpp
+from aanmf.data.synthetic import make_synthetic
 from aanmf.errors import ConfigError
+from aanmf.fitted import Fitted
+from aanmf.models.mf import MFConfig, MFModule
 from aanmf.training.checkpoint import Checkpoints
-from aanmf.training.distributed import joined
+from aanmf.training.distributed import Ranks, ShardedTables, joined
+from aanmf.training.optimizer import adam
 from tests.conftest import small_dataset
 
 SETTINGS = {"factors": 4, "epochs": 3, "patience": 3, "batch_size": 61, "learning_rate": 0.02}
@@ -19,7 +26,10 @@ TRAININGS: dict[str, tuple[type[Recommender], dict[str, Any], int | None]] = {
     "mf": (MF, {}, None),
     "mf sharded": (MF, {}, 1),
     "aanmf": (AANMF, {"dropout": 0}, None),
-    "aanmf sharded": (AANMF, {"dropout": 0}, 30),
+    "aanmf sharded": (AANMF, {"dropout": 0}, 1),
+    "aanmf sharded by users": (AANMF, {"dropout": 0}, 30),
+    "fm": (FM, {}, None),
+    "fm sharded": (FM, {}, 1),
     "aanmf dropout": (AANMF, {"refit": False}, None),
     "mf tiny batches": (MF, {"batch_size": 3, "epochs": 1, "refit": False}, 1),
 }
@@ -28,6 +38,36 @@ RESUMED = ("mf", "mf sharded", "aanmf sharded")
 """Those whose checkpoints are looked at."""
 MEMBERS = {"factors": 3, "epochs": 2, "members": 2, "parts": 2, "l2_candidates": (20.0, 60.0), "validation_cuts": 1}
 """Of AANMF++, whose members are divided among the processes."""
+
+
+LARGE = {"n_users": 4000, "n_items": 1000}
+"""Enough rows for shares of the processes to tell."""
+
+
+def held(ranks: Ranks) -> int:
+    """Bytes of this process's parameters and moments after a step of `MF`, all tables sharded."""
+    training = Fitted.of(make_synthetic(n_ratings=2000, **LARGE).data).training
+    build = partial(MFModule, MFConfig(factors=4), training)
+    tables = ShardedTables(build, training, ranks, 1, torch.device("cpu"))
+    optimizer = adam(tables.module, tables.module.l2_groups(), len(training.train), 0.01)
+    own = ranks.part(training.train)
+    (tables(own.user, own.item) - own.rating).square().sum().backward()
+    optimizer.step()
+    moments = [state[part] for state in optimizer.state.values() for part in ("exp_avg", "exp_avg_sq")]
+    return sum(each.nbytes for each in [*tables.module.parameters(), *moments])
+
+
+def resume(out: Path) -> None:
+    """Goes on from checkpoints that another number of processes wrote; all tables sharded."""
+    found = {}
+    with joined() as ranks:
+        for name in RESUMED:
+            kind, settings, _ = TRAININGS[name]
+            checkpoints = Checkpoints(out / "checkpoints" / name, "8", resume=True)
+            model = kind(**{**SETTINGS, **settings}).fit(small_dataset(), checkpoints=checkpoints, shard_rows=1)
+            assert checkpoints.started_from is not None
+            found[name] = {key: each.tolist() for key, each in model.module_.state_dict().items()}
+        (out / f"{ranks.rank}.json").write_text(json.dumps(found))
 
 
 def main(out: Path) -> None:
@@ -50,8 +90,9 @@ def main(out: Path) -> None:
             SVDpp().fit(data)
         except ConfigError as error:
             found["refused"] = str(error)
+        found["held"] = held(ranks)
         (out / f"{ranks.rank}.json").write_text(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    (resume if "--resume" in sys.argv else main)(Path(sys.argv[1]))

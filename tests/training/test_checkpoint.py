@@ -25,6 +25,7 @@ from aanmf.errors import BusyError, CheckpointError, ConfigError
 from aanmf.locks import locked
 from aanmf.training import checkpoint
 from aanmf.training.checkpoint import Checkpoint, Checkpoints, Every
+from aanmf.training.distributed import Ranks
 from aanmf.training.log import Epoch
 from tests.conftest import small_dataset, stored, threads
 from tests.test_context import planted
@@ -44,8 +45,8 @@ class Dying(Checkpoints):
         super().__init__(folder, every, resume=resume)
         self.lives = lives
 
-    def write(self, checkpoint: Checkpoint) -> Path:
-        path = super().write(checkpoint)
+    def write(self, checkpoint: Checkpoint, ranks: Ranks | None = None) -> Path:
+        path = super().write(checkpoint, ranks)
         self.lives -= 1
         if self.lives == 0:
             raise Killed
@@ -312,6 +313,23 @@ def test_a_clock_decides_where_seconds_are_asked_for(tmp_path, monkeypatch) -> N
     assert checkpoints.due(2)
     checkpoints.write(Checkpoint({}, {"weights": {"p": torch.ones(1)}}))
     assert not checkpoints.due(3)
+
+
+class Second(Ranks):
+    """The second of two, the first of which has a full disk."""
+
+    def gather_values(self, value):
+        return (
+            [({}, OSError(errno.ENOSPC, "No space left on device")), value] if isinstance(value, tuple) else [2, value]
+        )
+
+
+def test_a_disk_that_is_full_for_one_ends_the_training_of_all(tmp_path) -> None:
+    Checkpoints(tmp_path).write(Checkpoint({}, {"weights": {"p": torch.ones(1)}}))
+    mine = Checkpoint({}, {"weights": {}}, {"weights": {"p": torch.ones(3)}})
+    with pytest.raises(CheckpointError, match=r"No space left on device\); the last good one, .*00000001, stays"):
+        Checkpoints(tmp_path).write(mine, Second(1, 2))
+    assert [each.name for each in tmp_path.iterdir()] == ["00000001"]
 
 
 def test_a_model_with_a_training_of_its_own_says_so(small, tmp_path) -> None:

@@ -73,7 +73,7 @@ class ModelSpec:
         context: it can learn from the context of ratings.
         streams: it needs no other ratings to predict one, so that training can read them from disk.
         processes: several processes can train it together.
-        shards: they can divide tables of users among them.
+        shards: they can divide tables of users and items among them.
         checkpoints: its training can be stopped and resumed.
         exports: it can be written as tables and ONNX.
         in_report: it is compared in the paper's experiment (`aanmf reproduce`).

@@ -34,7 +34,7 @@ class ContextAttention(nn.Module):
     def __init__(self, context: Context, factors: int, columns: int | None = None, std: float = 0.1) -> None:
         super().__init__()
         self.values = nn.ModuleList(AttributeEmbedding(each, columns or factors, std) for each in context.sets)
-        self.keys = embedding(len(context.sets), factors)
+        self.keys = embedding(len(context.sets), factors, whole=True)
         self.by_item, self.by_user = AttentionCell(factors, relu=False), AttentionCell(factors, relu=False)
         for place, each in enumerate(context.sets):
             self.register_buffer(f"usual_{place}", usual(each), persistent=False)

@@ -21,8 +21,8 @@ class AttributeEmbedding(nn.Module):
 
     def __init__(self, sets: AttributeSet, factors: int, std: float = 0.1) -> None:
         super().__init__()
-        self.weight = embedding(max(1, sets.n_values), factors, std)
-        self.projections = nn.ParameterList([embedding(size, factors, std) for size in sets.vector_sizes])
+        self.weight = embedding(max(1, sets.n_values), factors, std, whole=True)
+        self.projections = nn.ParameterList([embedding(size, factors, std, whole=True) for size in sets.vector_sizes])
         self.n_values = sets.n_values
 
     def forward(self, vectors: Sequence[Tensor]) -> Tensor:

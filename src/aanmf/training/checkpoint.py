@@ -14,7 +14,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,7 +24,8 @@ from aanmf.contract import ModelConfig, TrainingData
 from aanmf.errors import CheckpointError, ConfigError, ModelFolderError
 from aanmf.locks import LOCK, locked
 from aanmf.manifest import MANIFEST
-from aanmf.storage import read_folder, write_folder
+from aanmf.storage import add_tensors, read_folder, write_folder
+from aanmf.training.distributed import Ranks
 
 log = logging.getLogger(__name__)
 KEPT = 2
@@ -61,10 +62,24 @@ class Every:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a training needs to go on: plain values, and tensors by group and name."""
+    """What a training needs to go on: plain values, and tensors by group and name.
+
+    Attributes:
+        progress: plain values.
+        tensors: what all ranks share; in a checkpoint that was read, also `weights-2`: what rank 2 wrote of `weights`.
+        rows: this rank's rows of sharded tables.
+    """
 
     progress: Mapping[str, Any]
     tensors: Mapping[str, Mapping[str, Tensor]]
+    rows: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+
+    def pieces(self, group: str, name: str) -> list[Tensor]:
+        """A tensor that was read, or the rows of a sharded one by rank; empty if there is none."""
+        groups = [self.tensors[group]]
+        while (rows := self.tensors.get(f"{group}-{len(groups) - 1}")) is not None:
+            groups.append(rows)
+        return [each[name] for each in groups if name in each]
 
 
 def identity(training: TrainingData, config: ModelConfig) -> dict[str, object]:
@@ -139,22 +154,36 @@ class Checkpoints:
             return time.monotonic() - self._written >= self.every.seconds
         return self.every.steps is not None and step % self.every.steps == 0
 
-    def write(self, checkpoint: Checkpoint) -> Path:
+    def write(self, checkpoint: Checkpoint, ranks: Ranks | None = None) -> Path:
         """Writes the next one; older ones than the last two are removed.
+
+        Every rank writes its rows, and then the first one the rest and the manifest, by which the checkpoint counts.
 
         Raises:
             CheckpointError: the disk is full, or the place not writable. The last good one stays.
         """
-        found = self._found()
-        path = self.folder / f"{1 + max((int(each.name) for each in found), default=0):08d}"
-        try:
+        ranks, found = ranks or Ranks(), self._found()
+        if ranks.first:
             self._sweep()
-            write_folder(
-                path,
-                about={"training": self._training},
-                documents={"progress": checkpoint.progress},
-                tensors=checkpoint.tensors,
-            )
+        number = ranks.gather_values(1 + max((int(each.name) for each in found), default=0))[0]
+        path, fault, sums = self.folder / f"{number:08d}", None, {}
+        try:
+            for group, rows in checkpoint.rows.items():
+                sums |= add_tensors(path, f"{group}-{ranks.rank}", rows)
+        except OSError as error:
+            fault = error
+        said = ranks.gather_values((sums, fault))
+        try:
+            if faults := [each for _, each in said if each is not None]:
+                raise faults[0]
+            if ranks.first:
+                write_folder(
+                    path,
+                    about={"training": self._training},
+                    documents={"progress": checkpoint.progress},
+                    tensors=checkpoint.tensors,
+                    written={name: checksum for each, _ in said for name, checksum in each.items()},
+                )
         except OSError as error:
             shutil.rmtree(path, ignore_errors=True)
             kept = f"the last good one, {found[-1]}, stays" if found else "there is none before it"
@@ -163,7 +192,7 @@ class Checkpoints:
                 f"checkpoint {path} cannot be written ({error.strerror or error}); {kept}. "
                 f"{remedy}, then resume the training (resume=True, --resume)"
             ) from error
-        for old in found[: 1 - KEPT]:
+        for old in found[: 1 - KEPT] if ranks.first else ():
             shutil.rmtree(old, ignore_errors=True)
         self._written = time.monotonic()
         return path

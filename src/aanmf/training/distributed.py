@@ -2,17 +2,17 @@
 
 Every rank holds the same weights and draws the same order of ratings. Of each batch it takes its own part; the
 gradients of the parts add up to that of the batch, so the weights stay those of one process alone, up to rounding.
-Tables with a row per user can be sharded: each rank holds a block of rows, and a batch fetches those that it needs.
+Tables of users and items can be sharded: each rank holds a block of rows, and a batch fetches those that it needs.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -22,10 +22,10 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 from torch.func import functional_call
 
-from aanmf.contract import RatingModule, Ratings, TrainingData
-from aanmf.data.attributes import Context
-from aanmf.training.checkpoint import Every
+from aanmf.contract import RatingModule, Ratings, TrainingData, drawing
+from aanmf.data.attributes import AttributeSet, Context
 
+T = TypeVar("T")
 PATIENCE = timedelta(hours=2)
 """How long a process waits for the others, for instance while the first one prepares the ratings."""
 
@@ -69,9 +69,9 @@ class Ranks:
 
     def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Sums the gradients over all ranks, in one message."""
-        if self.alone:
-            return
         parameters = list(parameters)
+        if self.alone or not parameters:
+            return
         for each in parameters:
             if each.grad is None:
                 each.grad = torch.zeros_like(each)
@@ -81,9 +81,9 @@ class Ranks:
         for each, part in zip(gradients, message.split([each.numel() for each in gradients]), strict=True):
             each.copy_(part.view_as(each))
 
-    def agree(self, answer: bool, every: Every, device: torch.device) -> bool:
+    def agree(self, answer: bool, by_clock: bool, device: torch.device) -> bool:
         """Whether a checkpoint is due; the first rank says so where clocks, which differ, are asked."""
-        if self.alone or every.seconds is None:
+        if self.alone or not by_clock:
             return answer
         said = torch.tensor([int(answer)], device=device)
         dist.broadcast(said, src=0)
@@ -107,6 +107,14 @@ class Ranks:
             dist.broadcast(message, src=owner)
             found[name] = message.to(each.device)
         return found
+
+    def gather_values(self, value: T) -> list[T]:
+        """What each rank says, on every rank."""
+        if self.alone:
+            return [value]
+        said: list[Any] = [None] * self.count
+        dist.all_gather_object(said, value)
+        return said
 
     def wait(self) -> None:
         """Until all are here."""
@@ -137,62 +145,118 @@ def joined() -> Iterator[Ranks]:
 
 
 class ShardedTables:
-    """The tables of a module that have a row per user, sharded: rank r holds the r-th block of rows.
+    """A module whose tables of users and of items are sharded: rank r holds the r-th block of rows of each.
 
-    For every batch the module is called with tables that hold the batch's users only, and with positions in these.
+    For every batch the module is called with tables that hold the batch's users and items only, and with positions in
+    these.
 
     Args:
-        module: its user tables are cut to this rank's rows, in place.
-        training: what it was built from.
+        build: makes the module; tables to be sharded are made with this rank's rows only.
+        training: what it is built from.
         ranks: all of which do the same.
         shard_rows: tables with fewer rows are left whole; None: all are.
+        device: where the module goes.
     """
 
-    def __init__(self, module: RatingModule, training: TrainingData, ranks: Ranks, shard_rows: int | None) -> None:
-        self.module, self.ranks = module, ranks
-        self.n_rows = training.n_users + 1
-        self.block = -(-self.n_rows // ranks.count)
-        wanted = shard_rows is not None and self.n_rows >= shard_rows and not ranks.alone
-        users = {id(table) for table in module.user_tables()} if wanted else set()
-        self.tables = {name: each for name, each in module.named_parameters() if id(each) in users}
-        moves = wanted or training.train.context is not None
-        self.sets = training.users.to(next(module.parameters()).device) if moves else training.users
-        for name, table in self.tables.items():
-            table.data = self.own(name, table.data)
+    def __init__(
+        self,
+        build: Callable[[], RatingModule],
+        training: TrainingData,
+        ranks: Ranks,
+        shard_rows: int | None,
+        device: torch.device,
+    ) -> None:
+        self.ranks, self.least = ranks, None if ranks.alone else shard_rows
+        with drawing(self._own_rows):
+            self.module = build()
+        names = {id(table): name for name, table in self.module.named_parameters()}
+        n_users, n_items = training.n_users + 1, training.n_items + 1
+        self.users = [names[id(each)] for each in self.module.user_tables() if self._sharded(n_users)]
+        self.items = [names[id(each)] for each in self.module.item_tables() if self._sharded(n_items)]
+        self.rows = dict.fromkeys(self.users, n_users) | dict.fromkeys(self.items, n_items)
+        for name, rows in self.rows.items():
+            table = self.module.get_parameter(name)
+            if len(table) == rows:  # not made by `embedding`
+                table.data = self.own(name, [table.data])
+        self.module.to(device)
+        moves = self.users or training.train.context is not None
+        self.sets = training.users.to(device) if moves else training.users
+        self.item_sets: AttributeSet | None = getattr(self.module, "item_sets", None)
 
     def __call__(self, users: Tensor, items: Tensor, context: Context | None = None) -> Tensor:
         """What the module predicts (B,), in the context of ratings, if they have one."""
-        sets = None if context is None else self.sets.rows(users).in_context(context)
-        if not self.tables:
+        sets = None
+        if self.users or context is not None:
+            sets = self.sets.rows(users).in_context(context)
+        if not self.rows:
             return self.module(users, items, sets)
-        unique, place = torch.unique(users, return_inverse=True)
-        route = Route.of(unique, self.block, self.ranks)
-        fetched = {name: Fetch.apply(table, route) for name, table in self.tables.items()}
-        return functional_call(self.module, fetched, (place, items, self.sets.rows(users) if sets is None else sets))
+        fetched: dict[str, Tensor] = {}
+        if self.users:
+            _, users = self._fetch(self.users, users, fetched)
+        if self.items:
+            unique, items = self._fetch(self.items, items, fetched)
+            if self.item_sets is not None:
+                self.module.item_sets = self.item_sets.rows(unique)
+        return functional_call(self.module, fetched, (users, items, sets))
+
+    def _fetch(self, names: list[str], asked: Tensor, fetched: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Adds the rows of the distinct ones (n,) of `asked` (B,) to `fetched`, by table.
+
+        Returns:
+            The distinct ones, in order, and the place of each asked one among them (B,).
+        """
+        unique, place = torch.unique(asked, return_inverse=True)
+        route = Route.of(unique, self._block(self.rows[names[0]]), self.ranks)
+        for name in names:
+            fetched[name] = Fetch.apply(self.module.get_parameter(name), route)
+        return unique, place
 
     def shared(self) -> list[nn.Parameter]:
         """Parameters that all ranks hold, whose gradients are to be summed."""
-        return [each for name, each in self.module.named_parameters() if name not in self.tables]
+        return [each for name, each in self.module.named_parameters() if name not in self.rows]
 
-    def own(self, name: str, tensor: Tensor) -> Tensor:
-        """This rank's rows of a sharded table (or of something of its shape); anything else as it is."""
-        if name not in self.tables or tensor.ndim == 0:
-            return tensor
-        return tensor[self.ranks.rank * self.block : (self.ranks.rank + 1) * self.block].clone()
+    def own(self, name: str, pieces: Sequence[Tensor]) -> Tensor:
+        """This rank's rows of a table (or of something of its shape), all of them if it is not sharded.
 
-    def whole(self, name: str, tensor: Tensor) -> Tensor:
-        """The reverse of `own`: all rows, on every rank."""
-        if name not in self.tables or tensor.ndim == 0:
-            return tensor
-        padded = tensor.new_zeros(self.block, *tensor.shape[1:])
-        padded[: len(tensor)] = tensor
-        return torch.cat(self.ranks.gather(padded))[: self.n_rows]
+        Args:
+            name: of the table.
+            pieces: its rows, in order, in one tensor or in several.
+        """
+        if name not in self.rows or pieces[0].ndim == 0:
+            return pieces[0] if len(pieces) == 1 else torch.cat(list(pieces))
+        found, at, needed = [], 0, self._own_rows(self.rows[name])
+        for piece in pieces:
+            found.append(piece[max(needed.start - at, 0) : max(needed.stop - at, 0)])
+            at += len(piece)
+        return torch.cat(found)
 
-    def join(self) -> None:
-        """Makes the module whole again, on every rank."""
-        for name, table in self.tables.items():
-            table.data = self.whole(name, table.data)
-        self.tables = {}
+    def join(self) -> RatingModule:
+        """The module, made whole again on every rank."""
+        for name, rows in self.rows.items():
+            table = self.module.get_parameter(name)
+            block = self._block(rows)
+            own = table.new_zeros(block, *table.shape[1:])
+            whole = table.new_empty(block * self.ranks.count, *table.shape[1:])
+            own[: len(table)] = table.data
+            dist.all_gather(list(whole.split(block)), own)
+            table.data = whole[:rows]
+        if self.item_sets is not None:
+            self.module.item_sets = self.item_sets
+        self.users, self.items, self.rows = [], [], {}
+        return self.module
+
+    def _sharded(self, rows: int) -> bool:
+        return self.least is not None and rows >= self.least
+
+    def _block(self, rows: int) -> int:
+        """Rows of a rank; the last ranks can have fewer."""
+        return -(-rows // self.ranks.count)
+
+    def _own_rows(self, rows: int) -> range:
+        """This rank's rows of a table of users or items."""
+        block = self._block(rows) if self._sharded(rows) else rows
+        rank = self.ranks.rank if self._sharded(rows) else 0
+        return range(min(rank * block, rows), min((rank + 1) * block, rows))
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -45,7 +46,7 @@ def fit_module(
         config: settings.
         on_epoch: called after each epoch, in the first process.
         checkpoints: where to write them, and whether to resume from the last one; None: nowhere.
-        shard_rows: tables of users with at least so many rows are divided among the processes; None: never.
+        shard_rows: tables of users and items with at least so many rows are divided among the processes; None: never.
 
     Returns:
         The module, in evaluation mode, and the training log. After Ctrl-C: the best weights so far, and
@@ -117,8 +118,9 @@ class Phase:
         config, device = setup.config, setup.device
         torch.manual_seed(config.seed)
         self.name, self.training, self.epochs, self.setup = name, training, epochs, setup
-        self.module = setup.build(config, training).to(device)
-        self.sharded = ShardedTables(self.module, training, setup.ranks, setup.shard_rows)
+        build = partial(setup.build, config, training)
+        self.sharded = ShardedTables(build, training, setup.ranks, setup.shard_rows, device)
+        self.module = self.sharded.module
         self.train = training.train.to(device)
         self.valid = None if valid is None else valid.to(device)
         self.optimizer = adam(self.module, self.module.l2_groups(), len(self.train), config.learning_rate)
@@ -167,7 +169,7 @@ class Phase:
         for batch in self.train.batches(self.batch_size, self.generator, self.step):
             self._learn(batch)
             self.step += 1
-            if checkpoints and ranks.agree(checkpoints.due(self.step), checkpoints.every, device):
+            if checkpoints and ranks.agree(checkpoints.due(self.step), checkpoints.every.seconds is not None, device):
                 self.seconds = time.perf_counter() - began
                 self._save(checkpoints)
         if device.type == "cuda":  # the one wait in an epoch, for an honest clock
@@ -205,45 +207,50 @@ class Phase:
             self.best_mse, self.best = valid_mse, _weights(self.module)
 
     def _save(self, checkpoints: Checkpoints) -> None:
-        """Writes everything that is not the same in a new phase; all ranks gather it, the first one writes."""
-        ranks, device, whole = self.setup.ranks, self.setup.device, self.sharded.whole
-        moments = {
-            f"{name}.{part}": whole(name, value)
-            for name, parameter in self.module.named_parameters()
-            for part, value in self.optimizer.state[parameter].items()
-        }
+        """Writes everything that is not the same in a new phase; each rank writes its rows of sharded tables."""
+        ranks, device = self.setup.ranks, self.setup.device
         states = {"cpu": torch.get_rng_state()}
         if device.type == "cuda":
             states["cuda"] = torch.cuda.get_rng_state(device)
         random = {"order": self.order}
         for kind, state in states.items():
             random |= {f"{kind}.{rank}": each for rank, each in enumerate(ranks.gather(state.to(device)))}
-        tensors = {
-            "weights": {name: whole(name, each) for name, each in self.module.state_dict().items()},
-            "best": {name: whole(name, each) for name, each in self.best.items()},
-            "adam": moments,
-            "random": random,
-            "error": {"squared_error": ranks.add(self.squared_error.clone())},
-        }
+        tensors = {"weights": {}, "best": {}, "adam": {}, "random": random}
+        tensors["error"] = {"squared_error": ranks.add(self.squared_error.clone())}
+        rows: dict[str, dict[str, Tensor]] = {}
+        for group, name, table, each in self._learned():
+            sharded = table in self.sharded.rows and each.ndim > 0
+            (rows.setdefault(group, {}) if sharded else tensors[group])[name] = each
         progress = {"phase": self.name, "epochs": self.epochs, "epoch": self.epoch, "step": self.step}
         progress |= {"seconds": self.seconds, "training_log": asdict(self.setup.training_log)}
         progress |= {"best_mse": self.best_mse if math.isfinite(self.best_mse) else None}
-        if ranks.first:
-            checkpoints.write(Checkpoint(progress, tensors))
+        checkpoints.write(Checkpoint(progress, tensors, rows), ranks)
+
+    def _learned(self) -> Iterator[tuple[str, str, str, Tensor]]:
+        """Weights, the best so far and Adam's moments: group and name in a checkpoint, and whose parameter's it is."""
+        for group, weights in (("weights", self.module.state_dict()), ("best", self.best)):
+            yield from ((group, name, name, each) for name, each in weights.items())
+        for name, parameter in self.module.named_parameters():
+            for part, each in self.optimizer.state[parameter].items():
+                yield "adam", f"{name}.{part}", name, each
 
     def _restore(self, saved: Checkpoint) -> None:
         """The reverse of `_save`; the number of ranks can be another one."""
-        progress, tensors, own, device = saved.progress, saved.tensors, self.sharded.own, self.setup.device
+        progress, tensors, device = saved.progress, saved.tensors, self.setup.device
         self.epoch, self.step, self.seconds = progress["epoch"], progress["step"], progress["seconds"]
         self.best_mse = math.inf if progress["best_mse"] is None else progress["best_mse"]
-        self.module.load_state_dict({name: own(name, each) for name, each in tensors["weights"].items()})
+
+        def own(group: str, name: str, table: str) -> Tensor:
+            return self.sharded.own(table, saved.pieces(group, name))
+
+        self.module.load_state_dict({name: own("weights", name, name) for name in self.module.state_dict()})
         if self.valid is not None:
-            self.best = {name: own(name, each).to(device) for name, each in tensors["best"].items()}
+            self.best = {name: own("best", name, name).to(device) for name in self.best}
         for name, parameter in self.module.named_parameters():
             self.optimizer.state[parameter] = {
-                part: own(name, tensors["adam"][key]).to(device, copy=True)
+                part: own("adam", f"{name}.{part}", name).to(device, copy=True)
                 for part in ("step", "exp_avg", "exp_avg_sq")
-                if (key := f"{name}.{part}") in tensors["adam"]
+                if saved.pieces("adam", f"{name}.{part}")
             }
         rank, random = self.setup.ranks.rank, tensors["random"]
         if rank == 0:

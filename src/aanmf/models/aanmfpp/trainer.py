@@ -197,8 +197,8 @@ class Trainer:
         """Whether a checkpoint is: at the end of each epoch, unless a time is given, and it is not over."""
         if self.checkpoints is None:
             return False
-        every = self.checkpoints.every
-        return self.ranks.agree(every.seconds is None or self.checkpoints.due(0), every, self.device)
+        by_clock = self.checkpoints.every.seconds is not None
+        return self.ranks.agree(not by_clock or self.checkpoints.due(0), by_clock, self.device)
 
     def _save(self, runs: Sequence[Run], owners: dict[Run, int]) -> None:
         """Writes all rounds, the one in training last; the first rank writes what the others tell it."""
