@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -28,6 +29,8 @@ from aanmf.training.checkpoint import Every
 
 PATIENCE = timedelta(hours=2)
 """How long a process waits for the others, for instance while the first one prepares the ratings."""
+_APART: ContextVar[bool] = ContextVar("apart", default=False)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,8 @@ class Ranks:
 
     @classmethod
     def current(cls) -> Ranks:
-        """As torch.distributed was set up; one process alone if it was not."""
-        if dist.is_available() and dist.is_initialized():
+        """As torch.distributed was set up; one process alone if it was not, and inside `apart`."""
+        if dist.is_available() and dist.is_initialized() and not _APART.get():
             return cls(dist.get_rank(), dist.get_world_size())
         return cls()
 
@@ -108,10 +111,22 @@ class Ranks:
             found[name] = message.to(each.device)
         return found
 
+    def gather_values(self, value: T) -> list[T]:
+        """What each rank says, on every rank."""
+        if self.alone:
+            return [value]
+        said: list[Any] = [None] * self.count
+        dist.all_gather_object(said, value)
+        return said
+
     def wait(self) -> None:
         """Until all are here."""
         if not self.alone:
             dist.barrier()
+
+
+ALONE = Ranks()
+"""One process that works without others."""
 
 
 @contextmanager
@@ -134,6 +149,16 @@ def joined() -> Iterator[Ranks]:
         yield Ranks.current()
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Meanwhile this process works without the others: a fit is its own, and waits for none of them."""
+    token = _APART.set(True)
+    try:
+        yield
+    finally:
+        _APART.reset(token)
 
 
 class ShardedTables:
