@@ -83,10 +83,13 @@ def flagship_lists(shapes: Shapes, users: int) -> Work:
 
 
 def aanmf_lists(shapes: Shapes, users: int, layer: int) -> Work:
-    """Scores of all items for some users by AANMF: its dense layers for every pair, forward."""
-    pairs = users * shapes.items
-    tables = FLOAT * shapes.factors * (users + shapes.items)
-    return Work(tables + 2 * FLOAT * pairs, pairs * operations_per_rating(shapes.factors, shapes.slots, layer) / 3)
+    """Scores of all items for some users by AANMF: pooled attributes and dense layers of every pair.
+
+    Attention weights are left out: they need a score per item and attribute value, not per pair.
+    """
+    pairs, factors = users * shapes.items, shapes.factors
+    tables = FLOAT * factors * (users + shapes.items)
+    return Work(tables + 2 * FLOAT * pairs, pairs * 2 * (factors * shapes.slots + factors * layer + layer))
 
 
 def newcomer(shapes: Shapes, given: int) -> Work:

@@ -81,6 +81,7 @@ def test_work_is_counted_by_hand(gpu) -> None:
     assert lists.operations == 2 * (5 * 4 * 2 * 3 + 10 * 4 * 2)
     assert lists.moved == 4 * 2 * 9 * 3 + 4 * 4 * 4 + 2 * 4 * 5 * 4
     assert work.newcomer(shapes, 3).operations == pytest.approx(2 * (4 * 2 * 3 + 3 * 4 * 2) + 2 * 2 * 27 / 3)
+    assert work.aanmf_lists(shapes, 5, layer=8).operations == 20 * 2 * (2 * 1 + 2 * 8 + 8)
     machine = work.Machine(bandwidth=100.0, flops=10.0, copying=1.0)
     assert work.Work(moved=200, operations=10).seconds(machine) == 2
     assert work.Work(moved=200, operations=30).seconds(machine) == 3
