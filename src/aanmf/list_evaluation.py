@@ -22,6 +22,7 @@ from aanmf.metrics import METRICS, OF_LISTS, Lists, Scores, metric_of, score, sc
 from aanmf.predictor import Floats, Predictor
 from aanmf.profile import Profile
 from aanmf.ranking import ListOptions, RankBy, Ranker
+from aanmf.training.distributed import ALONE, Ranks
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ def rank_test_users(
     candidates: Iterable[str] | None = None,
     given: RatingDataset | None = None,
     diversity: float = 0.0,
+    ranks: Ranks = ALONE,
 ) -> EvaluatedLists:
     """The first k items of every user of a test part, and which of them are relevant.
 
@@ -60,6 +62,7 @@ def rank_test_users(
         candidates: ids of the items that lists are made of; None: all.
         given: ratings of test users that the model is told now, as new ratings; their items are not listed.
         diversity: of the lists, as for `recommend`.
+        ranks: which divide the users among them, where there is no `given`; all call this and get all lists.
 
     Raises:
         ConfigError: there are fewer than k candidates, a threshold off the scale, or a way of ranking that the model
@@ -76,7 +79,7 @@ def rank_test_users(
         raise DataError(f"{test.name}: no test rating is relevant to anyone: give a lower threshold (relevant)")
     if given is None:
         known = predictor.users.table.ids.index(test.users.ids.ids, predictor.users.unknown)[users]
-        item = _first(ranker, known, users, test, k)
+        item = np.maximum.reduce(ranks.gather_values(_first(ranker, known, users, test, k, ranks)))
     else:
         item = np.full((len(users), k), -1)
         for row, found in enumerate(ranker.lists(profiles_of(predictor, test, users, given))):
@@ -114,9 +117,12 @@ def relevant_rows(test: RatingDataset, training: TrainingData, relevant: float |
 
 
 def _first(
-    ranker: Ranker, known: NDArray[np.int64], users: NDArray[np.int64], test: RatingDataset, k: int
+    ranker: Ranker, known: NDArray[np.int64], users: NDArray[np.int64], test: RatingDataset, k: int, ranks: Ranks
 ) -> NDArray[np.int64]:
-    """(U, k) positions of the best items of users at positions `known`, new ones by attributes; -1: none is left."""
+    """(U, k) positions of the best items of users at positions `known`, new ones by attributes.
+
+    -1: none is left, or the user's list is made by another rank.
+    """
     predictor, item = ranker.predictor, np.full((len(users), k), -1)
     new = known == predictor.users.unknown
     attributes = predictor.users.encoder.transform(test.users).to(predictor.device)
@@ -126,7 +132,7 @@ def _first(
             if len(rows) and new[rows[0]]
             else None
         )
-        for part, best, items, _ in ranker.ranked(known[rows], own):
+        for part, best, items, _ in ranker.ranked(known[rows], own, ranks):
             item[rows[part]] = torch.where(best > -torch.inf, items, -1).cpu().numpy()
     return item
 
@@ -152,9 +158,9 @@ def profiles_of(
     return profiles
 
 
-def _predicted(predictor: Predictor, test: RatingDataset, given: RatingDataset | None) -> Floats:
+def _predicted(predictor: Predictor, test: RatingDataset, given: RatingDataset | None, ranks: Ranks) -> Floats:
     """Ratings (n,) of a test part; those of users who gave new ratings rest on these too."""
-    predicted = predictor.predict_data(test)
+    predicted = predictor.predict_data(test, ranks)
     if given is not None:
         item = predictor.items.table.ids.index(test.items.ids.ids, predictor.items.unknown)[test.item]
         order = np.argsort(test.user, kind="stable")
@@ -175,6 +181,7 @@ def evaluate(
     candidates: Iterable[str] | None = None,
     given: RatingDataset | None = None,
     diversity: float = 0.0,
+    ranks: Ranks = ALONE,
 ) -> Scores:
     """Scores on a test part; see `Recommender.evaluate`."""
     names = list(METRICS) if predictor.rates else list(OF_LISTS)
@@ -185,13 +192,13 @@ def evaluate(
     scores = {group: Scores() for group in ("", *groups)}
     of_ratings = [name for name, metric in chosen.items() if metric.of == "ratings"]
     if of_ratings and predictor.rates and test.has_ratings:
-        predicted = _predicted(predictor, test, given)
+        predicted = _predicted(predictor, test, given, ranks)
         for group, found in scores.items():
             rows = groups[group][test.user] if group else np.ones(len(test), bool)
             found |= score(predicted[rows], test.rating[rows], of_ratings) if rows.any() else {}
     if of_lists := [name for name, metric in chosen.items() if metric.of == "lists"]:
         longest = max(chosen[name].k for name in of_lists)
-        made = rank_test_users(predictor, test, longest, relevant, rank_by, candidates, given, diversity)
+        made = rank_test_users(predictor, test, longest, relevant, rank_by, candidates, given, diversity, ranks)
         for group, found in scores.items():
             rows = groups[group][made.users] if group else np.ones(len(made.users), bool)
             found |= score_lists(made.lists.take(rows), of_lists) if rows.any() else {"n_users": 0}

@@ -20,9 +20,10 @@ from aanmf.fitted import Fitted
 from aanmf.models.catalog import ModelSpec, with_capability
 from aanmf.profile import Profile, Profiles, RequestContext
 from aanmf.similarity import Similarity
+from aanmf.training.distributed import ALONE, Ranks
 from aanmf.training.predict import predict_pairs
 
-Floats = NDArray[np.float32]
+Floats, Positions = NDArray[np.float32], NDArray[np.int64]
 Scored = Literal["rating", "match"]
 SCORE_BLOCK = 256
 """Users whose scores are stored at once."""
@@ -76,35 +77,35 @@ class Predictor:
             fallbacks[row] = self.fitted.fallback(user[row], item[row])
         return found, fallbacks
 
-    def predict_data(self, data: RatingDataset) -> Floats:
-        """Ratings (n,) of the pairs of a data set in their context; users not known by id are new, with attributes."""
+    def predict_data(self, data: RatingDataset, ranks: Ranks = ALONE) -> Floats:
+        """Ratings (n,) of pairs in their context; unknown users by attributes; blocks are divided among `ranks`."""
         user = self.users.table.ids.index(data.users.ids.ids, self.users.unknown)[data.user]
         item = self.items.table.ids.index(data.items.ids.ids, self.items.unknown)[data.item]
         predicted, new = np.empty(len(data), np.float32), user == self.users.unknown
         context, rows = self.profiles.context_of(data), [self._tensor(np.flatnonzero(each)) for each in (~new, new)]
         own = None if context is None else self.in_context(user[~new], context.rows(rows[0]))
-        predicted[~new] = self.ratings(user[~new], item[~new], own)
+        predicted[~new] = self.ratings(user[~new], item[~new], own, ranks)
         if new.any():
             attributes = self.users.encoder.transform(data.users).to(self.device).rows(self._tensor(data.user[new]))
             own = attributes if context is None else attributes.in_context(context.rows(rows[1]))
-            predicted[new] = self.ratings(user[new], item[new], own)
+            predicted[new] = self.ratings(user[new], item[new], own, ranks)
         return predicted
 
     def ratings(
-        self, user: NDArray[np.int64], item: NDArray[np.int64], attributes: AttributeSet | None = None
+        self, user: Positions, item: Positions, attributes: AttributeSet | None = None, ranks: Ranks = ALONE
     ) -> Floats:
-        """Ratings (n,) of pairs of positions; `attributes` (n, J) instead of the users' own."""
+        """Ratings (n,) of pairs of positions; `attributes` (n, J) instead of the users' own; `ranks` as before."""
         stored = self._stored.get("rating")
         if stored is not None and attributes is None and (item < self.items.unknown).all():
             return stored[user, item].clip(*self.scale)
         self.check_rates()
-        predicted = predict_pairs(self.module, self._tensor(user), self._tensor(item), attributes)
+        predicted = predict_pairs(self.module, self._tensor(user), self._tensor(item), attributes, ranks=ranks)
         self.check_finite(predicted)
         return predicted.clamp(*self.scale).cpu().numpy()
 
     @torch.no_grad()
     def bounds(
-        self, user: NDArray[np.int64], item: NDArray[np.int64], coverage: float, attributes: AttributeSet | None = None
+        self, user: Positions, item: Positions, coverage: float, attributes: AttributeSet | None = None
     ) -> dict[str, Floats]:
         """`rating`, `low` and `high` of pairs of positions (n,).
 
@@ -148,7 +149,7 @@ class Predictor:
             return profile.attributes
         return self._attributes.rows(torch.tensor([profile.position], device=self.device))
 
-    def in_context(self, users: NDArray[np.int64], context: Context) -> AttributeSet:
+    def in_context(self, users: Positions, context: Context) -> AttributeSet:
         """(n, J) of users at positions, in the context of n requests."""
         return self._attributes.rows(self._tensor(users)).in_context(context)
 
@@ -167,7 +168,7 @@ class Predictor:
             return {"rating": self.ratings_for(profile, item)}, fallbacks
         return self.bounds_for(profile, item, interval), fallbacks
 
-    def ratings_for(self, profile: Profile, item: NDArray[np.int64]) -> Floats:
+    def ratings_for(self, profile: Profile, item: Positions) -> Floats:
         """One user's ratings (n,) of items at positions; new ratings count."""
         user, attributes = self.repeated(profile, len(item))
         rating = self.ratings(user, item, None if profile.attributes is None else attributes)
@@ -178,7 +179,7 @@ class Predictor:
         return rating
 
     @torch.no_grad()
-    def bounds_for(self, profile: Profile, item: NDArray[np.int64], coverage: float) -> dict[str, Floats]:
+    def bounds_for(self, profile: Profile, item: Positions, coverage: float) -> dict[str, Floats]:
         """`rating`, `low` and `high` of one user's ratings (n,) of items at positions; new ratings count.
 
         Raises:
@@ -202,7 +203,7 @@ class Predictor:
         columns = (each.clamp(*self.scale).cpu().numpy() for each in found)
         return dict(zip(("rating", "low", "high"), columns, strict=True))
 
-    def repeated(self, profile: Profile, n: int) -> tuple[NDArray[np.int64], AttributeSet]:
+    def repeated(self, profile: Profile, n: int) -> tuple[Positions, AttributeSet]:
         """Position and attributes of a user, n times."""
         zeros = torch.zeros(n, dtype=torch.int64, device=self.device)
         return np.full(n, profile.position), self.attributes(profile).rows(zeros)
@@ -274,5 +275,5 @@ class Predictor:
                 "diverged; train it again"
             )
 
-    def _tensor(self, array: NDArray[np.int64]) -> Tensor:
+    def _tensor(self, array: Positions) -> Tensor:
         return torch.as_tensor(array, device=self.device)

@@ -21,6 +21,7 @@ from aanmf.models.kernels import best_of
 from aanmf.predictor import Floats, Predictor, Scored
 from aanmf.profile import Profile, RequestContext
 from aanmf.similarity import Similarity, diversified
+from aanmf.training.distributed import ALONE, Ranks
 from aanmf.training.side_by_side import at_once, side_by_side
 
 RankBy = Literal["match", "rating", "low"]
@@ -186,15 +187,24 @@ class Ranker:
             lists |= zip(rows, self._some([profiles[row] for row in rows], scores, rating), strict=True)
         return [lists[row] for row in range(len(profiles))]
 
-    def everyone(self, context: RequestContext | None = None) -> Iterator[pl.DataFrame]:
-        """Lists of all users of the training data, in blocks: `user`, `item`, `label`, `rating`, `match`."""
+    def everyone(self, context: RequestContext | None = None, ranks: Ranks = ALONE) -> Iterator[pl.DataFrame]:
+        """Lists of all users of the training data, in blocks: `user`, `item`, `label`, `rating`, `match`.
+
+        Each of `ranks` makes every n-th block; all of them read on to the end, and get all blocks in order.
+        """
+        own = self._tables(context, ranks)
+        for _ in range(0, len(self.predictor.users), TABLE_USERS * ranks.count):
+            yield from (table for table in ranks.gather_values(next(own, None)) if table is not None)
+
+    def _tables(self, context: RequestContext | None, ranks: Ranks) -> Iterator[pl.DataFrame]:
+        """A rank's own blocks of `everyone`."""
         gathered: list[Ranked] = []
         predictor, users = self.predictor, np.arange(len(self.predictor.users))
         own = None
         if context is not None:
             one = torch.zeros(len(users), dtype=torch.int64, device=predictor.device)
             own = predictor.in_context(users, predictor.profiles.context([context]).rows(one))
-        for block in self.ranked(users, own):
+        for block in self.ranked(users, own, ranks):
             gathered.append(block)
             if sum(len(users) for users, *_ in gathered) >= TABLE_USERS:
                 yield self._table(gathered)
@@ -202,10 +212,13 @@ class Ranker:
         if gathered:
             yield self._table(gathered)
 
-    def ranked(self, users: NDArray[np.int64], attributes: AttributeSet | None = None) -> Iterator[Ranked]:
+    def ranked(
+        self, users: NDArray[np.int64], attributes: AttributeSet | None = None, ranks: Ranks = ALONE
+    ) -> Iterator[Ranked]:
         """The first n items of users at positions (m,), in blocks; `attributes` (m, J) in place of the users' own.
 
-        Blocks are made side by side, one on each thread; the first one alone, since the others share what it computes.
+        Of several ranks, each makes every n-th block of `TABLE_USERS`. They are made side by side, one on each thread;
+        the first one alone, since the others share what it computes.
         """
 
         def made(places: Tensor) -> list[Ranked]:
@@ -213,7 +226,10 @@ class Ranker:
             blocks = self._ranked(users[places.numpy()], own)
             return [(places[part], best, items, rating) for part, best, items, rating in blocks]
 
-        first, *others = torch.arange(len(users)).split(TABLE_USERS)
+        own_blocks = torch.arange(len(users)).split(TABLE_USERS)[ranks.rank :: ranks.count]
+        if not own_blocks:
+            return
+        first, *others = own_blocks
         yield from made(first)
         n = at_once(len(others), self.predictor.device)
         with side_by_side(n) as each:

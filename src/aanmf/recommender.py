@@ -25,6 +25,7 @@ from aanmf.models.catalog import CATALOG, CLASSES, spec_of
 from aanmf.profile import NewRatings, RequestContext, User
 from aanmf.ranking import ListArguments, ListOptions, RankBy, Ranker, make_lists, most_similar
 from aanmf.regressor import Regressor, Returned
+from aanmf.training.distributed import ALONE, Ranks
 from aanmf.training.log import OnEpoch
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ class Recommender(Regressor[Returned]):
         candidates: Sequence[str] | None = None,
         given: RatingDataset | None = None,
         diversity: float = 0.0,
+        ranks: Ranks = ALONE,
     ) -> Scores:
         """Scores on test ratings, matched by id: `scores.rmse`, `scores["ndcg@10"]`, ..., `scores.n`.
 
@@ -128,12 +130,14 @@ class Recommender(Regressor[Returned]):
             given: ratings of users in `data` that the model is told now, without retraining, as with
                 `recommend(ratings=...)`.
             diversity: of the lists, as for `recommend`.
+            ranks: processes that divide the work; all of them call this and get all scores.
 
         Raises:
             ConfigError: an unknown metric, a threshold off the scale, or longer lists than there are items.
             DataError: there is no rating, or no user has a relevant item.
         """
-        return evaluate(self.predictor_, data, metrics, relevant, rank_by, group_by, candidates, given, diversity)
+        asked = metrics, relevant, rank_by, group_by, candidates, given, diversity
+        return evaluate(self.predictor_, data, *asked, ranks)
 
     def recommend(
         self,
@@ -204,13 +208,14 @@ class Recommender(Regressor[Returned]):
         return self.recommend(attributes, n, ratings=ratings, context=context, **options)
 
     def recommend_all(
-        self, n: int = 10, *, context: RequestContext | None = None, **options: Unpack[ListArguments]
+        self, n: int = 10, *, context: RequestContext | None = None, ranks: Ranks = ALONE, **more: Unpack[ListArguments]
     ) -> Iterator[Returned]:
         """The lists of all users of the training data, in blocks: `user`, `item`, `label` and scores; see `recommend`.
 
+        Several processes (`ranks`) divide the users; all of them read on to the end, and get all lists.
         `pandas.concat(model.recommend_all())`, or `polars.concat`, puts them into one table.
         """
-        return map(self._returned, Ranker(self.predictor_, ListOptions(n, **options)).everyone(context))
+        return map(self._returned, Ranker(self.predictor_, ListOptions(n, **more)).everyone(context, ranks))
 
     def similar(self, item: str | int | Mapping[str, object], n: int = 10) -> Returned:
         """The items most similar to one, by id, or to a new one, by attributes: `item`, `label`, `similarity`.

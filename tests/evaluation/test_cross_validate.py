@@ -22,6 +22,7 @@ from aanmf.evaluation.runs import Job, Run, fit_and_score
 from aanmf.metrics import METRICS, Metric, Scores
 from aanmf.predictor import Predictor
 from aanmf.recommender import make_model
+from aanmf.training.distributed import Ranks
 
 QUICK = {"epochs": 2, "factors": 4}
 
@@ -111,8 +112,8 @@ def test_test_ratings_do_not_change_what_is_learned(
 
     predict_data = Predictor.predict_data
 
-    def spy(self: Predictor, data: RatingDataset) -> np.ndarray:
-        seen.append(predict_data(self, data))
+    def spy(self: Predictor, data: RatingDataset, ranks: Ranks) -> np.ndarray:
+        seen.append(predict_data(self, data, ranks))
         return seen[-1]
 
     monkeypatch.setattr(Predictor, "predict_data", spy)

@@ -66,7 +66,7 @@ def _root(
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code; never raises."""
     args = list(sys.argv[1:] if argv is None else argv)
-    as_json = "--json" in args and os.environ.get("RANK", "0") == "0"  # of several processes, the first one reports
+    as_json = "--json" in args
     try:
         application()(args=args, prog_name="aanmf")
     except SystemExit as stop:  # the usual end of a command; wrong usage has been shown on stderr already

@@ -1,9 +1,13 @@
-"""What the command line prints: results to stdout, progress, notices and errors to stderr."""
+"""What the command line prints: results to stdout, progress, notices and errors to stderr.
+
+Of several processes that torchrun started, the first one prints results and notices; each prints its errors.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -20,7 +24,12 @@ def out() -> Console:
     """The console of results."""
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=False)
+    return Console(highlight=False, soft_wrap=False, quiet=not reports())
+
+
+def reports() -> bool:
+    """Whether this process is the only one, or the first of those that torchrun started."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
 
 
 def err() -> Console:
@@ -34,8 +43,9 @@ def emit(document: dict[str, Any]) -> None:
     """The one JSON document of a command run with `--json`."""
     import sys
 
-    sys.stdout.write(to_json(document))
-    sys.stdout.flush()
+    if reports():
+        sys.stdout.write(to_json(document))
+        sys.stdout.flush()
 
 
 def emit_error(kind: str, message: str, as_json: bool, *, shown: bool = False) -> None:
@@ -48,7 +58,8 @@ def emit_error(kind: str, message: str, as_json: bool, *, shown: bool = False) -
 
 def notice(message: str) -> None:
     """Something the user should know, on stderr."""
-    err().print(f"[yellow]note:[/] {_escape(message)}", soft_wrap=True)
+    if reports():
+        err().print(f"[yellow]note:[/] {_escape(message)}", soft_wrap=True)
 
 
 def table(title: str | None, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> RenderableType:

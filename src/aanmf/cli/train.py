@@ -96,7 +96,7 @@ def train(
     from aanmf.data.report import notices_of
     from aanmf.recommender import make_model
     from aanmf.training.checkpoint import Checkpoints
-    from aanmf.training.distributed import joined
+    from aanmf.training.distributed import apart, joined
     from aanmf.training.progress import shown_progress
 
     chosen = one_model(model, read_settings(settings or [], config))
@@ -129,7 +129,8 @@ def train(
                 untrained.save(out_folder)
                 found["out"] = str(out_folder)
             share = (0.0 if wanted or not ranks.alone else TEST_SHARE) if test is None else test
-            found["test"] = None if interrupted else _measured(untrained, data, share)
+            with apart():  # the others have nothing to do with it
+                found["test"] = None if interrupted else _measured(untrained, data, share)
             _report(found, as_json)
             if not interrupted:  # checkpoints are no longer needed
                 shutil.rmtree(place, ignore_errors=True)

@@ -156,14 +156,17 @@ def recommend(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Recommend items to a user, or to a new one known by attributes and a few ratings. Rated items are left out."""
+    """Recommend items to a user, or to a new one known by attributes and a few ratings. Rated items are left out.
+
+    Under torchrun, all processes make the lists of --all together.
+    """
     from aanmf.recommender import load_model
+    from aanmf.training.distributed import joined
 
     if (user is not None) + (attributes is not None) + everyone != 1:
         raise ConfigError("recommend needs one of --user ID, --attributes NAME=VALUE,... and --all")
     if everyone != (out_file is not None):
         raise ConfigError("--all and --out FILE go together")
-    model = load_model(folder)
     options: ListArguments = {
         "rank_by": rank_by,
         "interval": interval,
@@ -174,14 +177,16 @@ def recommend(
         "diversity": diversity,
     }
     if everyone and out_file is not None:
-        rows = write_tables(model.recommend_all(n, context=_context(context), **options), out_file)
+        with joined() as ranks:
+            tables = load_model(folder).recommend_all(n, context=_context(context), ranks=ranks, **options)
+            rows = write_tables(tables, out_file) if ranks.first else sum(map(len, tables))
         if as_json:
             emit({"rows": rows, "out": str(out_file)})
         else:
             out().print(f"{rows:,} recommendations written to {out_file}")
         return
     asked = str(user) if attributes is None else read_attributes(attributes)
-    ratings = read_ratings(rated or [])
+    model, ratings = load_model(folder), read_ratings(rated or [])
     found = model.recommend(asked, n, ratings=ratings, without=without, context=_context(context), **options)
     if as_json:
         known = None if attributes is None else asked

@@ -52,17 +52,25 @@ def evaluate(
     group_by: GroupBy = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a saved model on ratings that it was not trained on, and compare it with two simple models."""
+    """Measure a saved model on ratings that it was not trained on, and compare it with two simple models.
+
+    Under torchrun, all processes measure together.
+    """
     from aanmf.data.report import notices_of
     from aanmf.evaluation.baselines import fitted_baselines, headline_metrics
     from aanmf.recommender import load_model
+    from aanmf.training.distributed import apart, joined
 
-    model = load_model(folder)
-    data, training = source.load(), model.fitted_.training_ratings()
-    asked = split_names(metrics) or headline_metrics(training or data, data)
-    scores = model.evaluate(data, asked, relevant=relevant, rank_by=rank_by, group_by=group_by)
-    beside = [each for each in fitted_baselines(training) if each.spec is not model.spec] if training else []
-    others = [{"model": each.spec.name, **each.evaluate(data, asked, relevant=relevant)} for each in beside]
+    with joined() as ranks:
+        model = load_model(folder)
+        data, training = source.load(), model.fitted_.training_ratings()
+        asked = split_names(metrics) or headline_metrics(training or data, data)
+        scores = model.evaluate(data, asked, relevant=relevant, rank_by=rank_by, group_by=group_by, ranks=ranks)
+        with apart():
+            beside = [each for each in fitted_baselines(training) if each.spec is not model.spec] if training else []
+        others = [
+            {"model": each.spec.name, **each.evaluate(data, asked, relevant=relevant, ranks=ranks)} for each in beside
+        ]
     trained_on = model.fitted_.data.get("fingerprint") == data.fingerprint
     if trained_on:
         notice("the model was trained on these ratings: its scores say nothing about new ones")
@@ -116,19 +124,22 @@ def cross_validate(
 ) -> None:
     """Train and score models side by side on the same folds. Every test part is scored once.
 
+    Under torchrun, the runs are divided among the processes.
+
     A setting applies to all models, unless the name of one precedes it: --set aanmf.dropout=0.2
     """
     from rich.progress import MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
     from aanmf.evaluation.cross_validate import CrossValidation
     from aanmf.evaluation.cross_validate import cross_validate as run_all
+    from aanmf.training.distributed import joined
 
     chosen, numbers = read_settings(settings or [], config), read_seeds(seeds)
     data = source.load()
     console, total = err(), 0
     runs: list[Run] = []
     text = TextColumn("cross-validating"), MofNCompleteColumn(), TextColumn("runs  {task.description}")
-    with progress(*text, TimeElapsedColumn()) as bar:
+    with joined() as ranks, progress(*text, TimeElapsedColumn(), shown=ranks.first) as bar:
         task = bar.add_task("", total=None)
 
         def on_start(number: int) -> None:
@@ -148,13 +159,13 @@ def cross_validate(
         stopped = False
         try:
             of_lists = {"metrics": split_names(metrics), "relevant": relevant, "rank_by": rank_by, "group_by": group_by}
-            run_all(data, models or [DEFAULT_MODEL], protocol, numbers, chosen, on_run, on_start=on_start, **of_lists)
+            given = (data, models or [DEFAULT_MODEL], protocol, numbers, chosen, on_run)
+            found = run_all(*given, on_start=on_start, ranks=ranks, **of_lists)
         except KeyboardInterrupt:
-            stopped = True
-    found = CrossValidation(tuple(runs))
+            found, stopped = CrossValidation(tuple(runs)), True
     if as_json:
         emit(found.to_json() | ({"interrupted": True} if stopped else {}))
-    elif runs:
+    elif found.runs:
         print_runs(found, f"{data.name}, {protocol}")
         if group_by:
             print_groups(found, group_by)

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from aanmf.metrics import COUNTS, METRICS, OF_LISTS, Scores, label_of, metric_of
 from aanmf.models.catalog import CATALOG
 from aanmf.ranking import RankBy, can_rank_by
 from aanmf.recommender import Recommender, make_model
+from aanmf.training.distributed import ALONE, Ranks, apart
 
 Factory = Callable[..., Recommender]
 """Makes an untrained model from settings by name, `seed` among them. A `Recommender` class is one."""
@@ -180,6 +181,7 @@ def cross_validate(
     group_by: str | None = None,
     on_start: Callable[[int], None] | None = None,
     folder: str | Path | None = None,
+    ranks: Ranks = ALONE,
 ) -> CrossValidation:
     """Trains and scores every model on every fold of a protocol.
 
@@ -194,13 +196,14 @@ def cross_validate(
         seeds: the folds are drawn once per seed. A fold's seed is also the seed of the models trained on it.
         settings: for all models; a mapping under a model's name is for that model alone:
             `{"factors": 16, "aanmf": {"layers": (16,)}}`.
-        on_run: called after every run.
+        on_run: called after every run of this process.
         metrics: names such as `["rmse", "ndcg@10"]`; None: RMSE and MAE, or metrics of lists where no model has these.
         relevant, rank_by: for metrics of lists; see `Recommender.evaluate`. With `cold-item`, lists are made of the
             new items. A model that does not rank in this way ranks as it does by default.
         group_by: an attribute of the users; the result's `groups` then have the scores of each of its values.
-        on_start: called with the number of runs before the first one.
+        on_start: called with the number of runs that this process makes, before the first one.
         folder: where runs are kept; those that it has already are not repeated. None: nowhere.
+        ranks: processes that divide the runs; all of them call this and get all runs.
 
     >>> from aanmf import load_restaurants
     >>> found = cross_validate(load_restaurants(), ["popularity", "ease"], "holdout:0.2", [0, 1], metrics=["ndcg@10"])
@@ -218,25 +221,32 @@ def cross_validate(
     if group_by:
         data.users.attribute(group_by)
     scored = _scored(named, metrics, {"relevant": relevant, "rank_by": rank_by, "group_by": group_by})
-    store, runs = RunStore(folder) if folder else None, list[Run]()
+    store, runs = RunStore(folder) if folder else None, dict[tuple[str, int], Run]()
     splits = folds(data, protocol, seeds)
+    own = set(list(product(named, range(len(splits))))[ranks.rank :: ranks.count])  # of each model about as many
     if on_start:
-        on_start(len(splits) * len(named))
-    for fold in splits:
+        on_start(len(own))
+    for number, fold in enumerate(splits):
+        names = [name for name in named if (name, number) in own]
+        if not names:
+            continue
         (train, test), given = fold.of(data), fold.given_of(data)
-        for name, make in named.items():
-            model = make(**{**chosen[name], "seed": fold.seed})
+        for name in names:
+            model = named[name](**{**chosen[name], "seed": fold.seed})
             asked = {key: value for key, value in scored.items() if key != "rank_by" or can_rank_by(model.spec, value)}
             job = job_of(name, model.get_params(), data, fold, protocol, scored=asked)
             run = store.get(job) if store else None
             if run is None:
-                run = fit_and_score(job, model, train, test, given=given)
+                with apart():
+                    run = fit_and_score(job, model, train, test, given=given)
                 if store:
                     store.put(run)
-            runs.append(run)
+            runs[name, number] = run
             if on_run:
                 on_run(run)
-    return CrossValidation(tuple(runs))
+    for others in ranks.gather_values(runs):
+        runs |= others
+    return CrossValidation(tuple(runs[name, number] for number in range(len(splits)) for name in named))
 
 
 def settings_for(model: str, settings: Mapping[str, Any], models: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:

@@ -92,7 +92,8 @@ class BPRModule(ListModule):
 
     def score(self, histories: Histories) -> Tensor:
         """See `ListModule.score`."""
-        p = torch.stack([self._solve(histories.rows(torch.tensor([row]))) for row in range(len(histories))])
+        rows = torch.arange(len(histories), device=self.q.device).split(1)
+        p = torch.stack([self._solve(histories.rows(row)) for row in rows])
         return torch.addmm(self.b[:, 0], p, self.q.T)
 
     def account(self, history: Histories, item: int, score: Tensor) -> Account:
@@ -107,7 +108,7 @@ class BPRModule(ListModule):
         """p (K,) at the minimum of the loss of one history against all other items, or an even sample of them."""
         q, b = self.q.detach(), self.b.detach()[:, 0]
         weight = history.weight / history.weight.sum().clamp(min=1e-9)
-        others = torch.ones(len(q), dtype=torch.bool).index_fill_(0, history.item, False).nonzero()[:, 0]
+        others = torch.ones_like(b, dtype=torch.bool).index_fill_(0, history.item, False).nonzero()[:, 0]
         others = others[:: max(1, len(others) // SOLVED_ON)]
         p = q.new_zeros(q.shape[1], requires_grad=True)
         optimizer = torch.optim.LBFGS([p], max_iter=50, line_search_fn="strong_wolfe")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -28,6 +29,7 @@ from aanmf.data.attributes import AttributeSet, Context
 T = TypeVar("T")
 PATIENCE = timedelta(hours=2)
 """How long a process waits for the others, for instance while the first one prepares the ratings."""
+_APART: ContextVar[bool] = ContextVar("apart", default=False)
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,8 @@ class Ranks:
 
     @classmethod
     def current(cls) -> Ranks:
-        """As torch.distributed was set up; one process alone if it was not."""
-        if dist.is_available() and dist.is_initialized():
+        """As torch.distributed was set up; one process alone if it was not, and inside `apart`."""
+        if dist.is_available() and dist.is_initialized() and not _APART.get():
             return cls(dist.get_rank(), dist.get_world_size())
         return cls()
 
@@ -122,6 +124,10 @@ class Ranks:
             dist.barrier()
 
 
+ALONE = Ranks()
+"""One process that works without others."""
+
+
 @contextmanager
 def joined() -> Iterator[Ranks]:
     """Joins the processes that `torchrun` started (NCCL where there is a GPU, else Gloo); leaves them at the end."""
@@ -142,6 +148,16 @@ def joined() -> Iterator[Ranks]:
         yield Ranks.current()
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Meanwhile this process works without the others: a fit is its own, and waits for none of them."""
+    token = _APART.set(True)
+    try:
+        yield
+    finally:
+        _APART.reset(token)
 
 
 class ShardedTables:

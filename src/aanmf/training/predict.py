@@ -9,18 +9,29 @@ from torch import Tensor
 
 from aanmf.contract import RatingModule, Ratings
 from aanmf.data.attributes import AttributeSet
+from aanmf.training.distributed import ALONE, Ranks
 
 BLOCK = 65_536
 
 
 @torch.no_grad()
 def predict_pairs(
-    module: RatingModule, user: Tensor, item: Tensor, sets: AttributeSet | None = None, block: int = BLOCK
+    module: RatingModule,
+    user: Tensor,
+    item: Tensor,
+    sets: AttributeSet | None = None,
+    block: int = BLOCK,
+    ranks: Ranks = ALONE,
 ) -> Tensor:
-    """Predictions (n,) of many pairs, in blocks, not clipped; `sets` as in `RatingModule.forward`."""
+    """Predictions (n,) of many pairs, in blocks, not clipped; `sets` as in `RatingModule.forward`.
+
+    The blocks are divided among `ranks`, which all call this and get all predictions.
+    """
     module.eval()
-    rows = torch.arange(len(user), device=user.device).split(block)
-    return torch.cat([module(user[r], item[r], None if sets is None else sets.rows(r)) for r in rows])
+    found = torch.zeros(len(user), dtype=next(module.parameters()).dtype, device=user.device)
+    for r in torch.arange(len(user), device=user.device).split(block)[ranks.rank :: ranks.count]:
+        found[r] = module(user[r], item[r], None if sets is None else sets.rows(r))
+    return ranks.add(found)
 
 
 def mean_squared_error(module: RatingModule, ratings: Ratings, scale: tuple[float, float]) -> float:

@@ -214,7 +214,7 @@ class AANMFppModule(Equations):
     ) -> tuple[Tensor, Tensor | None]:
         """See `RatingModule.match_folded_in`: the same equations with another history of the user."""
         choice = self.choice_head()
-        attributes = choice.users[[user]] if sets is None else choice.attributes(sets)
+        attributes = choice.users[user : user + 1] if sets is None else choice.attributes(sets)
         rating = self.fold_in(user, sets, items, ratings, without) if self.has_ratings else None
         items, ratings = self.history.changed(user, items, ratings * self.scale, without)
         history = choice.history(items, ratings / self.scale)
