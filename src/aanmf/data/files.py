@@ -31,6 +31,7 @@ SEPARATORS = ("::", "\t", ";", ",", "|")
 """Blanks separate cells only where nothing else does."""
 PARQUET = (".parquet", ".pq")
 JSON = (".json", ".jsonl", ".ndjson")
+ARROW = (".arrow", ".feather", ".ipc")
 EXCEL = (".xlsx", ".xls", ".xlsb", ".ods")
 TEXT = (".csv", ".tsv", ".txt", ".dat", ".data")
 BOMS = {
@@ -104,7 +105,7 @@ def read_file(path: Source, options: ReadOptions, header: bool | None = None) ->
             content, name = unpack(content), path.with_suffix("")
         if name.suffix in JSON:
             return _whole(_read_json(content), path)
-        if name.suffix in (".arrow", ".feather", ".ipc"):
+        if name.suffix in ARROW:
             if fault := arrow_fault_of(content):
                 raise DataError(f"{path}: cannot be read as a table (damaged Arrow: {fault})")
             return _whole(pl.read_ipc(io.BytesIO(content)), path)
@@ -130,8 +131,17 @@ def _check_there(path: Path) -> None:
 
 def is_table(path: Path) -> bool:
     """Whether a file of this name can be read."""
-    suffix = path.with_suffix("").suffix if path.suffix in UNPACK else path.suffix
-    return suffix in (*PARQUET, *JSON, *EXCEL, *TEXT, ".arrow", ".feather", ".ipc")
+    return _kind(path) in (*PARQUET, *JSON, *EXCEL, *TEXT, *ARROW)
+
+
+def has_types(path: Source) -> bool:
+    """Whether the cells in a file of this name have types; in CSV and other text files all are text."""
+    return _kind(Path(path)) in (*PARQUET, *JSON, *EXCEL, *ARROW)
+
+
+def _kind(path: Path) -> str:
+    """The ending of a name, before that of the compression."""
+    return path.with_suffix("").suffix if path.suffix in UNPACK else path.suffix
 
 
 def stem(path: Source) -> str:

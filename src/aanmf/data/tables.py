@@ -30,7 +30,7 @@ class Reader(NamedTuple):
     fault: str
 
 
-IDS = Reader(cells.ids, "is not an id; ids are text or whole numbers, and never empty")
+IDS = Reader(cells.ids, "is not an id; ids are text or whole numbers (as floats up to 2^53), and never empty")
 
 
 @dataclass(frozen=True)
