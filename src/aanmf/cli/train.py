@@ -168,7 +168,7 @@ def _load(source: Source, model: Recommender, place: Path, ranks: Ranks) -> Rati
         )
         return source.load()
     prepared = source.stream(place / "data") if ranks.first else None
-    ranks.wait()
+    ranks.wait_for_first()
     return prepared or source.stream(place / "data")
 
 
