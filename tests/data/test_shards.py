@@ -115,9 +115,9 @@ def test_a_shard_that_is_gone_when_its_turn_comes(folder: Path, monkeypatch) -> 
 
 def test_rows_that_a_footer_promises_must_be_there(folder: Path, monkeypatch) -> None:
     """Whatever Polars makes of a file, fewer rows than it says are an error."""
-    real = shards._read
-    monkeypatch.setattr(shards, "_read", lambda path, frame: real(path, frame)[:30])
-    with pytest.raises(DataError, match=r"a\.parquet: has fewer than its 40 rows"):
+    real = shards._batches
+    monkeypatch.setattr(shards, "_batches", lambda path, frame: real(path, frame.head(30)))
+    with pytest.raises(DataError, match=r"a\.parquet: holds 30 of its 40 rows"):
         prepare(folder)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from aanmf.data.files import has_types
+from aanmf.data.file_names import has_types
 from aanmf.data.tables import Table
 from aanmf.errors import DataError
 

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import polars as pl
 
-from aanmf.data.files import BROKEN, PARQUET, Source, is_table
+from aanmf.data.file_names import PARQUET, Source, is_table
+from aanmf.data.files import BROKEN
 from aanmf.data.options import ReadOptions
 from aanmf.data.parquet_pages import check_parquet
 from aanmf.data.tables import Table
+from aanmf.data.urls import Url, is_database, located, stamp_of, unreachable
 from aanmf.errors import DataError
 
 PIECE = 1_000_000
@@ -31,13 +33,13 @@ class Shard:
         stamp: what changes when the file does, as it was when the files were listed.
     """
 
-    path: Path
+    path: Path | Url
     stamp: list[object]
 
     @classmethod
-    def of(cls, path: Path) -> Shard:
+    def of(cls, path: Path | Url) -> Shard:
         """The file as it is now; a `DataError` if it is not there."""
-        return cls(path, stamp_of(path))
+        return cls(path, stamp_there(path))
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
@@ -82,12 +84,12 @@ class Shard:
         n = int(_read(self.path, frame.select(pl.len())).item())
         if n:
             self._require(frame.collect_schema().names(), columns, like)
-        first = Table.of(pl.DataFrame(schema=frame.collect_schema()), str(self.path)).first
-        for start in range(0, n, PIECE):
-            rows = _read(self.path, frame.select(columns).slice(start, PIECE))
-            if rows.height != min(PIECE, n - start):
-                raise DataError(f"{self.path}: has fewer than its {n} rows: it is damaged. Write it again. {STAYS}")
-            yield replace(Table.of(rows, str(self.path)), first=start + first)
+        at = first = Table.of(pl.DataFrame(schema=frame.collect_schema()), str(self.path)).first
+        for rows in _batches(self.path, frame.select(columns)):
+            yield replace(Table.of(rows, str(self.path)), first=at)
+            at += rows.height
+        if at - first != n:
+            raise DataError(f"{self.path}: holds {at - first} of its {n} rows: it is damaged. Write it again. {STAYS}")
 
     def _require(self, available: Sequence[str], columns: Sequence[str], like: Table) -> None:
         if lacking := [name for name in columns if name not in available]:
@@ -97,12 +99,13 @@ class Shard:
             )
 
     def _check(self) -> None:
-        if not self.path.is_file():
+        now = stamp_of(self.path)
+        if now is None:
             raise DataError(
                 f"{self.path}: was removed while the ratings were read. Give the command again when no other program "
                 f"writes the files. {STAYS}"
             )
-        if (now := stamp_of(self.path)) != self.stamp:
+        if now != self.stamp:
             sizes = f"{self.stamp[1]:,} bytes, now {now[1]:,}" if now[1] != self.stamp[1] else "of the same size"
             raise DataError(
                 f"{self.path}: has changed while the ratings were read (it was {sizes}). Give the command again when "
@@ -116,21 +119,24 @@ def find_shards(source: Source) -> list[Shard]:
     Raises:
         DataError: no file is found.
     """
-    path = Path(source)
-    if path.is_dir():
-        found = [each for each in path.iterdir() if is_table(each)]
+    path = located(source)
+    if isinstance(path, Url):
+        found = [Shard(url, [str(url), *stamp]) for url, stamp in path.matches(is_table)]
+    elif path.is_dir():
+        found = [Shard.of(each) for each in sorted(path.iterdir()) if is_table(each)]
     else:
-        found = list(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+        found = [Shard.of(each) for each in sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))]
     if not found:
-        raise DataError(f"{source}: no file of ratings there, such as part-1.parquet, .csv, .csv.gz or .jsonl")
-    return [Shard.of(each) for each in sorted(found)]
+        raise DataError(f"{path}: no file of ratings there, such as part-1.parquet, .csv, .csv.gz or .jsonl")
+    return found
 
 
 def is_sharded(source: str) -> bool:
     """Whether a source names several files: a pattern or a folder."""
-    if "://" in source:  # a database
+    if is_database(source):
         return False
-    return any(sign in source for sign in "*?[") or Path(source).is_dir()
+    path = located(source)
+    return path.is_several if isinstance(path, Url) else any(sign in str(path) for sign in "*?[") or path.is_dir()
 
 
 def first_rows(files: Sequence[Shard], options: ReadOptions) -> Table:
@@ -143,35 +149,43 @@ def first_rows(files: Sequence[Shard], options: ReadOptions) -> Table:
     raise DataError(f"{files[0].path}: the table has no rows, nor has any other of the {len(files)} files")
 
 
-def stamp_of(path: Path) -> list[object]:
-    """What changes when a file does: path, size, and time of the last change in nanoseconds."""
-    try:
-        stat = path.stat()
-    except OSError:
-        raise DataError(f"{path}: no such file") from None
-    if not path.is_file():
-        raise DataError(f"{path}: is not a file")
-    return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
+def stamp_there(path: Path | Url) -> list[object]:
+    """See `stamp_of`; a `DataError` if it is not there."""
+    stamp = stamp_of(path)
+    if stamp is None:
+        raise DataError(f"{path}: no such file")
+    return stamp
 
 
-def _scanned(path: Path) -> pl.LazyFrame:
+def _scanned(path: Path | Url) -> pl.LazyFrame:
     try:
-        check_parquet(path)
-        table = pl.scan_parquet(path)
+        if isinstance(path, Path):
+            check_parquet(path)
+        table = pl.scan_parquet(path if isinstance(path, Path) else path.text)
         table.collect_schema()
     except (*BROKEN, OSError) as error:
         raise _unreadable(path, error) from None
     return table
 
 
-def _read(path: Path, frame: pl.LazyFrame) -> pl.DataFrame:
+def _read(path: Path | Url, frame: pl.LazyFrame) -> pl.DataFrame:
     try:
         return frame.collect()
     except (*BROKEN, OSError) as error:
         raise _unreadable(path, error) from None
 
 
-def _unreadable(path: Path, error: BaseException) -> DataError:
+def _batches(path: Path | Url, frame: pl.LazyFrame) -> Iterator[pl.DataFrame]:
+    """The rows in order, some at a time: every part of the file is read once (docs/decisions/0011-large-data.md)."""
+    try:
+        yield from frame.collect_batches(chunk_size=PIECE, maintain_order=True, engine="streaming")
+    except (*BROKEN, OSError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path | Url, error: BaseException) -> DataError:
+    if isinstance(path, Url):
+        return unreachable(path, error)
     reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
     return DataError(f"{path}: cannot be read as Parquet ({reason}). Write it again. {STAYS}")
 

@@ -24,13 +24,14 @@ from aanmf.data.columns import Roles, find_columns
 from aanmf.data.context import ContextTable
 from aanmf.data.dataset import RatingDataset
 from aanmf.data.entities import EntityTable
-from aanmf.data.files import SHOWN, Source, Sources
+from aanmf.data.file_names import Source, Sources
+from aanmf.data.files import SHOWN
 from aanmf.data.options import ReadOptions
 from aanmf.data.rating_file import RECORD, RatingFile
 from aanmf.data.rating_rows import RatingRows, context_columns, opinions_of, readers
 from aanmf.data.report import notices_of, warn_of
 from aanmf.data.shard_ids import IdForms
-from aanmf.data.shards import HEAD, Shard, find_shards, first_rows, stamp_of
+from aanmf.data.shards import HEAD, Shard, find_shards, first_rows, stamp_there
 from aanmf.data.stream_context import ContextOfPieces, stored_context
 from aanmf.data.tables import Table, paths_of
 from aanmf.errors import DataError, ModelFolderError
@@ -164,7 +165,7 @@ def stream_dataset(
             "repeated pairs; leave the option out to count every rating, or remove repeated pairs from the files first"
         )
     paths = {"users": paths_of(users), "items": paths_of(items)}
-    stamps = [each.stamp for each in files] + [stamp_of(path) for path in (*paths["users"], *paths["items"])]
+    stamps = [each.stamp for each in files] + [stamp_there(path) for path in (*paths["users"], *paths["items"])]
     made_of = {"files": stamps, **{name: getattr(asked, name) for name in MADE_BY}}
     tables = {side: [Table.read(path, asked) for path in given] for side, given in paths.items()}
     first = first_rows(files, asked)
@@ -237,8 +238,8 @@ def _prepare(
                         out.write(rows.data)
         if low == high:
             raise DataError(
-                f"{files[0].path.parent}: all ratings are {low:g}: each row is a choice without a rating, and choices "
-                "cannot be streamed. Give them as one file, which is read into memory"
+                f"{files[0].path} and {len(files) - 1} others: all ratings are {low:g}: each row is a choice without a "
+                "rating, and choices cannot be streamed. Give them as one file, which is read into memory"
             )
         for side, known in ids.items():
             known.table.select("id").write_parquet(table := io.BytesIO())
