@@ -83,6 +83,10 @@ class BusyError(AanmfError):
     """A folder is being written by another process, or another thread."""
 
 
+class RankError(AanmfError):
+    """Of several processes that train together, one did not come, or has ended, or does not answer."""
+
+
 class CheckpointError(AanmfError):
     """A checkpoint cannot be written, or belongs to another training."""
 

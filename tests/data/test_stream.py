@@ -9,12 +9,13 @@ import polars as pl
 import pytest
 import torch
 
-from aanmf.data import stream
+from aanmf.data import shards
 from aanmf.data.attributes import AttributeSet
 from aanmf.data.context import ContextEncoder, ContextRows
 from aanmf.data.dataset import RatingDataset
 from aanmf.data.rating_file import RECORD, RatingFile
-from aanmf.data.stream import StreamedDataset, is_sharded, shards, stream_dataset
+from aanmf.data.shards import find_shards, is_sharded
+from aanmf.data.stream import StreamedDataset, stream_dataset
 from aanmf.errors import DataError, SchemaError
 from tests.conftest import stored
 
@@ -53,7 +54,7 @@ def rows(data: StreamedDataset) -> list[tuple[str, str, float]]:
 @pytest.mark.parametrize("piece", [7, 1_000_000])
 @pytest.mark.parametrize("tables", [False, True])
 def test_the_same_as_in_memory(ratings, tmp_path, monkeypatch, piece: int, tables: bool) -> None:
-    monkeypatch.setattr(stream, "PIECE", piece)
+    monkeypatch.setattr(shards, "PIECE", piece)
     given = {"users": tmp_path / "users.csv", "items": [tmp_path / "items.csv"]} if tables else {}
     data = stream_dataset(tmp_path / "shards", tmp_path / "work", **given)
     memory = RatingDataset.read(tmp_path / "all.csv", **given)
@@ -109,7 +110,7 @@ def test_what_was_prepared_is_used_again_until_a_file_changes(ratings, tmp_path)
     ],
 )
 def test_a_fault_is_named_with_shard_and_row(ratings, tmp_path, monkeypatch, column, value, message) -> None:
-    monkeypatch.setattr(stream, "PIECE", 4)
+    monkeypatch.setattr(shards, "PIECE", 4)
     broken = ratings[75:].with_columns(
         pl.when(pl.int_range(pl.len()) == 5).then(pl.lit(value)).otherwise(pl.col(column)).alias(column)
     )
@@ -122,13 +123,15 @@ def test_a_fault_is_named_with_shard_and_row(ratings, tmp_path, monkeypatch, col
 
 def test_a_shard_without_the_column_is_named(ratings, tmp_path) -> None:
     ratings.drop("rating").write_parquet(tmp_path / "shards" / "d.parquet")
-    with pytest.raises(DataError, match=r"d\.parquet: cannot tell which column holds the rating"):
+    with pytest.raises(
+        DataError, match=r"d\.parquet: no column 'rating', which .*a\.parquet has\. Available: userId, movieId"
+    ):
         stream_dataset(tmp_path / "shards", tmp_path / "work")
 
 
 def test_no_such_shards(tmp_path) -> None:
     with pytest.raises(DataError, match="no file of ratings there"):
-        shards(tmp_path / "*.parquet")
+        find_shards(tmp_path / "*.parquet")
     (tmp_path / "bad.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match=r"bad\.parquet: cannot be read as Parquet"):
         stream_dataset(tmp_path, tmp_path / "work")
@@ -189,7 +192,7 @@ CONTEXT = ["companion", "weather", "degrees", "timestamp"]
 @pytest.mark.parametrize("piece", [7, 1_000_000])
 def test_context_as_in_memory(tmp_path, monkeypatch, piece: int) -> None:
     """The same kinds, encoders and slots, for all rows and for some in any order."""
-    monkeypatch.setattr(stream, "PIECE", piece)
+    monkeypatch.setattr(shards, "PIECE", piece)
     memory = RatingDataset.from_frames(in_context(tmp_path / "shards"), context=CONTEXT)
     encoder = ContextEncoder.fit(memory.context, memory.time)
     whole = encoder.transform(memory.context, memory.time)
@@ -233,7 +236,7 @@ def test_a_rare_label_is_learned_where_most_rows_are_skipped(tmp_path, monkeypat
 def test_a_shard_without_the_context_is_named(tmp_path) -> None:
     in_context(tmp_path / "shards")
     pl.read_csv(tmp_path / "shards" / "b.csv").drop("weather").write_csv(tmp_path / "shards" / "b.csv")
-    with pytest.raises(DataError, match=r"b\.csv: no column 'weather' for the context\. Available: user, item"):
+    with pytest.raises(DataError, match=r"b\.csv: no column 'weather', which .*a\.parquet has\. Available: user, item"):
         stream_dataset(tmp_path / "shards", tmp_path / "work", context=["weather"])
 
 

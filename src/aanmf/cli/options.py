@@ -48,7 +48,8 @@ RankBy = Annotated[
 _SOURCE = (
     "Read ratings from a file (CSV, TSV, JSON lines, Parquet, Excel, also compressed) or a database "
     "(sqlite:///FILE, postgresql://USER@HOST/NAME). Built-in data sets are restaurants, ml-100k, ml-1m, synthetic, and "
-    "synthetic:N (N ratings). `aanmf train` also reads a folder of files, or a pattern such as 'ratings/*.parquet'."
+    "synthetic:N (N ratings). `aanmf train` also reads a folder of files, or a pattern such as 'ratings/*.parquet'. "
+    "Files may be URLs: s3://, gs://, az://, https://."
 )
 _CONTEXT = (
     "Use columns of the ratings that are known before the rating: companion,weather. The column of times may be one of "
@@ -67,10 +68,10 @@ def _option(panel: str) -> Callable[..., Any]:
 
 _tables, _columns, _database = map(_option, ("Tables of users and items", "How to read", "From a database"))
 UserTables = Annotated[
-    list[Path] | None, _tables("FILE", "Read attributes of users from this table, one row per id. Repeatable.")
+    list[str] | None, _tables("FILE", "Read attributes of users from this table, one row per id. Repeatable.")
 ]
 ItemTables = Annotated[
-    list[Path] | None, _tables("FILE", "Read attributes of items from this table, one row per id. Repeatable.")
+    list[str] | None, _tables("FILE", "Read attributes of items from this table, one row per id. Repeatable.")
 ]
 RatingsQuery = Annotated[str | None, _database("SQL", "Select one row per rating. [default: SELECT * FROM ratings]")]
 UsersQuery = Annotated[str | None, _database("SQL", "Select one row per user.")]
@@ -156,8 +157,9 @@ class Source:
         """Prepares several files in `folder`, to be read from there in every epoch."""
         from aanmf.cli.output import err
         from aanmf.data.stream import stream_dataset
+        from aanmf.data.urls import located
 
-        with err().status(f"preparing {self.source} in {folder}"), _quiet():
+        with err().status(f"preparing {located(self.source)} in {folder}"), _quiet():
             data = stream_dataset(self.source, folder, users=self.users, items=self.items, options=self._options())
         _show_notices(data)
         return data

@@ -157,7 +157,7 @@ def _training_folder(folder: Path | None, ranks: Ranks) -> Iterator[Path]:
 
 def _load(source: Source, model: Recommender, place: Path, ranks: Ranks) -> RatingDataset | StreamedDataset:
     """Reads the ratings, or prepares them to be read from disk: the first process prepares them for all."""
-    from aanmf.data.stream import is_sharded
+    from aanmf.data.shards import is_sharded
     from aanmf.models.catalog import with_capability
 
     if not is_sharded(source.source):
@@ -169,7 +169,7 @@ def _load(source: Source, model: Recommender, place: Path, ranks: Ranks) -> Rati
         )
         return source.load()
     prepared = source.stream(place / "data") if ranks.first else None
-    ranks.wait()
+    ranks.wait_for_first()
     return prepared or source.stream(place / "data")
 
 

@@ -137,7 +137,7 @@ class NewData:
     folder: Path
     source: str | None
     store: str | None
-    tables: dict[str, list[Path] | None]
+    tables: dict[str, list[str] | None]
     queries: dict[str, str | None]
     options: ReadOptions
 
@@ -170,11 +170,12 @@ class NewData:
     def _tables(self) -> dict[str, list[Table]]:
         """All files and queries that are named."""
         from aanmf.additions import tables_of
-        from aanmf.data.sql import RATINGS_QUERY, is_url, sql_tables
+        from aanmf.data.sql import RATINGS_QUERY, sql_tables
+        from aanmf.data.urls import is_database
 
         tables = tables_of(self.options, None, *self.tables.values())
         queries = {side: query for side, query in self.queries.items() if query is not None}
-        if self.source is not None and not is_url(self.source):
+        if self.source is not None and not is_database(self.source):
             if queries:
                 asked = f"--{next(iter(queries))}-query"
                 raise ConfigError(f"{self.source} is not a database: {asked} cannot be given for it")

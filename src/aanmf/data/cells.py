@@ -72,9 +72,13 @@ def is_off_calendar(column: pl.Series) -> bool:
 
 
 def ids(column: pl.Series) -> pl.Series:
-    """Ids as text: whole floats lose their `.0`, text the blanks around it; fractions are null."""
+    """Ids as text: whole floats lose their `.0`, text the blanks around it; fractions are null, as are floats so large
+    that several whole numbers are the same float.
+    """
     if column.dtype.is_float():
-        column = column.set((column != column.round()).fill_null(True), None).cast(pl.Int64, strict=False)
+        exact = 2**53 if column.dtype == pl.Float64 else 2**24
+        column = column.set(((column != column.round()) | (column.abs() > exact)).fill_null(True), None)
+        column = column.cast(pl.Int64, strict=False)
     text = column.cast(pl.String).str.strip_chars()
     return text.set((text == "").fill_null(False), None)
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from aanmf.data.attribute_tables import read_entities, stated_uses
 from aanmf.data.context import TIME, ContextTable
 from aanmf.data.entities import EntityTable, Rows, Vocabulary
-from aanmf.data.files import SHOWN, Source, Sources, stem
+from aanmf.data.file_names import Source, Sources, stem
+from aanmf.data.files import SHOWN
 from aanmf.data.options import ReadOptions, ask_for
 from aanmf.data.rating_rows import (
     columns_of_ratings,

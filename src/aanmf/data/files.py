@@ -10,8 +10,7 @@ import lzma
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from os import PathLike
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import polars as pl
@@ -19,20 +18,15 @@ from numpy.typing import NDArray
 
 from aanmf.data.arrow_batches import arrow_fault_of
 from aanmf.data.cells import numbers
+from aanmf.data.file_names import ARROW, EXCEL, JSON, PARQUET, Source
 from aanmf.data.names import ROLES, simple_name
 from aanmf.data.options import ReadOptions, ask_for
 from aanmf.data.parquet_pages import check_parquet
+from aanmf.data.urls import Url, located, unreachable
 from aanmf.errors import DataError, MissingExtraError
 
-Source = str | PathLike[str]
-Sources = Source | Sequence[Source] | None
-"""One file, several, or none."""
 SEPARATORS = ("::", "\t", ";", ",", "|")
 """Blanks separate cells only where nothing else does."""
-PARQUET = (".parquet", ".pq")
-JSON = (".json", ".jsonl", ".ndjson")
-EXCEL = (".xlsx", ".xls", ".xlsb", ".ods")
-TEXT = (".csv", ".tsv", ".txt", ".dat", ".data")
 BOMS = {
     b"\xef\xbb\xbf": "utf-8-sig",
     b"\xff\xfe\0\0": "utf-32",  # before that of UTF-16, with which it begins
@@ -45,6 +39,7 @@ WIDE = {"utf-16-le": 1, "utf-16-be": 0}
 MOST_COLUMNS = 2_000
 BROKEN = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 """What Polars raises for a file that cannot be read; a panic is no Exception."""
+BROKEN_TABLE = (*BROKEN, OSError, EOFError, lzma.LZMAError, zlib.error)
 csv.field_size_limit(1 << 30)  # or a cell, or a line with another separator, could be at most 128 KiB long
 HEAD = 200_000
 """Letters of a text file that tell its separator and its columns."""
@@ -89,7 +84,9 @@ def read_file(path: Source, options: ReadOptions, header: bool | None = None) ->
         DataError: the file does not exist, is empty, or cannot be parsed.
         MissingExtraError: a library for this kind of file is not installed.
     """
-    path = Path(path)
+    path = located(path)
+    if isinstance(path, Url):
+        return _read_url(path, options, header)
     _check_there(path)
     try:
         if path.suffix in PARQUET:
@@ -99,19 +96,40 @@ def read_file(path: Source, options: ReadOptions, header: bool | None = None) ->
             return FileContent(pl.read_parquet(path))
         if path.suffix in EXCEL:
             return _whole(_read_excel(path), path)
-        content, name = path.read_bytes(), path
-        if unpack := UNPACK.get(path.suffix):
-            content, name = unpack(content), path.with_suffix("")
-        if name.suffix in JSON:
-            return _whole(_read_json(content), path)
-        if name.suffix in (".arrow", ".feather", ".ipc"):
-            if fault := arrow_fault_of(content):
-                raise DataError(f"{path}: cannot be read as a table (damaged Arrow: {fault})")
-            return _whole(pl.read_ipc(io.BytesIO(content)), path)
-        return _read_text(content, path, options, header)
-    except (*BROKEN, OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        return _parsed(path.read_bytes(), path, path, options, header)
+    except BROKEN_TABLE as error:
         reason = str(error).strip().splitlines()[0]
         raise DataError(f"{path}: cannot be read as a table ({reason})") from None
+
+
+def _read_url(url: Url, options: ReadOptions, header: bool | None) -> FileContent:
+    """A table behind a URL; Polars reads Parquet, also by a pattern."""
+    try:
+        if url.suffix in PARQUET:
+            frame = pl.scan_parquet(url.text)
+            _check_width(len(frame.collect_schema()), url)
+            return FileContent(frame.collect())
+    except (*BROKEN, OSError) as error:
+        raise unreachable(url, error) from None
+    if url.is_several or url.suffix in EXCEL:
+        raise DataError(f"{url}: several tables, or Excel, are not read from a URL; name one file, or download them")
+    try:
+        return _parsed(url.read_bytes(), url, url.path, options, header)
+    except BROKEN_TABLE as error:
+        raise DataError(f"{url}: cannot be read as a table ({str(error).strip().splitlines()[0]})") from None
+
+
+def _parsed(content: bytes, path: Path | Url, name: PurePath, options: ReadOptions, header: bool | None) -> FileContent:
+    """Text, JSON lines or Arrow, as the name says."""
+    if unpack := UNPACK.get(name.suffix):
+        content, name = unpack(content), name.with_suffix("")
+    if name.suffix in JSON:
+        return _whole(_read_json(content), path)
+    if name.suffix in ARROW:
+        if fault := arrow_fault_of(content):
+            raise DataError(f"{path}: cannot be read as a table (damaged Arrow: {fault})")
+        return _whole(pl.read_ipc(io.BytesIO(content)), path)
+    return _read_text(content, path, options, header)
 
 
 def _check_there(path: Path) -> None:
@@ -126,18 +144,6 @@ def _check_there(path: Path) -> None:
         raise DataError(f"{path}: a pattern is read here for Parquet only; name one file. {more}")
     elif next(path.parent.glob(path.name), None) is None:
         raise DataError(f"{path}: no file matches")
-
-
-def is_table(path: Path) -> bool:
-    """Whether a file of this name can be read."""
-    suffix = path.with_suffix("").suffix if path.suffix in UNPACK else path.suffix
-    return suffix in (*PARQUET, *JSON, *EXCEL, *TEXT, ".arrow", ".feather", ".ipc")
-
-
-def stem(path: Source) -> str:
-    """The name of a file without the endings of its kind and compression."""
-    path = Path(path)
-    return Path(path.stem).stem if path.suffix in UNPACK else path.stem
 
 
 def _unpack_zstd(content: bytes) -> bytes:
@@ -181,7 +187,7 @@ def _read_json(content: bytes) -> pl.DataFrame:
     return pl.read_ndjson(io.BytesIO(content), infer_schema_length=None)
 
 
-def _read_text(content: bytes, path: Path, options: ReadOptions, header: bool | None) -> FileContent:
+def _read_text(content: bytes, path: Path | Url, options: ReadOptions, header: bool | None) -> FileContent:
     text, notices = _decoded(content, path, options.encoding)
     lines = [line for line in text[:HEAD].splitlines()[:50] if line.strip()]
     if len(lines) == 50:
@@ -224,7 +230,7 @@ def _parse(text: str, separator: str, quote: str | None, header: bool) -> pl.Dat
     )
 
 
-def _decoded(content: bytes, path: Path, encoding: str | None) -> tuple[str, tuple[str, ...]]:
+def _decoded(content: bytes, path: Path | Url, encoding: str | None) -> tuple[str, tuple[str, ...]]:
     """The text of a file, and a notice where its encoding is a guess."""
     given = encoding or next((name for bom, name in BOMS.items() if content.startswith(bom)), None)
     if given is None and b"\0" in content[:1000]:
@@ -267,13 +273,13 @@ def _is_quoted(text: str, separator: str) -> bool:
     return bool(begun) and all(len(cell) > 1 and cell.endswith('"') for cell in begun)
 
 
-def _whole(frame: pl.DataFrame, path: Path) -> FileContent:
+def _whole(frame: pl.DataFrame, path: Path | Url) -> FileContent:
     """A table that was read at once."""
     _check_width(frame.width, path)
     return FileContent(frame)
 
 
-def _check_width(columns: int, path: Path, *, cut: bool = False) -> None:
+def _check_width(columns: int, path: Path | Url, *, cut: bool = False) -> None:
     """Raises a `DataError` where there are too many columns; `cut`: there are more than these."""
     if columns > MOST_COLUMNS:
         found = f"more than {columns:,}" if cut else f"{columns:,}"
@@ -303,7 +309,7 @@ def _cells(lines: Sequence[str], separator: str) -> list[list[str]]:
 
 
 def _without_long_lines(
-    text: str, separator: str, header: bool, path: Path, options: ReadOptions
+    text: str, separator: str, header: bool, path: Path | Url, options: ReadOptions
 ) -> tuple[str, tuple[int, ...], tuple[str, ...]]:
     """The text without lines that have more cells than the first one; separators at the end of lines are cut off.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from aanmf.data.files import Source
+from aanmf.data.file_names import Source
 from aanmf.errors import DataError
 
 RECORD = np.dtype([("user", "<i4"), ("item", "<i4"), ("rating", "<f4")])

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from aanmf.data.dataset import RatingDataset
-from aanmf.data.files import Sources
+from aanmf.data.file_names import Sources
 from aanmf.data.movielens import load_movielens
 from aanmf.data.options import ReadOptions
 from aanmf.data.recbole import RATINGS, read_recbole
 from aanmf.data.restaurants import load_restaurants
-from aanmf.data.sql import is_url, read_sql, without_password
+from aanmf.data.sql import read_sql, without_password
 from aanmf.data.synthetic import make_synthetic
+from aanmf.data.urls import is_database
 from aanmf.errors import DataError
 
 NAMES = ("restaurants", "ml-100k", "ml-1m", "synthetic")
@@ -42,7 +43,7 @@ def load(
         ConfigError: an unknown option.
     """
     asked = ReadOptions.of(options, keywords)
-    if is_url(source):
+    if is_database(source):
         if users is not None or items is not None or asked.separator is not None:
             raise DataError(
                 f"{without_password(source)} is a database: give --users-query and --items-query, not files"

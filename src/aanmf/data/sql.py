@@ -19,11 +19,6 @@ if TYPE_CHECKING:
 RATINGS_QUERY = "SELECT * FROM ratings"
 
 
-def is_url(source: str) -> bool:
-    """Whether a source is a database rather than a file."""
-    return "://" in source
-
-
 def read_sql(
     url: str,
     *,

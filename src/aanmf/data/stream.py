@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, cast
@@ -24,12 +24,14 @@ from aanmf.data.columns import Roles, find_columns
 from aanmf.data.context import ContextTable
 from aanmf.data.dataset import RatingDataset
 from aanmf.data.entities import EntityTable
-from aanmf.data.files import BROKEN, PARQUET, SHOWN, Source, Sources, is_table
+from aanmf.data.file_names import Source, Sources
+from aanmf.data.files import SHOWN
 from aanmf.data.options import ReadOptions
-from aanmf.data.parquet_pages import check_parquet
 from aanmf.data.rating_file import RECORD, RatingFile
 from aanmf.data.rating_rows import RatingRows, context_columns, opinions_of, readers
 from aanmf.data.report import notices_of, warn_of
+from aanmf.data.shard_ids import IdForms
+from aanmf.data.shards import HEAD, Shard, find_shards, first_rows, stamp_there
 from aanmf.data.stream_context import ContextOfPieces, stored_context
 from aanmf.data.tables import Table, paths_of
 from aanmf.errors import DataError, ModelFolderError
@@ -37,10 +39,6 @@ from aanmf.locks import locked
 from aanmf.manifest import files_of, read_manifest
 from aanmf.storage import new_files
 
-PIECE = 1_000_000
-"""Rows of a Parquet shard that are read at a time."""
-HEAD = 10_000
-"""Rows by which the columns of a file are found."""
 MADE_BY = ("user", "item", "rating", "time", "time_format", "separator", "encoding", "missing", "bad_rows", "context")
 """Options that change what is prepared."""
 RATINGS = "ratings.bin"
@@ -133,29 +131,6 @@ class StreamedDataset:
         return float(min(low for low, _ in ends)), float(max(high for _, high in ends))
 
 
-def shards(source: Source) -> list[Path]:
-    """The files of a folder, or those that match a pattern, in order of their names.
-
-    Raises:
-        DataError: no file is found.
-    """
-    path = Path(source)
-    if path.is_dir():
-        found = [each for each in path.iterdir() if is_table(each)]
-    else:
-        found = list(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
-    if not found:
-        raise DataError(f"{source}: no file of ratings there, such as part-1.parquet, .csv, .csv.gz or .jsonl")
-    return sorted(found)
-
-
-def is_sharded(source: str) -> bool:
-    """Whether a source names several files: a pattern or a folder."""
-    if "://" in source:  # a database
-        return False
-    return any(sign in source for sign in "*?[") or Path(source).is_dir()
-
-
 def stream_dataset(
     source: Source,
     folder: Source,
@@ -176,24 +151,24 @@ def stream_dataset(
         source: a pattern such as `ratings/*.parquet`, or a folder.
         folder: where the prepared ratings and the ids go; they are used again as long as the files are the same.
         users, items: as in `RatingDataset.read`.
-        options, keywords: as in `RatingDataset.read`; column names are found in each file.
+        options, keywords: as in `RatingDataset.read`. All files have the columns that are used, and write ids alike.
 
     Raises:
         DataError: naming file, row and column, and what to do; or `repeated` is given.
         SchemaError: a cell of the context does not fit its kind.
         ConfigError: an unknown option.
     """
-    asked, folder, files = ReadOptions.of(options, keywords), Path(folder), shards(source)
+    asked, folder, files = ReadOptions.of(options, keywords), Path(folder), find_shards(source)
     if asked.repeated is not None:
         raise DataError(
             f"repeated={asked.repeated!r} (--repeated {asked.repeated}): streamed ratings are not searched for "
             "repeated pairs; leave the option out to count every rating, or remove repeated pairs from the files first"
         )
     paths = {"users": paths_of(users), "items": paths_of(items)}
-    stamps = [_stamp(path) for path in (*files, *paths["users"], *paths["items"])]
+    stamps = [each.stamp for each in files] + [stamp_there(path) for path in (*paths["users"], *paths["items"])]
     made_of = {"files": stamps, **{name: getattr(asked, name) for name in MADE_BY}}
     tables = {side: [Table.read(path, asked) for path in given] for side, given in paths.items()}
-    first = _head(files, asked)
+    first = first_rows(files, asked)
     schema = stated_uses({**tables, "ratings": [first]}, asked)
     made_of["declared"] = [each.model_dump(mode="json") for each in schema.ratings]
     context = context_columns({**tables, "ratings": [first]}, schema, asked)
@@ -207,7 +182,7 @@ def stream_dataset(
         if prepared is None:
             none = pl.Series("id", [], dtype=pl.String)  # ids of the tables come first, as if read into memory
             ids = {side: _Ids(entities(side, none).ids.ids) for side in paths}
-            prepared = _prepare(folder, files, ids, ContextOfPieces(context, schema, asked), made_of)
+            prepared = _prepare(folder, files, first, roles, ids, ContextOfPieces(context, schema, asked), made_of)
         stored, notices = prepared
         found = {side: entities(side, pl.read_parquet(stored[f"{side}.parquet"])["id"]) for side in paths}
         file, name = RatingFile(stored[RATINGS]), asked.name or str(source)
@@ -238,28 +213,33 @@ class _Ids:
 
 
 def _prepare(
-    folder: Path, files: list[Path], ids: dict[str, _Ids], context: ContextOfPieces, made_of: Mapping[str, object]
+    folder: Path,
+    files: Sequence[Shard],
+    first: Table,
+    roles: Roles,
+    ids: dict[str, _Ids],
+    context: ContextOfPieces,
+    made_of: Mapping[str, object],
 ) -> tuple[dict[str, Path], list[str]]:
     """The one pass over the shards; returns the files of what is prepared, and the notices of its rows."""
-    told, low, high, options = list[str](), np.inf, -np.inf, context.options
+    told, low, high, options, names = list[str](), np.inf, -np.inf, context.options, roles.names
+    forms, columns = IdForms(), list(dict.fromkeys((*names.values(), *context.names)))
     with new_files(folder) as new:
         with new.open(RATINGS) as out:
-            for path in files:
-                for whole, names in _pieces(path, options, context.names):
-                    piece, columns = whole.read_columns(readers(names, options), options)
-                    user, item, rating = (columns[names[role]] for role in ("user", "item", "rating"))
-                    time = columns[names["time"]].to_numpy() if "time" in names else None
-                    cells = RatingRows(piece, names, user, item, rating.to_numpy(), time, has_ratings=True)
-                    told += (*piece.notices, *context.add(cells))
-                    rows = np.empty(piece.frame.height, RECORD)
-                    rows["user"], rows["item"] = ids["users"].positions(user), ids["items"].positions(item)
-                    rows["rating"] = rating
-                    low, high = min(low, rows["rating"].min()), max(high, rows["rating"].max())
-                    out.write(rows.data)
+            for file in files:
+                with file.unchanged():
+                    for number, whole in enumerate(file.pieces(first, columns, options)):
+                        if number == 0:
+                            forms.meet(whole.slice(0, HEAD), (names["user"], names["item"]))
+                            told += _opinions(whole, names["rating"], first)
+                        rows, cells = _records(whole, names, ids, options)
+                        told += (*cells.table.notices, *context.add(cells))
+                        low, high = min(low, rows["rating"].min()), max(high, rows["rating"].max())
+                        out.write(rows.data)
         if low == high:
             raise DataError(
-                f"{files[0].parent}: all ratings are {low:g}: each row is a choice without a rating, and choices "
-                "cannot be streamed. Give them as one file, which is read into memory"
+                f"{files[0].path} and {len(files) - 1} others: all ratings are {low:g}: each row is a choice without a "
+                "rating, and choices cannot be streamed. Give them as one file, which is read into memory"
             )
         for side, known in ids.items():
             known.table.select("id").write_parquet(table := io.BytesIO())
@@ -271,44 +251,23 @@ def _prepare(
     return files_of(folder, read_manifest(folder)), told
 
 
-def _pieces(path: Path, options: ReadOptions, context: Sequence[str]) -> Iterator[tuple[Table, dict[str, str]]]:
-    """The rows of one file, with the column names by role: Parquet is read in pieces, anything else whole."""
-    whole = None if path.suffix in PARQUET else Table.read(path, options)
-    frame = _scanned(path) if whole is None else whole.frame.lazy()
-    n = int(frame.select(pl.len()).collect().item())
-    if n == 0:
-        return
-    whole = whole or Table.of(frame.head(HEAD).collect(), str(path))
-    names = _roles(whole.slice(0, HEAD), options, context).names
-    if lacking := [name for name in context if name not in whole.frame.columns]:
-        available = ", ".join(whole.frame.columns)
-        raise DataError(f"{path}: no column {lacking[0]!r} for the context. Available: {available}")
-    for start in range(0, n, PIECE):
-        if path.suffix in PARQUET:
-            rows = frame.select({*names.values(), *context}).slice(start, PIECE).collect()
-            yield Table(rows, str(path), start + whole.first), names
-        else:
-            yield replace(whole.slice(start, PIECE), notices=() if start else whole.notices), names
+def _records(
+    whole: Table, names: Mapping[str, str], ids: Mapping[str, _Ids], options: ReadOptions
+) -> tuple[NDArray[np.void], RatingRows]:
+    """The ratings of a piece as they are stored, and as they were read."""
+    piece, columns = whole.read_columns(readers(names, options), options)
+    user, item, rating = (columns[names[role]] for role in ("user", "item", "rating"))
+    rows = np.empty(piece.frame.height, RECORD)
+    rows["user"], rows["item"] = ids["users"].positions(user), ids["items"].positions(item)
+    rows["rating"] = rating
+    time = columns[names["time"]].to_numpy() if "time" in names else None
+    return rows, RatingRows(piece, names, user, item, rating.to_numpy(), time, has_ratings=True)
 
 
-def _head(files: Sequence[Path], options: ReadOptions) -> Table:
-    """The first rows of the first file that has some."""
-    for path in files:
-        table = Table.of(_scanned(path).head(HEAD).collect(), str(path)) if path.suffix in PARQUET else None
-        table = (table or Table.read(path, options)).slice(0, HEAD)
-        if table.frame.height:
-            return table
-    raise DataError(f"{files[0]}: the table has no rows, nor has any other of the {len(files)} files")
-
-
-def _scanned(path: Path) -> pl.LazyFrame:
-    try:
-        check_parquet(path)
-        table = pl.scan_parquet(path)
-        table.collect_schema()
-    except (*BROKEN, OSError) as error:
-        raise DataError(f"{path}: cannot be read as Parquet ({str(error).strip().splitlines()[0]})") from None
-    return table
+def _opinions(piece: Table, rating: str, first: Table) -> list[str]:
+    """A notice where the ratings of a shard are words, and those of the first one are not, or are other words."""
+    found = opinions_of(piece.frame[rating])
+    return [f"{piece.where}: column {rating!r}: {found}"] if found and found != opinions_of(first.frame[rating]) else []
 
 
 def _roles(head: Table, options: ReadOptions, context: Sequence[str], ignored: Set[str] = frozenset()) -> Roles:
@@ -324,14 +283,6 @@ def _roles(head: Table, options: ReadOptions, context: Sequence[str], ignored: S
     if opinions := opinions_of(head.frame[names["rating"]]):
         notices = (*notices, f"column {names['rating']!r}: {opinions}")
     return Roles(names, notices)
-
-
-def _stamp(path: Path) -> list[object]:
-    """What changes when a file does."""
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
-    stat = path.stat()
-    return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
 
 
 def _prepared(folder: Path, made_of: Mapping[str, object]) -> tuple[dict[str, Path], list[str]] | None:

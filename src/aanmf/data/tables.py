@@ -13,8 +13,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from aanmf.data import cells
-from aanmf.data.files import SHOWN, Source, Sources, line_numbers, read_file
+from aanmf.data.file_names import Source, Sources
+from aanmf.data.files import SHOWN, line_numbers, read_file
 from aanmf.data.options import ReadOptions, ask_for
+from aanmf.data.urls import Url, located
 from aanmf.errors import DataError
 
 
@@ -30,7 +32,7 @@ class Reader(NamedTuple):
     fault: str
 
 
-IDS = Reader(cells.ids, "is not an id; ids are text or whole numbers, and never empty")
+IDS = Reader(cells.ids, "is not an id; ids are text or whole numbers (as floats up to 2^53), and never empty")
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Table:
     def read(cls, path: Source, options: ReadOptions | None = None) -> Table:
         """Reads a file; see `read_file`."""
         content = read_file(path, options or ReadOptions())
-        table = cls.of(content.frame, str(path))
+        table = cls.of(content.frame, str(located(path)))
         numbers = line_numbers(content.frame.height, content.left_out, table.first)
         return replace(table, numbers=numbers, notices=content.notices)
 
@@ -140,11 +142,11 @@ class Table:
         return f"row {self.number(row)}, column {name!r}: {fault}"
 
 
-def paths_of(given: Sources) -> list[Path]:
-    """The given files as a list."""
+def paths_of(given: Sources) -> list[Path | Url]:
+    """The given files and URLs as a list."""
     if given is None:
         return []
-    return [Path(given)] if isinstance(given, str | PathLike) else [Path(each) for each in given]
+    return [located(given)] if isinstance(given, str | PathLike) else [located(each) for each in given]
 
 
 def as_frame(table: object, name: str) -> pl.DataFrame:

@@ -11,24 +11,20 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.distributed.distributed_c10d import PrefixStore
-from torch.distributed.rendezvous import rendezvous
 from torch.func import functional_call
 
 from aanmf.contract import RatingModule, Ratings, TrainingData, drawing
 from aanmf.data.attributes import AttributeSet, Context
+from aanmf.training.meeting import Meeting, is_of_others, wait_time
 
 T = TypeVar("T")
-PATIENCE = timedelta(hours=2)
-"""How long a process waits for the others, for instance while the first one prepares the ratings."""
 _APART: ContextVar[bool] = ContextVar("apart", default=False)
 
 
@@ -38,6 +34,8 @@ class Ranks:
 
     rank: int = 0
     count: int = 1
+    meeting: Meeting | None = field(default=None, compare=False)
+    """Where they have met: of those that `joined` returns."""
 
     @classmethod
     def current(cls) -> Ranks:
@@ -123,6 +121,15 @@ class Ranks:
         if not self.alone:
             dist.barrier()
 
+    def wait_for_first(self) -> None:
+        """Until the first one is here, which may take it hours; it need not wait for the others."""
+        if self.meeting is None:
+            self.wait()
+        elif self.first:
+            self.meeting.first_is_done()
+        else:
+            self.meeting.wait_for_first()
+
 
 ALONE = Ranks()
 """One process that works without others."""
@@ -130,7 +137,11 @@ ALONE = Ranks()
 
 @contextmanager
 def joined() -> Iterator[Ranks]:
-    """Joins the processes that `torchrun` started (NCCL where there is a GPU, else Gloo); leaves them at the end."""
+    """Joins the processes that `torchrun` started (NCCL where there is a GPU, else Gloo); leaves them at the end.
+
+    Raises:
+        RankError: a process did not come, has ended, or does not answer.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield Ranks.current()
         return
@@ -138,16 +149,25 @@ def joined() -> Iterator[Ranks]:
     if torch.cuda.is_available():
         backend, device = "nccl", torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
-    store, rank, count = next(rendezvous("env://", timeout=PATIENCE))
-    if os.environ.get("GROUP_WORLD_SIZE") == "1":
-        # torchrun keeps its store over restarts, and with it the addresses of processes that are gone. On one host the
-        # number of restarts tells old from new; with several see docs/distributed.md.
-        store = PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
-    dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=PATIENCE, device_id=device)
+    meeting, patience = Meeting(), wait_time()
+    rank, count = meeting.rank, meeting.count
     try:
-        yield Ranks.current()
+        meeting.come()
+        dist.init_process_group(
+            backend, store=meeting.store, rank=rank, world_size=count, timeout=patience, device_id=device
+        )
+        yield replace(Ranks.current(), meeting=meeting)
+    except RuntimeError as error:
+        if is_of_others(error):
+            raise meeting.lost(error) from error
+        meeting.leave(f"{type(error).__name__}: {error}")
+        raise
+    except BaseException as error:
+        meeting.leave(f"{type(error).__name__}: {error}")
+        raise
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
 @contextmanager
