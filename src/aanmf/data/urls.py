@@ -21,7 +21,7 @@ from aanmf.errors import DataError, MissingExtraError
 
 SCHEMES = ("s3", "s3a", "gs", "gcs", "az", "azure", "abfs", "abfss", "http", "https")
 """Of object stores and web servers; `file` is a path, any other scheme is a database."""
-RETRIES: dict[str, Any] = {"max_retries": 2, "retry_timeout": timedelta(seconds=30)}
+RETRIES: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=30)}
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from aanmf.models.aanmfpp.equations import Encoded, Equations, Member, damped_me
 from aanmf.models.aanmfpp.export import AANMFppForm, EnsembleTables, MemberTables
 from aanmf.models.aanmfpp.history import Seen
 from aanmf.models.aanmfpp.interval import Interval
-from aanmf.models.aanmfpp.ridge import CatalogueFeatures
 from aanmf.models.aanmfpp.scores import Grid, Pairs
 from aanmf.models.kernels import columns_of
 
@@ -116,9 +115,8 @@ class AANMFppModule(Equations):
         """See `RatingModule.context_attention`: the mean over the members."""
         if self.members[0].context is None:
             return None
-        return self._mean(
-            self.state(), Pairs(users, items, sets, self._no_features(len(users))[..., 0]), context_attention
-        ).T
+        at = Pairs(users, items, sets, self._no_features(len(users))[..., 0])
+        return self._mean(self.state(), at, context_attention).T
 
     def interval(self, users: Tensor, items: Tensor, coverage: float, sets: AttributeSet | None = None) -> Bounds:
         """See `RatingModule.interval`."""
@@ -139,12 +137,12 @@ class AANMFppModule(Equations):
         """See `RatingModule.catalogue`."""
         sets, state = self.sets.rows(users) if sets is None else sets, self.state()
         for part in self._blocks(users):
-            features = self.ridge.over_catalogue(users[part]) if self.ridge else self._no_features_over(len(part))
+            features = self.ridge.over_catalogue(users[part]) if self.ridge else None
             own, rating = sets.rows(part), torch.empty(len(part), self.n_items, device=users.device)
             drift = None if self.drift is None else self.drift.of_catalogue(users[part], own.context)
             for items in columns_of(rating):
-                at = Grid(users[part], items, own, features(items), drift)
-                rating[:, items] = self._predict(state, at)
+                known = features(items) if features else self._no_features(len(part))
+                rating[:, items] = self._predict(state, Grid(users[part], items, own, known, drift))
             yield part, rating
 
     def _blocks(self, users: Tensor) -> Iterable[Tensor]:
@@ -230,10 +228,6 @@ class AANMFppModule(Equations):
             raise ConfigError("this model was trained with match=False: rank by rating, or train with match=True")
         return self.choice
 
-    def _no_features_over(self, users: int) -> CatalogueFeatures:
-        none = self._no_features(users)
-        return lambda items: none[..., items]
-
     def _no_features(self, users: int) -> Tensor:
         return torch.zeros(0, users, self.n_items, device=self.scale.device)
 
@@ -248,14 +242,7 @@ class AANMFppModule(Equations):
     @torch.no_grad()
     def export_form(self) -> nn.Module:
         """See `RatingModule.export_form`."""
-        state = self.state()
-        means, new = state.means, [side.count == 0 for side in (state.seen.users, state.seen.items)]
-        shared = EnsembleTables(
-            self.levels, self.trust, self.scale, means.mean + means.users.offset, means.items.offset, *new
-        )
-        members = [tables_of(self, *pair) for pair in zip(self.members, state.encoded, strict=True)]
-        sets, contexts = self.sets if self.attend else None, [member.context for member in self.members]
-        return AANMFppForm(members, contexts, shared, sets, self.ridge, self.config, self.ordinal)
+        return form_of(self)
 
     # ------------------------------------------------------------ over the members
 
@@ -313,6 +300,17 @@ def context_attention(member: Member, encoded: Encoded, at: Pairs) -> Tensor:
     """kappa (L, B) of one member."""
     assert member.context is not None
     return at.context(member.context, encoded.x, encoded.z)[0].T
+
+
+def form_of(module: AANMFppModule) -> AANMFppForm:
+    """The model for use elsewhere."""
+    state = module.state()
+    means, new = state.means, [side.count == 0 for side in (state.seen.users, state.seen.items)]
+    mean = means.mean + means.users.offset
+    shared = EnsembleTables(module.levels, module.trust, module.scale, mean, means.items.offset, *new)
+    members = [tables_of(module, *pair) for pair in zip(module.members, state.encoded, strict=True)]
+    sets, contexts = module.sets if module.attend else None, [member.context for member in module.members]
+    return AANMFppForm(members, contexts, shared, sets, module.ridge, module.config, module.ordinal)
 
 
 def tables_of(equations: Equations, member: Member, encoded: Encoded) -> MemberTables:
