@@ -7,7 +7,7 @@ its own. Nothing is learned from the test part; its pairs are needed because myF
 # pyright: reportMissingImports=false
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -91,7 +91,7 @@ def myfm_in_context(train: RatingDataset, test: RatingDataset, seed: int) -> Pre
     of_train, of_test = (_of_ratings(encoder, data, train) for data in (train, test))
     model = kind(rank=MYFM_RANK, random_seed=seed)
     shapes = [*(part.get_shape()[1] for part in of_train), *design.group_shapes]
-    whole = [
+    whole: list[Any] = [
         sp.hstack([design.none(data), *parts], format="csr") for data, parts in ((train, of_train), (test, of_test))
     ]
     truth = code if len(levels) <= LEVELS else train.rating
@@ -130,12 +130,13 @@ class Design:
             self.item += [_by_length(rated.T.tocsr()), *_attributes(item_encoder, item_encoder.transform(train.items))]
         self.group_shapes = [part.get_shape()[1] for part in (*self.user, *self.item)]
 
-    def relations(self, data: RatingDataset) -> list[object]:
+    def relations(self, data: RatingDataset) -> list[Any]:
         """One block per side."""
-        from myfm import RelationBlock
+        import myfm
 
+        block: Any = myfm.RelationBlock  # its annotations are narrower than what it takes
         sides = ((data.user, self.user), (data.item, self.item))
-        return [RelationBlock(np.asarray(index), sp.hstack(parts, format="csr")) for index, parts in sides]
+        return [block(np.asarray(index), sp.hstack(parts, format="csr")) for index, parts in sides]
 
     def none(self, data: RatingDataset) -> sp.csr_matrix:
         """No features beside the blocks."""
