@@ -120,13 +120,14 @@ class RatingHistory(nn.Module):
 
     def items_at(self, rows: Tensor | slice) -> Tensor:
         """int64, of some ratings."""
-        return self.item[rows].long()
+        alone = isinstance(rows, Tensor) and rows.ndim == 1  # then there is a faster way
+        return (self.item.index_select(0, rows) if alone else self.item[rows]).long()
 
     def see(self, held_out: Tensor, damping: Damping, sampling: Sampling | None = None) -> Seen:
         """Sums up all ratings but those in the rows `held_out`; with `sampling`, vectors over a part of them."""
         weight = torch.ones_like(self.rating).index_fill_(0, held_out, 0)
         n_user, n_item = (
-            count - torch.bincount(ids[held_out], minlength=len(count))
+            count - torch.bincount(ids.index_select(0, held_out), minlength=len(count))
             for ids, count in ((self.user, self.matrix.count), (self.item, self.item_count))
         )
         mean = (weight * self.rating).sum() / weight.sum().clamp(min=1)
