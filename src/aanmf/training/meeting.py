@@ -1,4 +1,4 @@
-"""Where the processes of a training meet: who has come, who has left and why, and whom nobody hears from."""
+"""Where the processes of a training meet: which have come, which have left and why, and which do not answer."""
 
 from __future__ import annotations
 
