@@ -120,8 +120,9 @@ class RatingHistory(nn.Module):
 
     def items_at(self, rows: Tensor | slice) -> Tensor:
         """int64, of some ratings."""
-        alone = isinstance(rows, Tensor) and rows.ndim == 1  # then there is a faster way
-        return (self.item.index_select(0, rows) if alone else self.item[rows]).long()
+        if isinstance(rows, Tensor) and rows.ndim == 1:  # then there is a faster way
+            return self.item.index_select(0, rows).long()
+        return self.item[rows].long()
 
     def see(self, held_out: Tensor, damping: Damping, sampling: Sampling | None = None) -> Seen:
         """Sums up all ratings but those in the rows `held_out`; with `sampling`, vectors over a part of them."""
