@@ -31,8 +31,8 @@ from aanmf.models.catalog import spec_of
 
 Step = Callable[[], None]
 USED: dict[str, tuple[str, ...]] = {
-    "aanmf": ("tanh_scores", "weighted_sum", "lookup", "dropout"),
-    "aanmf+p": ("tanh_scores", "weighted_sum", "lookup", "dropout"),
+    "aanmf": ("tanh_scores", "weighted_sum", "lookup", "dropout_linear"),
+    "aanmf+p": ("tanh_scores", "weighted_sum", "lookup", "dropout_linear"),
     "aanmf++": ("tanh_scores", "tanh_table", "weighted_sum", "lookup"),
     "fm": ("weighted_sum",),
 }

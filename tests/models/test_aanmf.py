@@ -293,7 +293,10 @@ def test_dropout_acts_in_front_of_every_layer(place: str) -> None:
         if place != "q":
             m.from_q.weight.zero_()
         if place != "hidden":
-            m.dropout.register_forward_hook(lambda _, args, out: args[0] if args[0].shape[-1] == 20 else out)
+            hidden, upper = 20, m.upper[0]
+            m.dropout.register_forward_hook(
+                lambda _, args, out: upper(args[0].relu()) if args[0].shape[-1] == hidden else out
+            )
         outputs = {float(m(torch.tensor([1]), torch.tensor([2]))) for _ in range(20)}
     assert len(outputs) > 1
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from aanmf.data.attributes import AttributeSet
 from aanmf.models import kernels
-from aanmf.models.kernels import cells, dropout, equal_rows, table_pays, weighted_sum
+from aanmf.models.kernels import cells, dropout_linear, equal_rows, table_pays, weighted_sum
 from aanmf.models.layers import masked_softmax
 
 V, K, M = 7, 5, 4
@@ -85,7 +85,7 @@ def test_a_fast_form_equals_its_reference(case: str) -> None:
 
 def test_every_fast_form_is_tested() -> None:
     names = {name.removesuffix("_reference") for name in vars(kernels) if name.endswith("_reference")}
-    assert names == {name for name, _ in CASES.values()} | {"dropout"}  # random: below
+    assert names == {name for name, _ in CASES.values()} | {"dropout_linear"}  # random: below
 
 
 def test_the_table_is_computed_in_several_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +154,7 @@ def test_equal_rows_are_those_of_one_set_weight_and_mask() -> None:
 @pytest.mark.parametrize("p", [0.1, 0.2, 0.5, 0.9])
 def test_dropout_drops_its_share_and_keeps_the_mean(p: float) -> None:
     x = torch.full((400, 503), 2.0, requires_grad=True)
-    y = dropout(x, p)
+    y = dropout_linear(x, torch.eye(503), None, p)
     dropped = (y == 0).double()
     n = x.numel()
     share = round(256 * p) / 256
@@ -168,7 +168,32 @@ def test_dropout_drops_its_share_and_keeps_the_mean(p: float) -> None:
     np.testing.assert_allclose(x.grad.numpy(), (y / 2).detach().numpy())
 
 
+BIASES = {"none": (None, None), "one": ((2,), None), "each": ((9, 2), None), "rows": ((M, 2), (M, 9))}
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("bias", BIASES)
+def test_a_layer_behind_dropout_is_that_of_the_units_left(bias: str, relu: bool) -> None:
+    shape, rows = BIASES[bias]
+    x, weight = leaf(9, K), leaf(2, K)
+    b, rows = None if shape is None else leaf(*shape), None if rows is None else index(*rows)
+    leaves = [each for each in (x, weight, b) if each is not None]
+    for _ in range(5):
+        seed = int(torch.randint(2**31, ()))
+        torch.manual_seed(seed)
+        left = dropout_linear(torch.ones(9, K), torch.eye(K), None, 0.5)  # 0 or 2
+        torch.manual_seed(seed)
+        values = [dropout_linear(x, weight, b, 0.5, rows=rows, relu=relu)]
+        z = F.linear(left * (F.relu(x) if relu else x), weight)
+        values.append(z if b is None else z + (b if rows is None else b[rows]))
+        torch.testing.assert_close(values[0], values[1], atol=1e-12, rtol=1e-10)
+        upstream = torch.randn(9, 2)
+        gradients = [torch.autograd.grad(value, leaves, upstream) for value in values]
+        for one, other in zip(*gradients, strict=True):
+            torch.testing.assert_close(one, other, atol=1e-10, rtol=1e-9)
+
+
 def test_no_dropout() -> None:
-    x = torch.randn(3, 3)
-    assert dropout(x, 0.0) is x
-    assert dropout(torch.ones(1000, 100), 0.001).min() == 0
+    x, weight = torch.randn(3, 3), torch.randn(2, 3)
+    assert torch.equal(dropout_linear(x, weight, None, 0.0), F.linear(x, weight))
+    assert dropout_linear(torch.ones(1000, 100), torch.eye(100), None, 0.001).min() == 0

@@ -206,6 +206,6 @@ def test_untrained_scores_lie_where_relu_has_a_slope() -> None:
 
 
 def test_dropout_acts_in_training_only() -> None:
-    x, layer = torch.ones(50, 50), Dropout(0.5)
-    assert (layer(x) == 0).any()
-    assert layer.eval()(x) is x
+    x, weight, layer = torch.ones(50, 50), torch.eye(50), Dropout(0.5)
+    assert (layer(x, weight) == 0).any()
+    assert torch.equal(layer.eval()(x, weight), x)

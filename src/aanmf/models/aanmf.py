@@ -22,12 +22,11 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from aanmf.contract import BatchConfig, RatingModule, Side, TrainingData, embedding
 from aanmf.data.attributes import AttributeSet
 from aanmf.models.context import ContextAttention
-from aanmf.models.kernels import affine_layer, equal_rows, lookup
+from aanmf.models.kernels import affine_layer, equal_rows, fewer
 from aanmf.models.layers import POOLING, AttentionCell, AttributeEmbedding, Dropout, equal_weights, masked_softmax
 
 
@@ -94,10 +93,13 @@ class AANMFModule(RatingModule):
         if self.context is not None and sets.context is not None:
             kappa = self.context.attention(self.p, users, self.q, items)  # (B, L)
             x = x + (kappa[..., None] * self.context.vectors(sets.context)).sum(1)
+        weight, bias = self.first.weight, self.first.bias
         if self.from_q is None:
-            z = self.first(self.dropout(x * self.q.index_select(0, items)))  # (B, H)
+            z = self.dropout(x * self.q.index_select(0, items), weight, bias)  # (B, H)
         else:
-            z = lookup(self.from_q, self.dropout(self.q), items) + self.first(self.dropout(x))  # (B, H)
+            q, rows = fewer(self.q, items)
+            of_q = self.dropout(q, self.from_q.weight, bias)  # Wq q + b, (M, H) or (B, H)
+            z = self.dropout(x, weight, of_q, rows)  # (B, H)
         return self._upper(z)
 
     def _weights(self, a: Tensor, items: Tensor, sets: AttributeSet) -> Tensor:
@@ -109,7 +111,7 @@ class AANMFModule(RatingModule):
     def _upper(self, z: Tensor) -> Tensor:
         """Everything above the first dense layer: (..., H) before its ReLU -> (...)."""
         for layer in self.upper:
-            z = layer(self.dropout(F.relu(z)))
+            z = self.dropout(z, layer.weight, layer.bias, relu=True)
         return z.squeeze(-1)
 
     def attention(self, users: Tensor, items: Tensor, sets: AttributeSet | None = None) -> Tensor:

@@ -55,7 +55,7 @@ class AFMModule(FMModule):
         linear = self.w_0 + self.user_sums(users, sets).linear + self.item_sums(items).linear
         e, mask = self.pairs(users, items, sets)
         pooled = (self.weights(e, mask)[..., None] * e).sum(1)  # (B, K)
-        return linear + self.h(self.dropout(pooled)).squeeze(-1)
+        return linear + self.dropout(pooled, self.h.weight).squeeze(-1)
 
     def pairs(self, users: Tensor, items: Tensor, sets: AttributeSet | None = None) -> tuple[Tensor, Tensor]:
         """e (B, P, K) of all pairs of features, and (B, P) which of them are there."""

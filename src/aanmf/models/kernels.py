@@ -160,7 +160,7 @@ def cells(table: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     return table.reshape(-1).index_select(0, flat).view(columns.shape)
 
 
-# ---------------------------------------------------------------- sums over attributes, maps of rows, dropout
+# ---------------------------------------------------------------- sums over attributes, maps of rows, dense layers
 
 
 def weighted_sum_reference(values: Tensor, index: Tensor, weight: Tensor) -> Tensor:
@@ -174,7 +174,7 @@ def weighted_sum(values: Tensor, index: Tensor, weight: Tensor) -> Tensor:
     weight = weight.to(values.dtype)
     if len(values) > DENSE_VALUES or index.shape[1] == 0:
         return weighted_sum_reference(values, index, weight)
-    return weight.new_zeros(len(index), len(values)).scatter_add(1, index, weight) @ values
+    return weight.new_zeros(len(index), len(values)).scatter_add_(1, index, weight) @ values
 
 
 def lookup_reference(function: Callable[[Tensor], Tensor], table: Tensor, rows: Tensor) -> Tensor:
@@ -185,27 +185,91 @@ def lookup_reference(function: Callable[[Tensor], Tensor], table: Tensor, rows: 
 @fast_form_of(lookup_reference)
 def lookup(function: Callable[[Tensor], Tensor], table: Tensor, rows: Tensor) -> Tensor:
     """See `lookup_reference`; the function is applied to the table first where the batch is larger."""
-    return function(table).index_select(0, rows) if len(rows) > len(table) else lookup_reference(function, table, rows)
+    some, rest = fewer(table, rows)
+    return function(some) if rest is None else function(some).index_select(0, rest)
 
 
-def dropout_reference(x: Tensor, p: float) -> Tensor:
-    """Drops each unit with probability p and scales the others by 1 / (1 - p)."""
-    return F.dropout(x, p)
+def fewer(table: Tensor, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+    """What to map row by row, and which rows (B,) to take of it then: `table`, or table[rows] and None if smaller."""
+    if len(rows) > len(table) and not torch.compiler.is_exporting():
+        return table, rows
+    return table.index_select(0, rows), None
 
 
-@fast_form_of(dropout_reference)
-def dropout(x: Tensor, p: float) -> Tensor:
-    """See `dropout_reference`, with p rounded to 256ths (but never to 0 or 1).
+def dropout_linear_reference(
+    x: Tensor, weight: Tensor, bias: Tensor | None, p: float, *, rows: Tensor | None = None, relu: bool = False
+) -> Tensor:
+    """W dropout(x) + bias, or W dropout(ReLU(x)) + bias: (B, K), (H, K) -> (B, H).
+
+    `bias` is None, (H,) or (B, H); with `rows` (B,) it is bias[rows] of a table (M, H). Dropout drops each unit with
+    probability p and scales the others by 1 / (1 - p).
+    """
+    z = F.linear(F.dropout(F.relu(x) if relu else x, p), weight)
+    return z if bias is None else z + (bias if rows is None else bias.index_select(0, rows))
+
+
+@fast_form_of(dropout_linear_reference)
+def dropout_linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None, p: float, *, rows: Tensor | None = None, relu: bool = False
+) -> Tensor:
+    """See `dropout_linear_reference`, with p rounded to 256ths (but never to 0 or 1).
 
     A unit takes a random byte, and one draw gives eight of them: on a CPU the draws would otherwise take two fifths of
-    the training time.
+    the training time. W takes the scale, and arrays (B, K) and (B, H) are changed in place: a new one of some
+    megabytes costs more than what is computed in it.
     """
     if p == 0:
-        return x
-    dropped = min(max(round(256 * p), 1), 255)  # of the 256 values of a byte
-    draws = torch.empty((x.numel() + 7) // 8, dtype=torch.int64, device=x.device).random_(-(2**63), None)
-    signed = draws.view(torch.int8)[: x.numel()].view(x.shape).to(x.dtype)  # faster than to compare bytes
-    return x * signed.ge_(dropped - 128).mul_(256 / (256 - dropped))
+        return dropout_linear_reference(x, weight, bias, p, rows=rows, relu=relu)
+    return _DropoutLinear.apply(x, weight, bias, rows, relu, min(max(round(256 * p), 1), 255))
+
+
+class _DropoutLinear(torch.autograd.Function):
+    """`dropped` of the 256 values of a byte drop a unit."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, rows: Tensor | None, relu: bool, dropped: int
+    ) -> Tensor:
+        draws = torch.empty((x.numel() + 7) // 8, dtype=torch.int64, device=x.device).random_(-(2**63), None)
+        draws = draws.view(torch.int8)[: x.numel()].view(x.shape)
+        ctx.dropped, ctx.scale = dropped, 256 / (256 - dropped)
+        ctx.bias = None if bias is None else bias.shape
+        scaled, kept = weight * ctx.scale, _where_drawn(x, draws, dropped)
+        if relu:
+            kept.relu_()
+        ctx.save_for_backward(kept, scaled, None if relu else draws, rows)
+        if bias is None:
+            return kept @ scaled.T
+        if rows is None:
+            return torch.addmm(bias, kept, scaled.T)
+        return bias.index_select(0, rows).addmm_(kept, scaled.T)
+
+    @staticmethod
+    @differentiable_once
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None, None, None]:
+        (grad,), (kept, scaled, draws, rows) = grads, ctx.saved_tensors
+        grad_x = grad @ scaled
+        if draws is None:  # after the ReLU, what is above 0 was kept
+            _where_above(grad_x, kept, 0, out=grad_x)
+        else:
+            grad_x = _where_drawn(grad_x, draws, ctx.dropped)
+        grad_bias = None
+        if rows is not None:
+            grad_bias = grad.new_zeros(ctx.bias).scatter_add_(0, rows[:, None].expand_as(grad), grad)
+        elif ctx.bias is not None:
+            grad_bias = grad if len(ctx.bias) == 2 else grad.sum(0)
+        return grad_x, (grad.T @ kept).mul_(ctx.scale), grad_bias, None, None, None
+
+
+def _where_drawn(x: Tensor, draws: Tensor, dropped: int) -> Tensor:
+    """x where random bytes of its shape are not among the lowest `dropped` of the 256, else 0."""
+    chance = draws.to(x.dtype)  # faster than to compare bytes
+    return _where_above(x, chance, dropped - 128.5, out=chance)
+
+
+def _where_above(x: Tensor, at: Tensor, least: float, out: Tensor) -> Tensor:
+    """x where `at` > least, else 0, in one pass; `out` may be either of them."""
+    return torch.ops.aten.threshold_backward.grad_input(x, at, least, grad_input=out)
 
 
 # ---------------------------------------------------------------- scores of a whole catalogue

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from aanmf.contract import embedding
 from aanmf.data.attributes import AttributeSet
-from aanmf.models.kernels import cells, dropout, lookup, table_pays, tanh_scores, tanh_table, weighted_sum
+from aanmf.models.kernels import cells, dropout_linear, lookup, table_pays, tanh_scores, tanh_table, weighted_sum
 
 
 class AttributeEmbedding(nn.Module):
@@ -116,12 +116,14 @@ POOLING = {"sum": sum_pooling, "pairwise": pairwise_pooling}
 
 
 class Dropout(nn.Module):
-    """Drops a share p of the units while training; see `kernels.dropout`."""
+    """Drops a share p of the units in front of a dense layer while training."""
 
     def __init__(self, p: float) -> None:
         super().__init__()
         self.p = p
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Same shape."""
-        return dropout(x, self.p) if self.training else x
+    def forward(
+        self, x: Tensor, weight: Tensor, bias: Tensor | None = None, rows: Tensor | None = None, relu: bool = False
+    ) -> Tensor:
+        """The layer; see `kernels.dropout_linear`."""
+        return dropout_linear(x, weight, bias, self.p if self.training else 0.0, rows=rows, relu=relu)
