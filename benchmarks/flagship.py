@@ -1,7 +1,7 @@
 """How a fit of AANMF++ grows with the ratings: time by stage and peak memory, 1 M to 25 M ratings.
 
     python benchmarks/flagship.py [--millions 1 4 10 25] [--model aanmf++] [--set epochs=1 members=1 ...] [--ranks 1]
-        [--lists] [--out FILE.json]
+        [--users N] [--items N] [--spread-rows N] [--lists [N]] [--out FILE.json]
 
 Synthetic ratings, about 156 a user on average: users' numbers of ratings are log-normal, items' popularity falls with
 the rank to the power of -0.9, so a tenth of the items has most of the ratings. Planted are attention (the weights of
@@ -39,10 +39,10 @@ FACTORS, NOISE, FAVOURITE = 8, 0.7, 0.5
 """Planted factors, the standard deviation of the noise, and the share of a user's ratings in the favourite genre."""
 
 
-def heavy_tailed(n: int, seed: int = 0) -> RatingDataset:
+def heavy_tailed(n: int, n_users: int | None = None, n_items: int | None = None, seed: int = 0) -> RatingDataset:
     """About n ratings on a scale of 1 to 5 (a little fewer: repeated pairs are dropped)."""
     rng, share = np.random.default_rng(seed), n / RATINGS
-    n_users, n_items = max(100, round(USERS * share)), max(100, round(ITEMS * share**0.5))
+    n_users, n_items = n_users or max(100, round(USERS * share)), n_items or max(100, round(ITEMS * share**0.5))
     genre, favourite = rng.integers(len(ATTENTION), size=n_items), rng.integers(len(ATTENTION), size=n_users)
     user, item = _pairs(rng, n, genre, favourite)
     values = {name: rng.choice(len(freq), size=n_users, p=_shares(freq)) for name, freq in VALUES.items()}
@@ -146,8 +146,14 @@ class Clock:
             setattr(owner, name, function)
 
 
-def measure(n: int, model_name: str, settings: dict[str, object], lists: bool) -> dict[str, object]:
-    """One fit in this process: RMSE of held-out ratings, seconds by stage, peak memory; and everyone's lists."""
+def measure(
+    size: tuple[int, int | None, int | None],
+    model_name: str,
+    settings: dict[str, object],
+    lists: int,
+    spread_rows: int | None,
+) -> dict[str, object]:
+    """One fit in this process: RMSE of held-out ratings, seconds by stage, peak memory; and lists of so many users."""
     from aanmf import make_model
     from aanmf.data.split import folds
     from aanmf.models.aanmfpp import fit, trainer
@@ -155,7 +161,7 @@ def measure(n: int, model_name: str, settings: dict[str, object], lists: bool) -
     from aanmf.models.aanmfpp.low_rank import LowRankRidge
     from aanmf.models.aanmfpp.ridge import KernelRidge
 
-    data = heavy_tailed(n)
+    data = heavy_tailed(*size)
     train, test = folds(data, "holdout:0.02")[0].of(data)
     sizes = {"ratings": len(train), "users": len(data.users), "items": len(data.items)}
     del data
@@ -173,7 +179,7 @@ def measure(n: int, model_name: str, settings: dict[str, object], lists: bool) -
     ]:
         clock.watch(owner, name, stage)
     wall, processor = time.perf_counter(), time.process_time()
-    model = make_model(model_name, **settings).fit(train)
+    model = make_model(model_name, **settings).fit(train, shard_rows=spread_rows)
     wall, processor = time.perf_counter() - wall, time.process_time() - processor
     clock.close()
     epochs = model.fitted_.training_log.epochs
@@ -189,15 +195,17 @@ def measure(n: int, model_name: str, settings: dict[str, object], lists: bool) -
         "stages_peak_gb": dict(clock.peak),
         "rmse": model.evaluate(test).rmse,
         "chosen": model.chosen_,
-        "lists": everyones_lists(model) if lists else None,
+        "lists": first_lists(model, lists) if lists else None,
     }
 
 
-def everyones_lists(model: Estimator) -> dict[str, float]:
-    """The first ten items for every user."""
+def first_lists(model: Estimator, users: int) -> dict[str, float]:
+    """The first ten items for so many users, from the first one on."""
     wall, listed = time.perf_counter(), 0
     for table in Ranker(model.predictor_, ListOptions(n=10)).everyone():
         listed += len(table)
+        if listed >= 10 * users:
+            break
     return {"seconds": time.perf_counter() - wall, "listed": listed}
 
 
@@ -215,7 +223,10 @@ def main() -> None:
     parser.add_argument("--millions", type=float, nargs="+", default=[1, 4, 10, 25])
     parser.add_argument("--model", default="aanmf++")
     parser.add_argument("--ranks", type=int, default=1, help="processes that train together, by torchrun")
-    parser.add_argument("--lists", action="store_true", help="make a list for every user, too")
+    parser.add_argument("--spread-rows", type=int, help="tables with at least so many rows are divided among them")
+    parser.add_argument("--users", type=int, help="in place of so many in proportion to the ratings")
+    parser.add_argument("--items", type=int)
+    parser.add_argument("--lists", type=int, nargs="?", const=USERS, default=0, help="for so many users, or for all")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of the model")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--one", type=float, help=argparse.SUPPRESS)
@@ -223,14 +234,17 @@ def main() -> None:
     settings = {name: json.loads(value) for name, value in (each.split("=", 1) for each in args.set)}
     if args.one:
         with joined() as ranks:
-            one = measure(round(args.one * 1e6), args.model, settings, args.lists)
+            size = round(args.one * 1e6), args.users, args.items
+            one = measure(size, args.model, settings, args.lists, args.spread_rows)
             if ranks.first:
                 json.dump(one, sys.stdout)
         return
     found = []
     for millions in args.millions:
         command = [__file__, "--one", str(millions), "--model", args.model, "--set", *args.set]
-        command += ["--lists"] * args.lists
+        for name in ("users", "items", "lists", "spread_rows"):
+            value = getattr(args, name)
+            command += [f"--{name.replace('_', '-')}", str(value)] if value else []
         if args.ranks > 1:
             command = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={args.ranks}", *command]
         command = [sys.executable, *command]

@@ -53,8 +53,7 @@ class ACFModule(MFModule):
         super().__init__(config, training)
         self.y = embedding(training.n_items + 1, config.factors)
         user, item = training.train.user, training.train.item
-        ones = torch.ones(len(user))
-        self.history = SparseMatrix(user, item, ones, (training.n_users + 1, training.n_items + 1))
+        self.history = SparseMatrix(user, item, None, (training.n_users + 1, training.n_items + 1))
         k, hidden, self.item_sets = config.factors, config.attention_factors, training.items
         self.of_user, self.of_item, self.of_rated = (nn.Linear(k, hidden, bias=False) for _ in range(3))
         self.score, self.bias = nn.Linear(hidden, 1, bias=False), nn.Parameter(torch.zeros(hidden))

@@ -43,3 +43,14 @@ def solve(matrix: Tensor, right: Tensor) -> Tensor:
         return torch.linalg.solve(matrix, right)
     except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
         raise NotFiniteError(FAULT) from None
+
+
+def ridge_inverse(x: Tensor, strength: float) -> Tensor:
+    """(X'X + strength)^-1."""
+    return torch.cholesky_inverse(cholesky(x.T @ x + strength * torch.eye(x.shape[1], device=x.device)))
+
+
+def without_self(products: Tensor) -> Tensor:
+    """-P / diag P of P = products^-1, 0 on the diagonal: the regression of every item on the others; in place."""
+    p = torch.cholesky_inverse(cholesky(products), out=products)
+    return p.div_(-p.diagonal().clone()).fill_diagonal_(0)

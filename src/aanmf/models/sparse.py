@@ -51,8 +51,8 @@ class SparseMatrix(nn.Module):
     """A (n, m) matrix A of fixed values, to multiply tables (m, K) with.
 
     Its entries lie sorted by row and, for the gradient A^T g, once more by column, so that both products are
-    sums over consecutive entries. That is several times faster than the general sparse formats. Positions are int32,
-    20 bytes an entry with its value. Nothing of it is saved with a model: it is built from the training ratings.
+    sums over consecutive entries. That is several times faster than the general sparse formats. Positions are int32:
+    16 bytes an entry, 4 more with a value. Nothing of it is saved with a model: it is built from the training ratings.
     """
 
     row: Tensor
@@ -64,11 +64,11 @@ class SparseMatrix(nn.Module):
     row_t: Tensor
     start_t: Tensor
 
-    def __init__(self, row: Tensor, col: Tensor, value: Tensor, shape: tuple[int, int]) -> None:
-        """Entries value[e] at (row[e], col[e]); entries at the same place add up."""
+    def __init__(self, row: Tensor, col: Tensor, value: Tensor | None, shape: tuple[int, int]) -> None:
+        """Entries value[e] at (row[e], col[e]); None: all are 1, and `value` is empty. Those at one place add up."""
         super().__init__()
         order = torch.argsort(row, stable=True)
-        row, col, value = row[order], col[order], value[order].float()
+        row, col, value = row[order], col[order], torch.empty(0) if value is None else value[order].float()
         place = torch.argsort(col, stable=True)
         count, count_t = torch.bincount(row, minlength=shape[0]), torch.bincount(col, minlength=shape[1])
         parts = {"row": row, "col": col, "value": value, "count": count, "start": count.cumsum(0) - count}
@@ -86,13 +86,17 @@ class SparseMatrix(nn.Module):
 
     def product(self, table: Tensor, value: Tensor | None = None, value_t: Tensor | None = None) -> Tensor:
         """A @ table (n, K). Who multiplies often with other values gives them in both orders (see `turned`)."""
-        value = self.value if value is None else value
-        return _Product.apply(table, self, value, self.turned(value) if value_t is None else value_t, False)
+        return _Product.apply(table, self, *self._values(value, value_t), False)
 
     def product_t(self, table: Tensor, value: Tensor | None = None, value_t: Tensor | None = None) -> Tensor:
         """A^T @ table (m, K)."""
-        value = self.value if value is None else value
-        return _Product.apply(table, self, value, self.turned(value) if value_t is None else value_t, True)
+        return _Product.apply(table, self, *self._values(value, value_t), True)
+
+    def _values(self, value: Tensor | None, value_t: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """Values in both orders, by default those of the matrix; None: all are 1."""
+        if value is None and len(self.value):
+            value = self.value
+        return value, self.turned(value) if value_t is None and value is not None else value_t
 
     def with_values(self, value: Tensor, columns: int) -> SparseMatrix:
         """Other values at the same places, which are not copied; columns from `columns` on are empty and left out."""
@@ -100,7 +104,8 @@ class SparseMatrix(nn.Module):
         nn.Module.__init__(other)
         for name, part in self.named_buffers():
             other.register_buffer(name, part, persistent=False)
-        other.value, other.start_t, other.shape = value, self.start_t[:columns], (self.shape[0], columns)
+        other.register_buffer("value", value, persistent=False)
+        other.start_t, other.shape = self.start_t[:columns], (self.shape[0], columns)
         return other
 
     def turned(self, value: Tensor) -> Tensor:
@@ -129,7 +134,9 @@ class SparseMatrix(nn.Module):
             return table.new_zeros(len(rows), table.shape[1])
         rows, back = torch.unique(rows, return_inverse=True)
         entry, start = self.entries(rows)
-        weight = (self.value if value is None else value)[entry]
+        if value is None and len(self.value):
+            value = self.value
+        weight = None if value is None else value[entry]
         sums = F.embedding_bag(self.col[entry], table, start, per_sample_weights=weight, mode="sum")
         return sums.index_select(0, back)
 

@@ -14,6 +14,7 @@ from aanmf import AANMFpp, RatingDataset, load_model
 from aanmf.contract import Ratings, TrainingData
 from aanmf.data.attributes import AttributeSet
 from aanmf.errors import ConfigError
+from aanmf.models.aanmfpp import choice as of_choice
 from aanmf.models.aanmfpp import stack
 from aanmf.models.aanmfpp.choice import WEIGHTS, ChoiceHead, attribute_matrix
 from aanmf.models.aanmfpp.config import AANMFppConfig
@@ -147,7 +148,7 @@ def test_content_leaves_the_item_itself_out(head: ChoiceHead, tables) -> None:
             assert found[u, i] == pytest.approx(max(0, expected), abs=1e-5)
 
 
-def test_match_is_the_weighted_sum_of_log_scores(head: ChoiceHead, tables) -> None:
+def check_match(head: ChoiceHead, tables: tuple[np.ndarray, np.ndarray]) -> None:
     ones, weights = tables
     users = torch.tensor([0, 7, N_USERS - 1])
     rating = torch.linspace(1, 5, 3 * N_ITEMS).view(3, N_ITEMS)
@@ -158,11 +159,11 @@ def test_match_is_the_weighted_sum_of_log_scores(head: ChoiceHead, tables) -> No
     floor = 0.05 * (group + popular.mean())
     for row, u in enumerate(users.tolist()):
         n = ones[u].sum()
-        choice, taste = np.zeros((2, N_ITEMS))
+        choice, taste, alike = np.zeros((3, N_ITEMS))
         choice[head.near] = ones[u, head.near] @ head.choice.double().numpy()
         taste[head.near] = weights[u, head.near] @ head.taste.double().numpy()
         like = 1 / (1 + np.exp(-(rating[row].numpy() - DATA.rating.mean()) / (0.5 * DATA.rating.std())))
-        alike = (head.near_users(h) @ head.alike.float())[row].numpy()
+        alike[head.common] = (head.near_users(h) @ head.alike.float())[row]
         scores = [np.log(np.maximum(0, each) + floor[row]) for each in (choice, taste, alike)]
         small = 0.05 * popular.mean()
         content = (head.read(h, head.users[users]).content @ head.content.T).clamp(min=0)[row].numpy()
@@ -172,6 +173,40 @@ def test_match_is_the_weighted_sum_of_log_scores(head: ChoiceHead, tables) -> No
         rated = head.count.numpy() > 0
         expected = total[rated] - np.log(np.exp(total[rated]).sum())
         np.testing.assert_allclose(found[row, rated], expected, atol=1e-3)
+
+
+def test_match_is_the_weighted_sum_of_log_scores(head: ChoiceHead, tables) -> None:
+    check_match(head, tables)
+
+
+@pytest.fixture
+def of_many_items(monkeypatch: pytest.MonkeyPatch) -> AANMFpp:
+    """As where items are so many that only some of them are compared by users who are alike."""
+    monkeypatch.setattr(of_choice, "TABLE", 12 * (N_ITEMS // 3))
+    return fit(match_ratings=1, match_landmarks=12)
+
+
+def test_of_many_items_only_the_most_rated_are_compared_by_users_alike(
+    of_many_items: AANMFpp, tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = head_of(of_many_items)
+    assert head.alike.shape == (12, N_ITEMS // 3)
+    rest = torch.ones(N_ITEMS, dtype=torch.bool).index_fill_(0, head.common, False)
+    assert head.count[head.common].min() >= head.count[rest].max()
+    monkeypatch.undo()
+    whole = head_of(fit(match_ratings=1, match_landmarks=12))
+    torch.testing.assert_close(head.alike.float(), whole.alike[:, head.common].float(), atol=1e-3, rtol=1e-3)
+    check_match(head, tables)
+
+
+def test_accounts_of_many_items_are_complete(of_many_items: AANMFpp) -> None:
+    head = head_of(of_many_items)
+    user = DATA.users.ids.ids[3]
+    listed = all_matches(of_many_items, torch.tensor([3]))[0]
+    others = [item for item in range(N_ITEMS) if item not in head.common.tolist() and head.count[item] > 0]
+    for item in (int(head.common[0]), others[0], others[-1]):
+        found = of_many_items.explain(user, DATA.items.ids.ids[item], of="match")
+        assert found.base + found.parts["contribution"].sum() == pytest.approx(float(listed[item]), abs=1e-3)
 
 
 # ---------------------------------------------------------------- lists

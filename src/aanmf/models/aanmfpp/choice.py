@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -36,7 +37,7 @@ from aanmf.models.aanmfpp.config import AANMFppConfig
 from aanmf.models.aanmfpp.ridge import in_blocks
 from aanmf.models.histories import Histories, choice_weights
 from aanmf.models.kernels import columns_of, gram
-from aanmf.models.solve import cholesky
+from aanmf.models.solve import cholesky, ridge_inverse, without_self
 from aanmf.models.sparse import SparseMatrix
 
 WEIGHTS = {
@@ -59,6 +60,8 @@ LEAST = 1e-9
 """Content score of an item that nothing is known of."""
 SPARSE = 400
 """A product of two entries of a sparse matrix takes so many times as long as one of a dense matrix."""
+TABLE = 128_000_000
+"""Numbers of A; where landmarks and items are more, A is that of the most rated items, and 0 for the others."""
 FITTED = 10
 """A is fitted to so many times as many users as there are landmarks."""
 BLOCK = 4_000_000
@@ -96,6 +99,7 @@ class ChoiceHead(nn.Module):
 
     near: Tensor
     place: Tensor
+    common: Tensor
     count: Tensor
     popular: Tensor
     active: Tensor
@@ -128,11 +132,14 @@ class ChoiceHead(nn.Module):
         landmarks = active[: config.match_landmarks]
         users, items = self.attributes(training.users), attribute_matrix(training.items)[: self.n_items]
         items = items[:, : items.shape[1] * config.item_attributes]
-        built = {"near": near, "place": place, "count": count, "active": active, "users": users}
+        columns = min(self.n_items, max(1, TABLE // max(1, len(landmarks))))
+        common = count.topk(columns).indices.sort().values
+        built = {"near": near, "place": place, "common": common, "count": count, "active": active, "users": users}
         items = items - items[count > 0].mean(0)
         built["items"] = torch.cat([items, torch.ones(self.n_items, 1)], dim=1)
-        tables = {"choice": (len(near),) * 2, "taste": (len(near),) * 2, "alike": (len(landmarks), self.n_items)}
-        learned = {name: torch.zeros(size, dtype=torch.float16) for name, size in tables.items()}
+        tables = {"choice": (len(near),) * 2, "taste": (len(near),) * 2, "alike": (len(landmarks), columns)}
+        # from NumPy, whose zeros take no memory before they are written
+        learned = {name: torch.from_numpy(np.zeros(size, np.float16)) for name, size in tables.items()}
         learned |= {
             "group": torch.zeros(users.shape[1] + 1, self.n_items),
             "content": torch.zeros(built["items"].shape),
@@ -172,10 +179,10 @@ class ChoiceHead(nn.Module):
         self.taste.copy_(self._fit_taste())
         self.alike.copy_(self._fit_alike())
         a, popular = self.users[self.active], self.popular
-        slope = ridge(a - a.mean(0), GROUP) @ self.ratings.product_t(self.users - a.mean(0)).T  # (A, I)
+        slope = ridge_inverse(a - a.mean(0), GROUP) @ self.ratings.product_t(self.users - a.mean(0)).T  # (A, I)
         self.group.copy_(torch.cat([(popular - a.mean(0) @ slope)[None], slope]))
         rated, g = self.count > 0, self.items[:, :-1]
-        content = torch.cat([g @ ridge(g[rated], CONTENT), self.items[:, -1:] / rated.sum()], dim=1)
+        content = torch.cat([g @ ridge_inverse(g[rated], CONTENT), self.items[:, -1:] / rated.sum()], dim=1)
         own = (content * self.items).sum(1) * rated  # share of an item in its own fitted value
         self.content.copy_(content / (1 - own).clamp(min=0.01)[:, None])
         return self
@@ -219,7 +226,7 @@ class ChoiceHead(nn.Module):
         for h in self._blocks(self.active[: FITTED * size]):
             z = torch.linalg.solve_triangular(root, self.near_users(h).T, upper=False)  # (L, b)
             products.addmm_(z, z.T)
-            target.addmm_(z, h.dense(self.n_items, h.weight))
+            target.addmm_(z, h.dense(self.n_items, h.weight)[:, self.common])
         solution = torch.cholesky_solve(target, cholesky(products))
         return torch.linalg.solve_triangular(root.T, solution, upper=True)
 
@@ -255,11 +262,12 @@ class ChoiceHead(nn.Module):
         popular, mean = self.popular[items], self.popular.mean()
         group = (self.group[0, items] + users.attributes @ self.group[1:, items]).clamp_(min=0)
         floor = FLOOR * (group + mean)
-        first, last = torch.searchsorted(self.near, self.near.new_tensor([items.start, items.stop])).tolist()
-        place = self.near[first:last] - items.start
+        columns, place = _columns(self.near, items)
         for scores in (users.choice, users.taste):
-            yield floor.index_add(1, place, scores[:, first:last].clamp(min=0)).log_()
-        yield (users.near @ self.alike[:, items].float()).clamp_(min=0).add_(floor).log_()
+            yield floor.index_add(1, place, scores[:, columns].clamp(min=0)).log_()
+        columns, place = _columns(self.common, items)
+        scores = (users.near @ self.alike[:, columns].float()).clamp_(min=0)
+        yield (scores.add_(floor) if len(place) == len(popular) else floor.index_add(1, place, scores)).log_()
         yield (group + FLOOR * mean).log_()
         yield self._content(users, self.content[items]).add_(FLOOR * mean).log_()
         yield (popular + FLOOR * mean).log_().expand_as(floor)
@@ -311,15 +319,10 @@ class ChoiceHead(nn.Module):
         return (share * (self._content(users, self.content[items]) + LEAST) / mean).log_()
 
 
-def ridge(x: Tensor, strength: float) -> Tensor:
-    """(X'X + strength)^-1."""
-    return torch.cholesky_inverse(cholesky(x.T @ x + strength * torch.eye(x.shape[1], device=x.device)))
-
-
-def without_self(products: Tensor) -> Tensor:
-    """-P / diag P of P = products^-1, 0 on the diagonal: the regression of every item on the others; in place."""
-    p = torch.cholesky_inverse(cholesky(products), out=products)
-    return p.div_(-p.diagonal().clone()).fill_diagonal_(0)
+def _columns(listed: Tensor, items: slice) -> tuple[slice, Tensor]:
+    """Which columns of a table, one for each of the items `listed`, are of some items, and their places among these."""
+    first, last = torch.searchsorted(listed, listed.new_tensor([items.start, items.stop])).tolist()
+    return slice(first, last), listed[first:last] - items.start
 
 
 def attribute_columns(sets: AttributeSet, column: Tensor) -> Tensor:

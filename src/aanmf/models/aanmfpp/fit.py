@@ -23,6 +23,7 @@ from aanmf.models.aanmfpp.stack import Rates, learn_weights
 from aanmf.models.aanmfpp.trainer import Trainer
 from aanmf.training.checkpoint import Checkpoints
 from aanmf.training.log import OnEpoch, TrainingLog
+from aanmf.training.memory import give_back
 
 log = logging.getLogger(__name__)
 SIMPLER = (("user_attributes", "item_attributes"), ("user_attributes", "item_attributes", "history", "ridge"))
@@ -65,6 +66,12 @@ def fit_aanmfpp(
                     selected = fewer_members(trainer, searched, selected)
                 selected = selected.at_full_size(config, len(training.train)).lean()
                 trainer.forget_all_but([member for part in selected.held for member in part.members])
+        newcomer_errors, omega = selected.newcomer_errors(searched), None
+        if config.match:
+            cuts = choice_cuts(selected, searched, validated and not trainer.training_log.interrupted)
+            omega = learn_weights(selected.config, searched, cuts)
+        selected = replace(selected, held=())  # no longer needed, and large
+        give_back()
         torch.manual_seed(config.seed)
         module = build(selected.config, training)
         assert isinstance(module, AANMFppModule)
@@ -84,16 +91,13 @@ def fit_aanmfpp(
                 module.drift.weight.copy_(selected.drift)
         module.trust.fill_(selected.trust)
         module.errors.load_state_dict(selected.errors.state_dict())
-        module.newcomer_errors.load_state_dict(selected.newcomer_errors(searched).state_dict())
-        if module.choice is not None:
-            stopped = trainer.training_log.interrupted
-            rows = validation_cuts(len(searched.train), config) if validated and not stopped else []
-            cuts = [(torch.as_tensor(each), None) for each in rows]
-            cuts = cuts if stopped or not training.has_ratings else selected.cuts()
-            module.choice.fit().omega.copy_(learn_weights(selected.config, searched, cuts))
+        module.newcomer_errors.load_state_dict(newcomer_errors.state_dict())
+        if module.choice is not None and omega is not None:
+            give_back()
+            module.choice.fit().omega.copy_(omega)
     if training.has_ratings:
         trainer.training_log.chosen = selected.chosen(config)
-        if selected.held:
+        if len(selected.left):
             trainer.training_log.selected_mse = selected.mse / float(module.scale) ** 2
     return module.eval(), trainer.training_log
 
@@ -151,7 +155,7 @@ class Selection:
     l2: float
     trust: float = 1.0
     errors: Interval = field(default_factory=Interval)
-    left: Tensor = field(default_factory=lambda: torch.zeros(1))
+    left: Tensor = field(default_factory=lambda: torch.zeros(0))
     held: Sequence[HeldOut] = ()
     strength: int = 0
     drift: Tensor | None = None
@@ -165,10 +169,6 @@ class Selection:
     def mse(self) -> float:
         """Of the held-out ratings, scaled as in the model."""
         return float(self.left.square().mean())
-
-    def cuts(self) -> list[tuple[Tensor, Rates]]:
-        """Held-out rows, and ratings predicted by the members selected."""
-        return [(part.rows, part.rates(self.strength, self.trust)) for part in self.held]
 
     def newcomer_errors(self, training: TrainingData) -> Interval:
         """The errors of the members selected, had the users been new."""
@@ -262,6 +262,16 @@ def simpler(config: AANMFppConfig, n: int) -> list[Mapping[str, float]]:
         rate = config.attention_rate or FAST
         found.append({"history": False, "ridge": False, "attention_rate": rate, "steps": steps})
     return found
+
+
+def choice_cuts(selected: Selection, training: TrainingData, validated: bool) -> list[tuple[Tensor, Rates | None]]:
+    """Held-out rows on which the weights of choice are learned; and, of ratings, what the members selected predict."""
+    if not validated:
+        return []
+    if training.has_ratings:
+        return [(part.rows, part.rates(selected.strength, selected.trust)) for part in selected.held]
+    rows = validation_cuts(len(training.train), selected.config)
+    return [(torch.as_tensor(each), None) for each in rows]
 
 
 def validate(

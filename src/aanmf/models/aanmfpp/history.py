@@ -7,7 +7,7 @@ gets weight 0 in all sums, and the model is fitted to that part (see `models/aan
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ from aanmf.models.sparse import SparseMatrix
 
 Damping = tuple[float, float]
 """Pseudo-counts of users and of items."""
+BLOCK = 4_000_000
+"""Ratings of which some are drawn at a time."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,14 @@ class Side:
         """s sum_k (rated_k + e_k liked_k) (n, K), from two tables (m, K) of the other side."""
         return self.scale * (self.product(rated, *self.weight) + self.product(liked, *self.residual))
 
+    def summed(self) -> Side:
+        """Without what is stored per rating: no further sums can be made."""
+
+        def product(*_: Tensor) -> Tensor:
+            raise RuntimeError("the ratings in view were let go of")
+
+        return replace(self, weight=(), residual=(), product=product)
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -65,8 +75,12 @@ class Sampling:
 
     def draw(self, count: Tensor, ids: Tensor, limit: int) -> Tensor:
         """(N,) which ratings are kept, of users or items `ids` (N,) with so many ratings (n,)."""
-        share = (limit / count.clamp(min=1)).index_select(0, ids)
-        return torch.rand(share.shape, generator=self.generator, device=share.device) < share
+        share = limit / count.clamp(min=1)
+        chosen = torch.empty(len(ids), dtype=torch.bool, device=ids.device)
+        for kept, part in zip(chosen.split(BLOCK), ids.split(BLOCK), strict=True):
+            chance = torch.rand(len(part), generator=self.generator, device=ids.device)
+            torch.lt(chance, share.index_select(0, part), out=kept)
+        return chosen
 
 
 @dataclass(frozen=True)
@@ -84,6 +98,10 @@ class Seen:
     items: Side
     damping: Damping
 
+    def summed(self) -> Seen:
+        """See `Side.summed`."""
+        return replace(self, users=self.users.summed(), items=self.items.summed())
+
 
 class RatingHistory(nn.Module):
     """Training ratings sorted by user, as a sparse matrix users x items.
@@ -99,7 +117,7 @@ class RatingHistory(nn.Module):
 
     def __init__(self, ratings: Ratings, shape: tuple[int, int], exponents: tuple[float, float]) -> None:
         super().__init__()
-        self.matrix = SparseMatrix(ratings.user, ratings.item, torch.ones(len(ratings.user)), shape)
+        self.matrix = SparseMatrix(ratings.user, ratings.item, None, shape)
         order = torch.argsort(ratings.user, stable=True)
         self.register_buffer("rating", ratings.rating[order], persistent=False)
         self.register_buffer("item_count", torch.bincount(self.item, minlength=shape[1]), persistent=False)
@@ -132,22 +150,23 @@ class RatingHistory(nn.Module):
             for ids, count in ((self.user, self.matrix.count), (self.item, self.item_count))
         )
         mean = (weight * self.rating).sum() / weight.sum().clamp(min=1)
-        residual = (self.rating - mean) * weight
+        residual = (self.rating - mean).mul_(weight)
         b_i = self._sum_by_item(residual) / (n_item + damping[1])
-        residual = residual - weight * b_i.index_select(0, self.item)
+        residual.addcmul_(weight, b_i.index_select(0, self.item), value=-1)
         b_u = self._sum_by_user(residual) / (n_user + damping[0])
-        residual = residual - weight * b_u.index_select(0, self.user)
+        residual.addcmul_(weight, b_u.index_select(0, self.user), value=-1)
         whole, sides = None, []
         for at, (offset, count, ids) in enumerate(((b_u, n_user, self.user), (b_i, n_item, self.item))):
             scale = shrinkage(count, self.exponents[at])
             if sampling is not None and sampling.pays(count, sampling.limits[at]):
-                kept = self.matrix.some((weight > 0) & sampling.draw(count, ids, sampling.limits[at]))
+                kept = self.matrix.some(sampling.draw(count, ids, sampling.limits[at]).logical_and_(weight))
                 read, product = ((kept.count, kept.product), (kept.count_t, kept.product_t))[at]
                 scale = scale * (count / read.clamp(min=1))[:, None]
                 sides.append(Side(offset, count, scale, (), kept.values(residual), product))
                 continue
             if whole is None:
-                whole = (weight, self.matrix.turned(weight)), (residual, self.matrix.turned(residual))
+                weights = (weight, self.matrix.turned(weight)) if len(held_out) else ()
+                whole = weights, (residual, self.matrix.turned(residual))
             product = (self.matrix.product, self.matrix.product_t)[at]
             sides.append(Side(offset, count, scale, *whole, product))
         users, items = sides

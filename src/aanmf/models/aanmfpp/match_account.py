@@ -94,12 +94,14 @@ def _scores(choice: ChoiceHead, h: Histories, sets: AttributeSet, item: int, emp
 
 def _alike(choice: ChoiceHead, h: Histories, item: int) -> Tensor:
     """(n,) what each rated item adds to k(w) A at an item."""
-    direction = choice.direction(h)
+    direction, column = choice.direction(h), (choice.common == item).nonzero()[:, 0]
+    if not len(column):
+        return torch.zeros_like(direction)
     v = direction.new_zeros(choice.n_items).index_put_((h.item,), direction)
     cos = choice.landmarks.product(v[:, None])[:, 0]
     kernel = choice.near_users(h)[0]
     slope = torch.where(cos.abs() > SMALL, kernel / cos, 4 * math.exp(-4))
-    return direction * choice.landmarks.product_t((slope * choice.alike[:, item].float())[:, None])[h.item, 0]
+    return direction * choice.landmarks.product_t((slope * choice.alike[:, int(column)].float())[:, None])[h.item, 0]
 
 
 def _like(choice: ChoiceHead, rating: Account) -> Account:

@@ -33,7 +33,7 @@ class State:
     """All that predictions are made from: the ratings in view, and what the members make of users and items.
 
     Attributes:
-        seen: sums over the ratings as the members see them.
+        seen: sums over the ratings as the members see them; like the next two without what is stored per rating.
         means, explained: the same with the damping of the damped means, and of the kernel ridge.
         encoded: one per member.
     """
@@ -82,9 +82,10 @@ class AANMFppModule(Equations):
         if self._state is None:
             config = self.config
             dampings = config.damping, config.means_damping, config.ridge_damping
-            seen, means, explained = (self.history.see_all(damping) for damping in dampings)
+            means, explained = (self.history.see_all(damping).summed() for damping in dampings[1:])
+            seen = self.history.see_all(dampings[0])
             encoded = [self.with_table(member, self.encode(member, seen)) for member in self.members]
-            self._state = State(seen, means, explained, encoded)
+            self._state = State(seen.summed(), means, explained, encoded)
         return self._state
 
     def settle(self, rated_users: Tensor, rated_items: Tensor) -> None:

@@ -175,7 +175,7 @@ def batches(
     """
     history, context, (parts, steps) = equations.history, equations.context, cut
     known = torch.ones(len(history), dtype=torch.bool, device=generator.device)
-    order = torch.randperm(len(history), generator=generator, device=generator.device).int()
+    order = torch.randperm(len(history), generator=generator, device=generator.device, dtype=torch.int32)
     for numbers in order.chunk(parts):
         part = held_out = numbers.long()
         if cold > 0:
