@@ -49,7 +49,7 @@ class Side:
         """Without what is stored per rating: no further sums can be made."""
 
         def product(*_: Tensor) -> Tensor:
-            raise RuntimeError("the ratings in view were let go of")
+            raise RuntimeError("sums over histories need the numbers per rating, which `summed` left out")
 
         return replace(self, weight=(), residual=(), product=product)
 

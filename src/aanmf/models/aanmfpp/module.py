@@ -80,10 +80,9 @@ class AANMFppModule(Equations):
     def state(self) -> State:
         """All training ratings in view, computed once."""
         if self._state is None:
-            config = self.config
-            dampings = config.damping, config.means_damping, config.ridge_damping
-            means, explained = (self.history.see_all(damping).summed() for damping in dampings[1:])
-            seen = self.history.see_all(dampings[0])
+            config, see = self.config, self.history.see_all
+            means, explained = see(config.means_damping).summed(), see(config.ridge_damping).summed()
+            seen = see(config.damping)
             encoded = [self.with_table(member, self.encode(member, seen)) for member in self.members]
             self._state = State(seen.summed(), means, explained, encoded)
         return self._state
