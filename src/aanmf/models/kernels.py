@@ -191,9 +191,9 @@ def lookup(function: Callable[[Tensor], Tensor], table: Tensor, rows: Tensor) ->
 
 def fewer(table: Tensor, rows: Tensor) -> tuple[Tensor, Tensor | None]:
     """What to map row by row, and which rows (B,) to take of it then: `table`, or table[rows] and None if smaller."""
-    if len(rows) > len(table) and not torch.compiler.is_exporting():
-        return table, rows
-    return table.index_select(0, rows), None
+    if torch.compiler.is_exporting() or len(rows) <= len(table):
+        return table.index_select(0, rows), None
+    return table, rows
 
 
 def dropout_linear_reference(
