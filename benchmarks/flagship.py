@@ -226,7 +226,9 @@ def main() -> None:
     parser.add_argument("--spread-rows", type=int, help="tables with at least so many rows are divided among them")
     parser.add_argument("--users", type=int, help="in place of so many in proportion to the ratings")
     parser.add_argument("--items", type=int)
-    parser.add_argument("--lists", type=int, nargs="?", const=USERS, default=0, help="for so many users, or for all")
+    parser.add_argument(
+        "--lists", type=int, nargs="?", const=sys.maxsize, default=0, help="for so many users, or for all"
+    )
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of the model")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--one", type=float, help=argparse.SUPPRESS)

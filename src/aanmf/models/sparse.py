@@ -93,10 +93,13 @@ class SparseMatrix(nn.Module):
         return _Product.apply(table, self, *self._values(value, value_t), True)
 
     def _values(self, value: Tensor | None, value_t: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        """Values in both orders, by default those of the matrix; None: all are 1."""
-        if value is None and len(self.value):
-            value = self.value
+        """Values in both orders, by default those of the matrix."""
+        value = self._value(value)
         return value, self.turned(value) if value_t is None and value is not None else value_t
+
+    def _value(self, value: Tensor | None) -> Tensor | None:
+        """Values, by default those of the matrix; None: all are 1."""
+        return self.value if value is None and len(self.value) else value
 
     def with_values(self, value: Tensor, columns: int) -> SparseMatrix:
         """Other values at the same places, which are not copied; columns from `columns` on are empty and left out."""
@@ -134,8 +137,7 @@ class SparseMatrix(nn.Module):
             return table.new_zeros(len(rows), table.shape[1])
         rows, back = torch.unique(rows, return_inverse=True)
         entry, start = self.entries(rows)
-        if value is None and len(self.value):
-            value = self.value
+        value = self._value(value)
         weight = None if value is None else value[entry]
         sums = F.embedding_bag(self.col[entry], table, start, per_sample_weights=weight, mode="sum")
         return sums.index_select(0, back)
