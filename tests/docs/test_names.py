@@ -41,6 +41,18 @@ def test_named_modules_and_files_exist(page: Path) -> None:
     assert not [name for name in set(FILE.findall(text)) - MADE if not any((home / name).exists() for home in homes)]
 
 
+def members(page: Path) -> list[str]:
+    """`aanmf.x.y` for each name that a page of the reference draws from a module or a class."""
+    found = re.findall(r"^\.\. auto\w+:: (aanmf[\w.]*)\n +:members: (.+)$", page.read_text(), re.MULTILINE)
+    return [f"{home}.{name}" for home, names in found for name in names.split(", ")]
+
+
+def test_members_of_the_reference_exist() -> None:
+    names = [name for page in (ROOT / "docs" / "reference").glob("*.md") for name in members(page)]
+    assert len(names) > 30
+    assert not [name for name in names if not exists(name)]
+
+
 def test_the_architecture_has_the_layers_in_their_order() -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     layers = [re.findall(r"aanmf\.\w+", layer) for layer in contracts[0]["layers"]]
