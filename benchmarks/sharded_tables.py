@@ -38,8 +38,9 @@ from torch import Tensor, nn
 from aanmf.contract import Ratings, TrainingData
 from aanmf.data.attributes import AttributeSet
 from aanmf.models.mf import MFConfig, MFModule
-from aanmf.training.distributed import Ranks, ShardedTables
+from aanmf.training.distributed import Ranks
 from aanmf.training.optimizer import adam
+from aanmf.training.sharded_tables import ShardedTables
 
 ARMS = ("whole", "ours", "torchrec")
 MEAN, NOISE, PLANTED = 3.5, 0.5, 8
@@ -73,8 +74,8 @@ class Trained:
     penalty: Tensor | float = 0.0
     """What the last prediction adds to the mean squared error."""
 
-    def predict(self, own: Ratings) -> Tensor:
-        """Ratings (B,) of a process's part of a batch."""
+    def predict(self, batch: Ratings) -> Tensor:
+        """Ratings (b,) of a process's part of a batch."""
         raise NotImplementedError
 
     def step(self) -> None:
@@ -98,8 +99,8 @@ class Ours(Trained):
         self.optimizer = adam(self.module, self.module.l2_groups(), args.batch * args.batches, args.learning_rate)
         self.ranks = ranks
 
-    def predict(self, own: Ratings) -> Tensor:
-        return self.tables(own.user, own.item)
+    def predict(self, batch: Ratings) -> Tensor:
+        return self.tables(batch)
 
     def step(self) -> None:
         self.ranks.add_gradients(self.tables.shared())
@@ -123,7 +124,7 @@ class TorchRec(Trained):
         from torchrec.optim.apply_optimizer_in_backward import apply_optimizer_in_backward
 
         set_gradient_division(False)  # the loss of a part is divided by the length of the whole batch
-        self.args, self.keyed, self.factors = args, torchrec.KeyedJaggedTensor, args.factors
+        self.args, self.ranks, self.keyed, self.factors = args, ranks, torchrec.KeyedJaggedTensor, args.factors
         configs = [
             torchrec.EmbeddingConfig(
                 name=name,
@@ -151,7 +152,8 @@ class TorchRec(Trained):
             table.normal_(0, STD)[:, self.factors :] = 0
         return table
 
-    def predict(self, own: Ratings) -> Tensor:
+    def predict(self, batch: Ratings) -> Tensor:
+        own = self.ranks.part(batch)
         lengths = torch.ones(2 * len(own), dtype=torch.int32)
         found = self.module(self.keyed(keys=["p", "q"], values=torch.cat([own.user, own.item]), lengths=lengths))
         p, q = (found[name].values() for name in "pq")
@@ -195,10 +197,11 @@ def train(args: argparse.Namespace, ranks: Ranks, batches: list[Ratings]) -> tup
     model = TorchRec(args, ranks) if args.arm == "torchrec" else Ours(args, ranks, shard=args.arm == "ours")
     built, seconds = resident(peak=True) - before, []
     for step in range(args.steps):
-        own = ranks.part(batches[step % len(batches)])
+        batch = batches[step % len(batches)]
+        own = ranks.part(batch)
         ranks.wait()
         start = time.perf_counter()
-        loss = (model.predict(own) - own.rating).square().sum() / args.batch
+        loss = (model.predict(batch) - own.rating).square().sum() / args.batch
         (loss + model.penalty).backward()
         model.step()
         ranks.wait()
@@ -224,9 +227,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     held, built, peak = memory.tolist()
     found = {"seconds": statistics.median(seconds[2:]), "held": held, "built": built, "peak": peak}
     if args.test:
-        test = ranks.part(planted.batch(TEST_SEED, args.test))
+        test = planted.batch(TEST_SEED, args.test)
         with torch.no_grad():
-            error = ranks.add((model.predict(test) - test.rating).double().square().sum())
+            error = ranks.add((model.predict(test) - ranks.part(test).rating).double().square().sum())
         found["rmse"] = float(error / args.test) ** 0.5
     return found
 

@@ -16,8 +16,9 @@ from aanmf.errors import ConfigError
 from aanmf.fitted import Fitted
 from aanmf.models.mf import MFConfig, MFModule
 from aanmf.training.checkpoint import Checkpoints
-from aanmf.training.distributed import Ranks, ShardedTables, joined
+from aanmf.training.distributed import Ranks, joined
 from aanmf.training.optimizer import adam
+from aanmf.training.sharded_tables import ShardedTables
 from tests.conftest import small_dataset
 
 SETTINGS = {"factors": 4, "epochs": 3, "patience": 3, "batch_size": 61, "learning_rate": 0.02}
@@ -51,7 +52,7 @@ def held(ranks: Ranks) -> int:
     tables = ShardedTables(build, training, ranks, 1, torch.device("cpu"))
     optimizer = adam(tables.module, tables.module.l2_groups(), len(training.train), 0.01)
     own = ranks.part(training.train)
-    (tables(own.user, own.item) - own.rating).square().sum().backward()
+    (tables(training.train) - own.rating).square().sum().backward()
     optimizer.step()
     moments = [state[part] for state in optimizer.state.values() for part in ("exp_avg", "exp_avg_sq")]
     return sum(each.nbytes for each in [*tables.module.parameters(), *moments])

@@ -37,25 +37,24 @@ def predict_pairs(
 def mean_squared_error(module: RatingModule, ratings: Ratings, scale: tuple[float, float]) -> float:
     """Mean squared error of clipped predictions."""
     module.eval()
-    return float(squared_error(module, ratings, scale)) / len(ratings)
+    return float(squared_error(lambda block: module(block.user, block.item), ratings, scale)) / len(ratings)
 
 
 @torch.no_grad()
 def squared_error(
-    predict: Callable[..., Tensor],
+    predict: Callable[[Ratings], Tensor],
     ratings: Ratings,
     scale: tuple[float, float],
     part: Callable[[Ratings], Ratings] = lambda block: block,
 ) -> Tensor:
-    """The sum of squared errors of clipped predictions, a double; `part`: which ratings of each block count.
+    """The sum of squared errors of clipped predictions, a double.
 
-    `predict` takes users, items and, where the ratings have one, their context.
+    `predict` takes a block of ratings, and predicts what `part` says of it: by default all.
     """
     total = torch.zeros((), dtype=torch.float64, device=ratings.rating.device)
     for start in range(0, len(ratings), BLOCK):
-        block = part(ratings.take(slice(start, start + BLOCK)))
-        asked = (block.user, block.item) if block.context is None else (block.user, block.item, block.context)
-        total += (predict(*asked).clamp(*scale) - block.rating).double().square().sum()
+        block = ratings.take(slice(start, start + BLOCK))
+        total += (predict(block).clamp(*scale) - part(block).rating).double().square().sum()
     return total
 
 

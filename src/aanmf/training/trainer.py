@@ -19,10 +19,11 @@ from torch import Tensor
 
 from aanmf.contract import BatchConfig, RatingModule, Ratings, TrainingData
 from aanmf.training.checkpoint import Checkpoint, Checkpoints, identity
-from aanmf.training.distributed import Ranks, ShardedTables
+from aanmf.training.distributed import Ranks
 from aanmf.training.log import Epoch, OnEpoch, TrainingLog
 from aanmf.training.optimizer import adam, half_cosine
 from aanmf.training.predict import pick_device, squared_error
+from aanmf.training.sharded_tables import ShardedTables
 
 log = logging.getLogger(__name__)
 Build = Callable[[Any, TrainingData], RatingModule]
@@ -180,7 +181,7 @@ class Phase:
         """One step of Adam."""
         ranks, config = self.setup.ranks, self.setup.config
         own = ranks.part(batch)
-        squares = (self.sharded(own.user, own.item, own.context) - own.rating).square().sum()
+        squares = (self.sharded(batch) - own.rating).square().sum()
         loss = squares / len(batch)  # Eq 7
         penalty = self.module.penalty(own.user, own.item)
         self.optimizer.zero_grad()

@@ -39,6 +39,7 @@ from aanmf.models.histories import Histories, choice_weights
 from aanmf.models.kernels import columns_of, gram
 from aanmf.models.solve import cholesky, ridge_inverse, without_self
 from aanmf.models.sparse import SparseMatrix
+from aanmf.training.distributed import ALONE, Ranks
 
 WEIGHTS = {
     "choice": (0.2, 0.9),
@@ -173,11 +174,14 @@ class ChoiceHead(nn.Module):
     # ------------------------------------------------------------ fitting
 
     @torch.no_grad()
-    def fit(self) -> Self:
-        """Solves all regressions."""
-        self.choice.copy_(self._fit_choice())
-        self.taste.copy_(self._fit_taste())
-        self.alike.copy_(self._fit_alike())
+    def fit(self, ranks: Ranks = ALONE) -> Self:
+        """Solves all regressions; each of the large ones is solved by one of the ranks, and all get it."""
+        large = (self.choice, self._fit_choice), (self.taste, self._fit_taste), (self.alike, self._fit_alike)
+        for at, (table, solve) in enumerate(large):
+            if at % ranks.count == ranks.rank:
+                table.copy_(solve())
+        for at, (table, _) in enumerate(large):
+            table.copy_(ranks.share({"table": table}, at % ranks.count, table.device)["table"])
         a, popular = self.users[self.active], self.popular
         slope = ridge_inverse(a - a.mean(0), GROUP) @ self.ratings.product_t(self.users - a.mean(0)).T  # (A, I)
         self.group.copy_(torch.cat([(popular - a.mean(0) @ slope)[None], slope]))

@@ -69,7 +69,7 @@ def fit_aanmfpp(
         newcomer_errors, omega = selected.newcomer_errors(searched), None
         if config.match:
             cuts = choice_cuts(selected, searched, validated and not trainer.training_log.interrupted)
-            omega = learn_weights(selected.config, searched, cuts)
+            omega = learn_weights(selected.config, searched, cuts, trainer.ranks)
         selected = replace(selected, held=())  # no longer needed, and large
         give_back()
         torch.manual_seed(config.seed)
@@ -94,7 +94,7 @@ def fit_aanmfpp(
         module.newcomer_errors.load_state_dict(newcomer_errors.state_dict())
         if module.choice is not None and omega is not None:
             give_back()
-            module.choice.fit().omega.copy_(omega)
+            module.choice.fit(trainer.ranks).omega.copy_(omega)
     if training.has_ratings:
         trainer.training_log.chosen = selected.chosen(config)
         if len(selected.left):

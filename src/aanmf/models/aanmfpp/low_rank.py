@@ -24,6 +24,7 @@ from aanmf.models.aanmfpp.history import RatingHistory
 from aanmf.models.aanmfpp.ridge import CatalogueFeatures
 from aanmf.models.solve import cholesky, solve
 from aanmf.models.sparse import Entries
+from aanmf.training.distributed import ALONE, Ranks
 from aanmf.training.side_by_side import at_once, side_by_side
 
 FOLDS = 4
@@ -113,22 +114,26 @@ class LowRankRidge(nn.Module):
     # ------------------------------------------------------------ fitting
 
     @torch.no_grad()
-    def fit(self, users: Tensor | None = None) -> Tensor:
+    def fit(self, users: Tensor | None = None, ranks: Ranks = ALONE) -> Tensor:
         """See `KernelRidge.fit`."""
         if not self.z.any():
-            for fold in range(FOLDS):
+            for fold in range(FOLDS)[ranks.rank :: ranks.count]:
                 self._decompose(fold)
+            ranks.add(self.z)
+            ranks.add(self.delta)
         left_out, count = torch.zeros_like(self.alpha), self.history.matrix.count
         users = torch.arange(len(count), device=count.device) if users is None else users
         users = users[count[users] > 0]
         users = users[torch.argsort(count[users], stable=True)]  # those of a block are filled up to one length
+        users = users[ranks.rank :: ranks.count]
 
         def solve_block(block: Tensor) -> None:
             self._solve(block, left_out)
 
         with side_by_side(at_once(len(users), users.device)) as each:
             each(solve_block, self._blocks(users))
-        return left_out
+        ranks.add(self.alpha)
+        return ranks.add(left_out)
 
     def _blocks(self, users: Tensor) -> list[Tensor]:
         """Users, sorted by their ratings, in blocks of users of one fold with not too many ratings."""

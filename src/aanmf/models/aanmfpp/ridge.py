@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from aanmf.models.aanmfpp.history import RatingHistory
 from aanmf.models.kernels import gram
 from aanmf.models.solve import cholesky, solve
+from aanmf.training.distributed import ALONE, Ranks
 from aanmf.training.side_by_side import at_once, side_by_side
 
 CatalogueFeatures = Callable[[slice], Tensor]
@@ -70,8 +71,10 @@ class KernelRidge(nn.Module):
         self.register_buffer("alpha", torch.zeros(len(strengths), len(history)))
 
     @torch.no_grad()
-    def fit(self, users: Tensor | None = None) -> Tensor:
+    def fit(self, users: Tensor | None = None, ranks: Ranks = ALONE) -> Tensor:
         """Solves the regressions of some users (None: of all).
+
+        Each of the ranks solves some of them, and gets all.
 
         Returns:
             Their leave-one-out values (F, N) in the order of the history; 0 at the ratings of other users.
@@ -79,7 +82,7 @@ class KernelRidge(nn.Module):
         left_out, matrix = torch.zeros_like(self.alpha), self.history.matrix
         users = torch.arange(len(matrix.count), device=matrix.count.device) if users is None else users
         users = users[(matrix.count[users] > 0) & (matrix.count[users] <= self.limit)]
-        users = users[torch.argsort(matrix.count[users], descending=True, stable=True)]
+        users = users[torch.argsort(matrix.count[users], descending=True, stable=True)][ranks.rank :: ranks.count]
 
         def solve_some(block: Tensor) -> None:
             for first, count in zip(matrix.start[block].tolist(), matrix.count[block].tolist(), strict=True):
@@ -89,7 +92,8 @@ class KernelRidge(nn.Module):
         blocks = in_blocks(users, matrix.count[users], self.limit)
         with side_by_side(at_once(len(blocks), users.device)) as each:
             each(solve_some, blocks)
-        return left_out
+        ranks.add(self.alpha)
+        return ranks.add(left_out)
 
     def _solve(self, rows: slice) -> tuple[Tensor, Tensor]:
         """alpha and leave-one-out values (F, n) of the user whose ratings are `rows`."""

@@ -12,6 +12,7 @@ from aanmf.contract import TrainingData
 from aanmf.models.aanmfpp.choice import FEW, WEIGHTS, ChoiceHead
 from aanmf.models.aanmfpp.config import AANMFppConfig
 from aanmf.models.histories import Histories
+from aanmf.training.distributed import ALONE, Ranks
 
 Rates = Callable[[Tensor], Tensor]
 """Predicted ratings (b, I) of users (b,)."""
@@ -47,20 +48,28 @@ class Candidates:
         return Candidates(features, self.count, self.listed.gather(1, columns), self.wanted.gather(1, columns))
 
 
-def learn_weights(config: AANMFppConfig, training: TrainingData, cuts: Iterable[tuple[Tensor, Rates | None]]) -> Tensor:
+def learn_weights(
+    config: AANMFppConfig, training: TrainingData, cuts: Iterable[tuple[Tensor, Rates | None]], ranks: Ranks = ALONE
+) -> Tensor:
     """omega (2, F) of `ChoiceHead`.
 
     Args:
         cuts: rows of training ratings to hold out, each with predictions of a model that has not seen them.
+        ranks: all of which do the same, and divide the regressions of the scores.
     """
     generator = torch.Generator().manual_seed(config.seed)
-    found = [part for rows, rates in cuts for part in held_out(config, training, rows, rates, generator)]
+    found = [part for rows, rates in cuts for part in held_out(config, training, rows, rates, generator, ranks)]
     return maximise(found)
 
 
 @torch.no_grad()
 def held_out(
-    config: AANMFppConfig, training: TrainingData, rows: Tensor, rates: Rates | None, generator: torch.Generator
+    config: AANMFppConfig,
+    training: TrainingData,
+    rows: Tensor,
+    rates: Rates | None,
+    generator: torch.Generator,
+    ranks: Ranks = ALONE,
 ) -> Iterator[Candidates]:
     """What users with a history chose among the held-out rows, and what users did who were held out whole."""
     train, n_users = training.train, training.n_users + 1
@@ -69,7 +78,7 @@ def held_out(
     users = shuffled(train.user[~held].unique(), generator)
     new = users[: min(NEW, len(users) // 10)]
     of_new = torch.isin(train.user, new)
-    head = ChoiceHead(config, training.with_train(train.take(~held & ~of_new))).fit()
+    head = ChoiceHead(config, training.with_train(train.take(~held & ~of_new))).fit(ranks)
 
     targets = held & liked & (head.ratings.count[train.user] > 0)
     counts = torch.bincount(train.user[targets], minlength=n_users)

@@ -146,16 +146,11 @@ class Trainer:
         return groups
 
     def _features(self, equations: Equations) -> Tensor:
-        """(F, N) of the kernel ridge; each rank solves the regressions of its share of the users."""
+        """(F, N) of the kernel ridge."""
         ridge = equations.ridge
         if ridge is None:
             return torch.zeros(0, len(equations.history), device=self.device)
-        if self.ranks.alone:
-            return ridge.fit()
-        users = torch.arange(self.ranks.rank, equations.shape[0], self.ranks.count, device=self.device)
-        left_out = ridge.fit(users)
-        self.ranks.add(ridge.alpha)
-        return self.ranks.add(left_out)
+        return ridge.fit(ranks=self.ranks)
 
     def _train_epoch(
         self, each: Each, phase: str, runs: Sequence[Run], behind: Sequence[Run], own: Sequence[Run]

@@ -1,0 +1,195 @@
+"""Tables of users and of items that are sharded: rank r holds the r-th block of rows of each.
+
+A batch fetches the rows that it needs. As every rank knows the whole batch, none has to ask for them: each sends what
+the others need in one message, and gets back the gradients in another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.func import functional_call
+
+from aanmf.contract import RatingModule, Ratings, TrainingData, drawing
+from aanmf.data.attributes import AttributeSet
+from aanmf.training.distributed import Ranks
+
+
+class ShardedTables:
+    """A module whose tables of users and of items are sharded: rank r holds the r-th block of rows of each.
+
+    For every batch the module is called with tables that hold the batch's users and items only, and with positions in
+    these.
+
+    Args:
+        build: makes the module; tables to be sharded are made with this rank's rows only.
+        training: what it is built from.
+        ranks: all of which do the same.
+        shard_rows: tables with fewer rows are left whole; None: all are.
+        device: where the module goes.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[], RatingModule],
+        training: TrainingData,
+        ranks: Ranks,
+        shard_rows: int | None,
+        device: torch.device,
+    ) -> None:
+        self.ranks, self.least = ranks, None if ranks.alone else shard_rows
+        with drawing(self._own_rows):
+            self.module = build()
+        names = {id(table): name for name, table in self.module.named_parameters()}
+        n_users, n_items = training.n_users + 1, training.n_items + 1
+        self.users = [names[id(each)] for each in self.module.user_tables() if self._sharded(n_users)]
+        self.items = [names[id(each)] for each in self.module.item_tables() if self._sharded(n_items)]
+        self.rows = dict.fromkeys(self.users, n_users) | dict.fromkeys(self.items, n_items)
+        for name, rows in self.rows.items():
+            table = self.module.get_parameter(name)
+            if len(table) == rows:  # not made by `embedding`
+                table.data = self.own(name, [table.data])
+        self.module.to(device)
+        moves = self.users or training.train.context is not None
+        self.sets = training.users.to(device) if moves else training.users
+        self.item_sets: AttributeSet | None = getattr(self.module, "item_sets", None)
+
+    def __call__(self, batch: Ratings) -> Tensor:
+        """What the module predicts (b,) of this rank's part of a batch, in the context of ratings, if they have one."""
+        own, sets = self.ranks.part(batch), None
+        if self.users or own.context is not None:
+            sets = self.sets.rows(own.user).in_context(own.context)
+        if not self.rows:
+            return self.module(own.user, own.item, sets)
+        users, items, routes = own.user, own.item, dict[str, Route]()
+        if self.users:
+            route = Route.of(batch.user, self._block(self.rows[self.users[0]]), self.ranks)
+            users, routes = route.place, dict.fromkeys(self.users, route)
+        if self.items:
+            route = Route.of(batch.item, self._block(self.rows[self.items[0]]), self.ranks)
+            items, routes = route.place, routes | dict.fromkeys(self.items, route)
+            if self.item_sets is not None:
+                self.module.item_sets = self.item_sets.rows(route.needed)
+        tables = [self.module.get_parameter(name) for name in routes]
+        fetched = Fetch.apply(list(routes.values()), *tables)
+        return functional_call(self.module, dict(zip(routes, fetched, strict=True)), (users, items, sets))
+
+    def shared(self) -> list[nn.Parameter]:
+        """Parameters that all ranks hold, whose gradients are to be summed."""
+        return [each for name, each in self.module.named_parameters() if name not in self.rows]
+
+    def own(self, name: str, pieces: Sequence[Tensor]) -> Tensor:
+        """This rank's rows of a table (or of something of its shape), all of them if it is not sharded.
+
+        Args:
+            name: of the table.
+            pieces: its rows, in order, in one tensor or in several.
+        """
+        if name not in self.rows or pieces[0].ndim == 0:
+            return pieces[0] if len(pieces) == 1 else torch.cat(list(pieces))
+        found, at, needed = [], 0, self._own_rows(self.rows[name])
+        for piece in pieces:
+            found.append(piece[max(needed.start - at, 0) : max(needed.stop - at, 0)])
+            at += len(piece)
+        return torch.cat(found)
+
+    def join(self) -> RatingModule:
+        """The module, made whole again on every rank."""
+        for name, rows in self.rows.items():
+            table = self.module.get_parameter(name)
+            block = self._block(rows)
+            own = table.new_zeros(block, *table.shape[1:])
+            whole = table.new_empty(block * self.ranks.count, *table.shape[1:])
+            own[: len(table)] = table.data
+            dist.all_gather(list(whole.split(block)), own)
+            table.data = whole[:rows]
+        if self.item_sets is not None:
+            self.module.item_sets = self.item_sets
+        self.users, self.items, self.rows = [], [], {}
+        return self.module
+
+    def _sharded(self, rows: int) -> bool:
+        return self.least is not None and rows >= self.least
+
+    def _block(self, rows: int) -> int:
+        """Rows of a rank; the last ranks can have fewer."""
+        return -(-rows // self.ranks.count)
+
+    def _own_rows(self, rows: int) -> range:
+        """This rank's rows of a table of users or items."""
+        block = self._block(rows) if self._sharded(rows) else rows
+        rank = self.ranks.rank if self._sharded(rows) else 0
+        return range(min(rank * block, rows), min((rank + 1) * block, rows))
+
+
+@dataclass(frozen=True)
+class Route:
+    """Which rows of a sharded table each rank needs for its part of a batch; rank r has the r-th block of rows."""
+
+    needed: Tensor
+    """Distinct rows that this rank needs, in order."""
+    place: Tensor
+    """(b,) where the row of each rating of its part is among these."""
+    to_get: list[int]
+    """How many of them each rank has."""
+    to_give: list[int]
+    """How many rows of this rank's each one needs."""
+    given: Tensor
+    """These rows, counted from the first one of the block, rank after rank."""
+
+    @classmethod
+    def of(cls, ids: Tensor, block: int, ranks: Ranks) -> Route:
+        """For the positions (B,) of the users, or items, of a batch, in a table in blocks of so many rows."""
+        bounds = torch.tensor(ranks.bounds(len(ids)), device=ids.device)
+        needed, place = torch.unique(ids[bounds[ranks.rank] : bounds[ranks.rank + 1]], return_inverse=True)
+        own = (ids // block == ranks.rank).nonzero()[:, 0]
+        who = torch.bucketize(own, bounds[1:], right=True)
+        given = torch.unique(who * block + ids[own] % block)
+        to_get, to_give = (torch.bincount(each // block, minlength=ranks.count).tolist() for each in (needed, given))
+        return cls(needed, place, to_get, to_give, given % block)
+
+
+class Fetch(torch.autograd.Function):
+    """Rows of sharded tables; their gradients go back to the ranks that have them, which add them up."""
+
+    @staticmethod
+    def forward(ctx: Any, routes: Sequence[Route], *blocks: Tensor) -> tuple[Tensor, ...]:
+        """This rank's block of each table -> the rows of each that it needs."""
+        ctx.routes, ctx.shapes = routes, [block.shape for block in blocks]
+        rows = [block.index_select(0, route.given) for block, route in zip(blocks, routes, strict=True)]
+        return exchange(rows, [route.to_give for route in routes], [route.to_get for route in routes])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Gradients of the blocks."""
+        routes: Sequence[Route] = ctx.routes
+        returned = exchange(grads, [route.to_get for route in routes], [route.to_give for route in routes])
+        each = zip(routes, ctx.shapes, returned, strict=True)
+        return None, *(grad.new_zeros(shape).index_add_(0, route.given, grad) for route, shape, grad in each)
+
+
+def exchange(rows: Sequence[Tensor], to_give: Sequence[list[int]], to_get: Sequence[list[int]]) -> tuple[Tensor, ...]:
+    """Rows of several tables, rank after rank, to and from all ranks, in one message to each.
+
+    Args:
+        rows: (n, ...) of each table.
+        to_give, to_get: how many of them go to each rank, and come from it.
+    """
+    shapes = [each.shape[1:] for each in rows]
+    give, get = (
+        [[n * shape.numel() for n, shape in zip(of_rank, shapes, strict=True)] for of_rank in zip(*counts, strict=True)]
+        for counts in (to_give, to_get)
+    )  # numbers, by rank and table
+    split = [each.split(counts) for each, counts in zip(rows, to_give, strict=True)]
+    message = torch.cat([part.reshape(-1) for of_rank in zip(*split, strict=True) for part in of_rank])
+    received = message.new_empty(sum(map(sum, get)))
+    dist.all_to_all_single(received, message, [*map(sum, get)], [*map(sum, give)])
+    parts = received.split([n for of_rank in get for n in of_rank])
+    return tuple(torch.cat(parts[at :: len(rows)]).view(-1, *shape) for at, shape in enumerate(shapes))
