@@ -39,11 +39,15 @@ class Ratings:
         return cls(*(_tensor(each) for each in (user, item, rating)), context=context)
 
     def take(self, rows: Tensor | slice) -> Ratings:
-        """These ratings only."""
-        context = self.context
-        if context is not None:
-            context = context.rows(torch.arange(len(self), device=self.user.device)[rows])
-        return Ratings(self.user[rows], self.item[rows], self.rating[rows], context=context)
+        """These ratings only: a slice of them, or those at positions (m,), or where (n,) is True."""
+        columns, context = (self.user, self.item, self.rating), self.context
+        if isinstance(rows, slice):
+            user, item, rating = (each[rows] for each in columns)
+            at = torch.arange(len(self), device=rating.device)[rows] if context else rows
+        else:
+            at = rows.nonzero()[:, 0] if rows.dtype == torch.bool else rows
+            user, item, rating = (each.index_select(0, at) for each in columns)  # in a third of the time of each[at]
+        return Ratings(user, item, rating, context=context.rows(at) if context else None)
 
     def to(self, device: torch.device) -> Ratings:
         """On another device."""
@@ -81,7 +85,7 @@ class Ratings:
 
     def batches(self, size: int, generator: torch.Generator, done: int = 0) -> Iterator[Ratings]:
         """One pass in random order, in batches of `size` (the last may be smaller), without the first `done` ones."""
-        order = torch.randperm(len(self), generator=generator, device=self.rating.device)
+        order = torch.randperm(len(self), generator=generator, device=self.rating.device, dtype=torch.int32)
         shuffled = self.take(order)
         for start in range(done * size, len(self), size):
             yield shuffled.take(slice(start, start + size))
