@@ -5,9 +5,9 @@
     python benchmarks/plan.py --page docs/scale.md
 
 Arithmetic on constants. `Measured` has those that benchmarks of this library found, and `ASSUMED` those of machines
-that it has not seen. AANMF is trained with `--spread-rows`, as `docs/distributed.md` describes: tables of users and
-items are divided among the processes, everything else is on each of them; `--batch` is a process's part of a step.
-`--page` writes tables into a page: each marker there names a table and the options that it is made with.
+that it has not seen. AANMF is trained as `docs/distributed.md` describes: tables of users and items are divided among
+the processes, everything else is on each of them; `--batch` is a process's part of a step. `--page` writes tables into
+a page: each marker there names a table and the options that it is made with.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ class Ours(Trained):
         return self.tables(batch)
 
     def step(self) -> None:
-        self.ranks.add_gradients(self.tables.shared())
+        self.tables.add_gradients()
         self.optimizer.step()
         self.optimizer.zero_grad()
 

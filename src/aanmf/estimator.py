@@ -130,7 +130,7 @@ class Estimator:
                 minute.
             checkpoints: where to write them, and whether to go on from the last one; None: nowhere.
             shard_rows: where several processes train together (`docs/distributed.md`), tables of users and items with
-                at least so many rows are divided among them; None: each holds them whole.
+                at least so many rows are divided among them; None: those with more rows than a batch has ratings.
 
         Raises:
             DataError: there is no rating, or a table cannot be used.

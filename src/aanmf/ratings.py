@@ -42,12 +42,12 @@ class Ratings:
         """These ratings only: a slice of them, or those at positions (m,), or where (n,) is True."""
         columns, context = (self.user, self.item, self.rating), self.context
         if isinstance(rows, slice):
-            user, item, rating = (each[rows] for each in columns)
-            at = torch.arange(len(self), device=rating.device)[rows] if context else rows
-        else:
-            at = rows.nonzero()[:, 0] if rows.dtype == torch.bool else rows
-            user, item, rating = (each.index_select(0, at) for each in columns)  # in a third of the time of each[at]
-        return Ratings(user, item, rating, context=context.rows(at) if context else None)
+            if context is not None:
+                context = context.rows(torch.arange(len(self), device=self.user.device)[rows])
+            return Ratings(*(each[rows] for each in columns), context=context)
+        at = rows.nonzero()[:, 0] if rows.dtype == torch.bool else rows
+        context = None if context is None else context.rows(at)
+        return Ratings(*(each.index_select(0, at) for each in columns), context=context)  # thrice as fast as each[at]
 
     def to(self, device: torch.device) -> Ratings:
         """On another device."""

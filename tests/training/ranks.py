@@ -33,10 +33,11 @@ TRAININGS: dict[str, tuple[type[Recommender], dict[str, Any], int | None]] = {
     "fm sharded": (FM, {}, 1),
     "aanmf dropout": (AANMF, {"refit": False}, None),
     "mf tiny batches": (MF, {"batch_size": 3, "epochs": 1, "refit": False}, 1),
+    "mf few in a batch": (MF, {"batch_size": 15}, None),
 }
 """By name: model, settings, shard_rows."""
-RESUMED = ("mf", "mf sharded", "aanmf sharded")
-"""Those whose checkpoints are looked at."""
+RESUMED = ("mf", "mf sharded", "aanmf sharded", "mf few in a batch")
+"""Those whose checkpoints are looked at; tables of the last are sharded because they have more rows than a batch."""
 MEMBERS = {"factors": 3, "epochs": 2, "members": 2, "parts": 2, "l2_candidates": (20.0, 60.0), "validation_cuts": 1}
 """Of AANMF++, whose members are divided among the processes."""
 
@@ -53,6 +54,7 @@ def held(ranks: Ranks) -> int:
     optimizer = adam(tables.module, tables.module.l2_groups(), len(training.train), 0.01)
     own = ranks.part(training.train)
     (tables(training.train) - own.rating).square().sum().backward()
+    tables.add_gradients()
     optimizer.step()
     moments = [state[part] for state in optimizer.state.values() for part in ("exp_avg", "exp_avg_sq")]
     return sum(each.nbytes for each in [*tables.module.parameters(), *moments])

@@ -83,7 +83,7 @@ def train(
             "--spread-rows",
             min=1,
             metavar="N",
-            help="Under torchrun: divide tables of at least N users or items among the processes.",
+            help="Under torchrun: divide tables of at least N users or items; default: more than a batch has ratings.",
             rich_help_panel=_LONG,
         ),
     ] = None,

@@ -8,7 +8,7 @@ Tables of users and items can be sharded (`sharded_tables.py`).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -16,14 +16,12 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from aanmf.contract import Ratings
 from aanmf.training.meeting import Meeting, is_of_others, wait_time
 
 T = TypeVar("T")
-SHORT = 100_000
-"""Numbers of a message that need not be reduced on the way."""
 _APART: ContextVar[bool] = ContextVar("apart", default=False)
 
 
@@ -66,28 +64,6 @@ class Ranks:
         if not self.alone:
             dist.all_reduce(tensor)
         return tensor
-
-    def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Sums the gradients over all ranks, in one message.
-
-        A short one goes to all at once: Gloo needs about 1.5 ms to reduce any, and .3 ms for this.
-        """
-        parameters = list(parameters)
-        if self.alone or not parameters:
-            return
-        for each in parameters:
-            if each.grad is None:
-                each.grad = torch.zeros_like(each)
-        gradients = [each.grad for each in parameters if each.grad is not None]
-        message = torch.cat([each.reshape(-1) for each in gradients])
-        if len(message) <= SHORT and not message.is_cuda:
-            copies = message.repeat(self.count, 1)
-            dist.all_to_all_single(received := torch.empty_like(copies), copies)
-            message = received.sum(0)
-        else:
-            dist.all_reduce(message)
-        for each, part in zip(gradients, message.split([each.numel() for each in gradients]), strict=True):
-            each.copy_(part.view_as(each))
 
     def agree(self, answer: bool, by_clock: bool, device: torch.device) -> bool:
         """Whether a checkpoint is due; the first rank says so where clocks, which differ, are asked."""

@@ -47,7 +47,8 @@ def fit_module(
         config: settings.
         on_epoch: called after each epoch, in the first process.
         checkpoints: where to write them, and whether to resume from the last one; None: nowhere.
-        shard_rows: tables of users and items with at least so many rows are divided among the processes; None: never.
+        shard_rows: tables of users and items with at least so many rows are divided among the processes; None: those
+            with more rows than a batch has ratings, because gradients of whole tables would take longer to add up.
 
     Returns:
         The module, in evaluation mode, and the training log. After Ctrl-C: the best weights so far, and
@@ -120,12 +121,13 @@ class Phase:
         torch.manual_seed(config.seed)
         self.name, self.training, self.epochs, self.setup = name, training, epochs, setup
         build = partial(setup.build, config, training)
-        self.sharded = ShardedTables(build, training, setup.ranks, setup.shard_rows, device)
+        self.batch_size = config.batch_for(len(training.train))
+        least = setup.shard_rows or self.batch_size + 1
+        self.sharded = ShardedTables(build, training, setup.ranks, least, device)
         self.module = self.sharded.module
         self.train = training.train.to(device)
         self.valid = None if valid is None else valid.to(device)
         self.optimizer = adam(self.module, self.module.l2_groups(), len(self.train), config.learning_rate)
-        self.batch_size = config.batch_for(len(self.train))
         self.steps = math.ceil(len(self.train) / self.batch_size)  # of an epoch
         self.generator = torch.Generator(device).manual_seed(config.seed)
         if not setup.ranks.first:  # units are dropped independently; the order of ratings is the same
@@ -186,7 +188,7 @@ class Phase:
         penalty = self.module.penalty(own.user, own.item)
         self.optimizer.zero_grad()
         (loss if penalty is None else loss + penalty).backward()
-        ranks.add_gradients(self.sharded.shared())
+        self.sharded.add_gradients()
         done = ((self.epoch - 1) * self.steps + self.step) / (self.steps * config.epochs)
         half_cosine(self.optimizer, config.learning_rate, done)
         self.optimizer.step()

@@ -18,7 +18,7 @@ from aanmf.models.sparse import SparseMatrix
 Damping = tuple[float, float]
 """Pseudo-counts of users and of items."""
 BLOCK = 4_000_000
-"""Ratings of which some are drawn at a time."""
+"""Ratings that are taken at a time."""
 
 
 @dataclass(frozen=True)
@@ -152,9 +152,9 @@ class RatingHistory(nn.Module):
         mean = (weight * self.rating).sum() / weight.sum().clamp(min=1)
         residual = (self.rating - mean).mul_(weight)
         b_i = self._sum_by_item(residual) / (n_item + damping[1])
-        residual.addcmul_(weight, b_i.index_select(0, self.item), value=-1)
+        _subtract(residual, weight, b_i, self.item)
         b_u = self._sum_by_user(residual) / (n_user + damping[0])
-        residual.addcmul_(weight, b_u.index_select(0, self.user), value=-1)
+        _subtract(residual, weight, b_u, self.user)
         whole, sides = None, []
         for at, (offset, count, ids) in enumerate(((b_u, n_user, self.user), (b_i, n_item, self.item))):
             scale = shrinkage(count, self.exponents[at])
@@ -226,6 +226,12 @@ class RatingHistory(nn.Module):
     def _sum_by_item(self, values: Tensor) -> Tensor:
         """(I,) from (N,)."""
         return values.new_zeros(self.shape[1]).index_add_(0, self.item, values)
+
+
+def _subtract(residual: Tensor, weight: Tensor, offset: Tensor, ids: Tensor) -> None:
+    """residual -= weight * offset[ids], in place and in little memory."""
+    for r, w, part in zip(residual.split(BLOCK), weight.split(BLOCK), ids.split(BLOCK), strict=True):
+        r.addcmul_(w, offset.index_select(0, part), value=-1)
 
 
 def shrinkage(count: Tensor, exponent: float) -> Tensor:

@@ -188,7 +188,7 @@ def batches(
         for share in numbers.chunk(steps):
             rows = ascending(share).long()  # by user: what is gathered for them lies close together
             user = history.user.index_select(0, rows).long()
-            given = features.index_select(1, rows) * known.index_select(0, rows)
+            given = features.index_select(1, rows).float() * known.index_select(0, rows)
             sets = equations.sets.rows(user)
             sets = sets if context is None else sets.in_context(context.rows(rows))
             pairs = Pairs(user, history.items_at(rows), sets, given)

@@ -146,11 +146,11 @@ class Trainer:
         return groups
 
     def _features(self, equations: Equations) -> Tensor:
-        """(F, N) of the kernel ridge."""
+        """(F, N) of the kernel ridge, in half precision: they are a few numbers per rating, as precise as the ratings."""
         ridge = equations.ridge
         if ridge is None:
             return torch.zeros(0, len(equations.history), device=self.device)
-        return ridge.fit(ranks=self.ranks)
+        return ridge.fit(ranks=self.ranks).half()
 
     def _train_epoch(
         self, each: Each, phase: str, runs: Sequence[Run], behind: Sequence[Run], own: Sequence[Run]
