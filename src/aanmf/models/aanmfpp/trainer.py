@@ -146,7 +146,7 @@ class Trainer:
         return groups
 
     def _features(self, equations: Equations) -> Tensor:
-        """(F, N) of the kernel ridge, in half precision: they are a few numbers per rating, as precise as the ratings."""
+        """(F, N) of the kernel ridge; in half precision, as they take much memory and ratings are no more precise."""
         ridge = equations.ridge
         if ridge is None:
             return torch.zeros(0, len(equations.history), device=self.device)
