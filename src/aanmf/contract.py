@@ -96,7 +96,7 @@ class BatchConfig(FactorConfig):
     """Settings of models that are trained in mini-batches (`training/trainer.py`)."""
 
     batch_size: int | None = Field(default=None, ge=1)
-    """Ratings per step; None: a 160th of the training ratings, between 32 and 16384."""
+    """Ratings per step; None: a 160th of the training ratings, between 32 and 131072."""
     patience: int = Field(default=5, ge=1)
     """Epochs without a better validation error after which training stops."""
     refit: bool = True
@@ -104,7 +104,7 @@ class BatchConfig(FactorConfig):
 
     def batch_for(self, n: int) -> int:
         """Ratings per step when there are n."""
-        return self.batch_size or min(max(n // 160, 32), 16_384)
+        return self.batch_size or min(max(n // 160, 32), 131_072)
 
 
 class Side(NamedTuple):
