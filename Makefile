@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
-EXTRAS := test,arrow,tune,serve,sql,urls,export,test-serve
+EXTRAS := test,arrow,tune,index,serve,sql,urls,export,test-serve
 
 .PHONY: help demo test test-all test-browser test-lenskit check format resolve bench figures docs screenshots transcript peers fuzz drill sbom \
         hashes torchrec clean

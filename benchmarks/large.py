@@ -1,9 +1,11 @@
 """A model of a gigabyte: seconds to load it, to the first answer, and of a list out of a million items in the service.
 
-    python benchmarks/large.py [--model mf] [--users 1000000] [--items 1000000] [--factors 110] [--folder DIR]
+    python benchmarks/large.py [--model mf] [--users 1000000] [--items 1000000] [--factors 110] [--epochs 1] [--index]
+        [--folder DIR]
 
 It is trained on synthetic ratings for one epoch: how good it is does not matter. One client asks for lists, each of
-another user, so that none comes from the service's cache.
+another user, so that none comes from the service's cache. With `--index`, the service finds them by an index of items.
+How many of the ten items the exact search lists as well is measured in one process, for 300 users.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ print(imported - start, loaded - imported, time.perf_counter() - loaded)
 """
 
 
-def write_model(folder: Path, name: str, users: int, items: int, factors: int) -> None:
+def write_model(folder: Path, name: str, users: int, items: int, factors: int, epochs: int) -> None:
     """Trains on two million ratings, in which every item occurs."""
     from aanmf import RatingDataset, make_model
 
@@ -43,14 +45,28 @@ def write_model(folder: Path, name: str, users: int, items: int, factors: int) -
     }
     data = RatingDataset.from_frames(pl.DataFrame(columns).unique(["user", "item"]))
     batches = {"batch_size": 200_000, "validation": 0.0} if name != "aanmf++" else {"members": 1, "cold": 0.0}
-    make_model(name, factors=factors, epochs=1, **batches).fit(data).save(folder)
+    make_model(name, factors=factors, epochs=epochs, **batches).fit(data).save(folder)
 
 
-def ask(folder: Path, users: int, requests: int) -> dict[str, float]:
+def recall(folder: Path, users: int) -> dict[str, float]:
+    """The share of the exact ten that the index finds, and how many different items that is among."""
+    from aanmf import load_model
+
+    model, asked = load_model(folder), np.random.default_rng(2).permutation(users)[:300]
+    known = [str(user) for user in asked.tolist() if str(user) in model.fitted_.users.table.ids]
+    exact = [set(model.recommend(user)["item"]) for user in known]
+    start = time.perf_counter()
+    model.build_index()
+    built = time.perf_counter() - start
+    found = [len(one & set(model.recommend(user)["item"])) / len(one) for one, user in zip(exact, known, strict=True)]
+    return {"index_built_s": built, "recall": float(np.mean(found)), "different": len(set.union(*exact))}
+
+
+def ask(folder: Path, users: int, requests: int, *more: str) -> dict[str, float]:
     """Lists from the service: until it is ready, and what each takes, in milliseconds."""
     asked = np.random.default_rng(1).permutation(users)[: 2 * requests]
     start, times = time.perf_counter(), []
-    with tempfile.TemporaryDirectory() as scratch, _server(folder, 1, Path(scratch) / "log") as (port, _):
+    with tempfile.TemporaryDirectory() as scratch, _server(folder, 1, Path(scratch) / "log", *more) as (port, _):
         ready = time.perf_counter() - start
         client = http.client.HTTPConnection("127.0.0.1", port)
         for user in asked.tolist():
@@ -71,6 +87,8 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=1_000_000)
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--factors", type=int, default=110)
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--index", action="store_true")
     parser.add_argument("--requests", type=int, default=300)
     parser.add_argument("--folder", type=Path, help="where the model is kept; one that is there is used")
     parser.add_argument("--json", type=Path)
@@ -78,12 +96,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="aanmf-large-") as scratch:
         folder = args.folder or Path(scratch) / "model"
         if not folder.exists():
-            write_model(folder, args.model, args.users, args.items, args.factors)
+            write_model(folder, args.model, args.users, args.items, args.factors, args.epochs)
         size = sum(path.stat().st_size for path in folder.iterdir())
         out = subprocess.run([sys.executable, "-c", LOAD, str(folder)], capture_output=True, check=True, text=True)
         imported, loaded, first = map(float, out.stdout.split())
         found = {"model": args.model, "gb": size / 1e9, "import_s": imported, "load_s": loaded, "first_list_s": first}
         found |= ask(folder, args.users, args.requests)
+        if args.index:
+            by_index = ask(folder, args.users, args.requests, "--index")
+            found |= {f"index_{name}": value for name, value in by_index.items()} | recall(folder, args.users)
     text = json.dumps(found, indent=1) + "\n"
     if args.json:
         args.json.write_text(text)

@@ -257,10 +257,11 @@ def _line(name: str, found: dict[str, float]) -> str:
 
 
 @contextlib.contextmanager
-def _server(folder: Path, workers: int, log: Path) -> Iterator[tuple[int, int]]:
+def _server(folder: Path, workers: int, log: Path, *more: str) -> Iterator[tuple[int, int]]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "aanmf", "serve", str(folder), "--port", str(port), "--workers", str(workers)]
+    command += more
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, "OMP_NUM_THREADS": "1"})
     try:

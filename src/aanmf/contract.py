@@ -114,6 +114,18 @@ class Side(NamedTuple):
     vector: Tensor
 
 
+class InnerProducts(NamedTuple):
+    """What scores b_u + b_i + x_u . z_i are made of.
+
+    Attributes:
+        of_users: b_u (B,) and x_u (B, K) of users at positions (B,), as trained.
+        items: b_i and z_i of all items.
+    """
+
+    of_users: Callable[[Tensor], Side]
+    items: Side
+
+
 class RatingModule(nn.Module):
     """A torch module that predicts ratings of (user, item) pairs.
 
@@ -181,6 +193,14 @@ class RatingModule(nn.Module):
             ConfigError: this model has no such tables.
         """
         raise ConfigError(f"{type(self).__name__} has no table of users and items: it cannot be exported")
+
+    def inner_products(self) -> InnerProducts:
+        """The parts of the scores that rank: of `match` where the model has it, else of ratings.
+
+        Raises:
+            ConfigError: these scores are no inner products (`ModelSpec.indexes`).
+        """
+        raise ConfigError(f"{type(self).__name__} does not rank by inner products: it cannot be indexed")
 
     def export_form(self) -> nn.Module:
         """The trained model in operations that every runtime has: users (B,), items (B,) -> ratings (B,), not clipped.

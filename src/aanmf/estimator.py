@@ -19,6 +19,7 @@ from aanmf.data.options import ReadOptions
 from aanmf.data.stream import StreamedDataset
 from aanmf.errors import ConfigError, NotFiniteError, NotFittedError
 from aanmf.fitted import Fitted
+from aanmf.item_index import index_of
 from aanmf.model_folder import read_model, read_saved, write_model
 from aanmf.model_html import model_html
 from aanmf.models.catalog import ModelSpec, load_object, with_capability
@@ -201,6 +202,20 @@ class Estimator:
             way = Way(1, "ratings have values that the model has no level for")
         self.fit(grown.data, on_epoch=on_epoch)
         return grown.update("full", way.why)
+
+    def build_index(self) -> Self:
+        """Builds an index of items, by which lists are found from now on without a look at each (`aanmf[index]`).
+
+        It answers where the model ranks as it does by default, for users by id, without new ratings and without
+        conditions on items. A few of the best items may be missing from such a list; see `aanmf.item_index`.
+
+        Raises:
+            ConfigError: the model does not rank by inner products.
+            MissingExtraError: Faiss is not installed.
+        """
+        predictor = self.predictor_
+        predictor.index = index_of(predictor.spec, predictor.module, predictor.fitted)
+        return self
 
     def save(self, path: str | Path) -> None:
         """Writes the model to a folder (replacing an older model there).

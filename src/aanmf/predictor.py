@@ -17,6 +17,7 @@ from aanmf.data.attributes import AttributeSet, Context
 from aanmf.data.dataset import RatingDataset
 from aanmf.errors import ConfigError, NotFiniteError
 from aanmf.fitted import Fitted
+from aanmf.item_index import ItemIndex
 from aanmf.models.catalog import ModelSpec, with_capability
 from aanmf.profile import Profile, Profiles, RequestContext
 from aanmf.similarity import Similarity
@@ -40,6 +41,7 @@ class Predictor:
         self.profiles = Profiles(spec, fitted, self.device)
         self.profile = self.profiles.read
         self._stored: dict[Scored, Floats] = {}
+        self.index: ItemIndex | None = None
 
     @torch.no_grad()
     def store_scores(self, most_bytes: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, TypedDict, get_args
 
 import numpy as np
@@ -16,11 +17,12 @@ from aanmf.data.attributes import AttributeSet
 from aanmf.data.where import rows_where
 from aanmf.errors import ConfigError
 from aanmf.fitted import EntitySide
+from aanmf.item_index import ItemIndex
 from aanmf.models.catalog import ModelSpec
 from aanmf.models.kernels import best_of
-from aanmf.predictor import Floats, Predictor, Scored
+from aanmf.predictor import Floats, Positions, Predictor, Scored
 from aanmf.profile import Profile, RequestContext
-from aanmf.similarity import Similarity, diversified
+from aanmf.similarity import diversified, item_table
 from aanmf.training.distributed import ALONE, Ranks
 from aanmf.training.side_by_side import at_once, side_by_side
 
@@ -122,13 +124,6 @@ class RankedList:
         ]
 
 
-def item_table(side: EntitySide, rows: NDArray[np.int64], columns: Mapping[str, Floats]) -> pl.DataFrame:
-    """`item` (or `user`), `label` if there are labels, and columns of some items (users)."""
-    labels = {} if side.labels is None else {"label": [side.labels[at] for at in rows]}
-    names = {side.name: [side.ids[at] for at in rows], **labels}
-    return pl.DataFrame({**names, **columns}, schema_overrides=dict.fromkeys(names, pl.String))
-
-
 def can_rank_by(spec: ModelSpec, rank_by: RankBy) -> bool:
     """Whether a model ranks in this way."""
     return {"match": spec.matches, "rating": spec.rates, "low": spec.intervals}[rank_by]
@@ -166,7 +161,15 @@ class Ranker:
         if options.coverage is not None:
             predictor.check_interval(options.coverage)
         self.scored: Scored = "match" if self.rank_by == "match" else "rating"
-        self.barred = torch.from_numpy(~self.allowed()).to(predictor.device)
+        index = predictor.index if not (options.unrated or options.diversity or options.where) else None
+        self.index = index if index and index.kind == self.rank_by and options.candidates is None else None
+        if self.index is None:
+            _ = self.barred  # an id or a condition that is unknown is an error now
+
+    @cached_property
+    def barred(self) -> Tensor:
+        """(n_items,) True for items that may not be listed."""
+        return torch.from_numpy(~self.allowed()).to(self.predictor.device)
 
     def allowed(self) -> NDArray[np.bool_]:
         """(n_items,) items that may be listed at all."""
@@ -182,10 +185,27 @@ class Ranker:
 
     def lists(self, profiles: Sequence[Profile]) -> list[RankedList]:
         """A list for each of several users, in their order."""
-        lists: dict[int, RankedList] = {}
-        for rows, scores, rating in self.predictor.scores_of(profiles, self.scored):
+        lists = {} if self.index is None else self._by_index(self.index, profiles)
+        left = [row for row in range(len(profiles)) if row not in lists]
+        for places, scores, rating in self.predictor.scores_of([profiles[row] for row in left], self.scored):
+            rows = [left[place] for place in places]
             lists |= zip(rows, self._some([profiles[row] for row in rows], scores, rating), strict=True)
         return [lists[row] for row in range(len(profiles))]
+
+    def _by_index(self, index: ItemIndex, profiles: Sequence[Profile]) -> dict[int, RankedList]:
+        """The lists, by place, of users whose best items the index finds: those as trained, and with ratings."""
+        predictor, options, found = self.predictor, self.options, dict[int, RankedList]()
+        excluded = np.array([predictor.items.position(label) for label in options.exclude], np.int64)
+        for row, profile in enumerate(profiles):
+            if profile.changed or profile.attributes is not None or not predictor.users.n_ratings[profile.position]:
+                continue
+            _, rated = predictor.fitted.rated_by(np.array([profile.position]))
+            barred = excluded if options.seen else np.concatenate([excluded, rated])
+            scores, items = index.best(profile.position, options.n, barred)
+            if len(items) == options.n:
+                predictor.check_finite(torch.from_numpy(scores))
+                found[row] = self._listed(profile, items, scores, scores if self.rank_by == "rating" else None)
+        return found
 
     def everyone(self, context: RequestContext | None = None, ranks: Ranks = ALONE) -> Iterator[pl.DataFrame]:
         """Lists of all users of the training data, in blocks: `user`, `item`, `label`, `rating`, `match`.
@@ -294,14 +314,19 @@ class Ranker:
         chosen = scores.gather(1, items).cpu().numpy()
         rated = None if rating is None else rating.gather(1, items).cpu().numpy()
         for row, (profile, n) in enumerate(zip(profiles, left, strict=True)):
-            item, columns = items[row, :n].cpu().numpy(), {}
-            if rated is not None:
-                columns["rating"] = rated[row, :n].clip(*predictor.scale)
-            if coverage is not None:
-                columns |= predictor.bounds_for(profile, item, coverage)
-            if self.rank_by == "match":
-                columns["match"] = chosen[row, :n]
-            yield RankedList(predictor.items, item, columns)
+            ratings = None if rated is None else rated[row, :n]
+            yield self._listed(profile, items[row, :n].cpu().numpy(), chosen[row, :n], ratings)
+
+    def _listed(self, profile: Profile, item: Positions, scores: Floats, rating: Floats | None) -> RankedList:
+        """A list of items (n,), by their scores and ratings."""
+        predictor, columns = self.predictor, {}
+        if rating is not None:
+            columns["rating"] = rating.clip(*predictor.scale)
+        if self.options.coverage is not None:
+            columns |= predictor.bounds_for(profile, item, self.options.coverage)
+        if self.rank_by == "match":
+            columns["match"] = scores
+        return RankedList(predictor.items, item, columns)
 
     def _table(self, gathered: Sequence[Ranked]) -> pl.DataFrame:
         """`user`, `item` and scores of some blocks of users."""
@@ -320,22 +345,3 @@ class Ranker:
         if predictor.items.labels is not None:
             names["label"] = pl.Series(predictor.items.labels, dtype=pl.String).gather(items)
         return pl.DataFrame({**names, **columns})
-
-
-def most_similar(similarity: Similarity, entity: str | int | Mapping[str, object], n: int) -> pl.DataFrame:
-    """The n items (users) most similar to one, by id or new by attributes: id, label and `similarity`, best first.
-
-    Raises:
-        UnknownIdError: no such item (user).
-        SchemaError: an attribute or a value that the model does not know.
-    """
-    side = similarity.side
-    if isinstance(entity, Mapping):
-        found = similarity.to_new(side.encoder.transform_one(entity))
-    else:
-        row = side.position(entity)
-        found = similarity.to_all(row)
-        found[row] = -1
-    best = np.argsort(-found, kind="stable")[: max(n, 0)]
-    best = best[found[best] > 0]
-    return item_table(side, best, {"similarity": found[best]})

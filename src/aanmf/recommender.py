@@ -23,8 +23,9 @@ from aanmf.manifest import read_manifest
 from aanmf.metrics import Scores
 from aanmf.models.catalog import CATALOG, CLASSES, spec_of
 from aanmf.profile import NewRatings, RequestContext, User
-from aanmf.ranking import ListArguments, ListOptions, RankBy, Ranker, make_lists, most_similar
+from aanmf.ranking import ListArguments, ListOptions, RankBy, Ranker, make_lists
 from aanmf.regressor import Regressor, Returned
+from aanmf.similarity import most_similar
 from aanmf.training.distributed import ALONE, Ranks
 from aanmf.training.log import OnEpoch
 

@@ -9,7 +9,10 @@ ratings are compared by attributes alone. For users, users and items change role
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
@@ -96,3 +99,29 @@ def _one_hot(sets: AttributeSet) -> csr_array:
     value, weight, mask = (part.cpu().numpy() for part in (sets.value, sets.weight, sets.mask))
     row, slot = np.nonzero(mask & (value < sets.n_values))
     return csr_array((weight[row, slot], (row, value[row, slot])), (len(value), sets.n_values))
+
+
+def most_similar(similarity: Similarity, entity: str | int | Mapping[str, object], n: int) -> pl.DataFrame:
+    """The n items (users) most similar to one, by id or new by attributes: id, label and `similarity`, best first.
+
+    Raises:
+        UnknownIdError: no such item (user).
+        SchemaError: an attribute or a value that the model does not know.
+    """
+    side = similarity.side
+    if isinstance(entity, Mapping):
+        found = similarity.to_new(side.encoder.transform_one(entity))
+    else:
+        row = side.position(entity)
+        found = similarity.to_all(row)
+        found[row] = -1
+    best = np.argsort(-found, kind="stable")[: max(n, 0)]
+    best = best[found[best] > 0]
+    return item_table(side, best, {"similarity": found[best]})
+
+
+def item_table(side: EntitySide, rows: NDArray[np.int64], columns: Mapping[str, NDArray[np.float32]]) -> pl.DataFrame:
+    """`item` (or `user`), `label` if there are labels, and columns of some items (users)."""
+    labels = {} if side.labels is None else {"label": [side.labels[at] for at in rows]}
+    names = {side.name: [side.ids[at] for at in rows], **labels}
+    return pl.DataFrame({**names, **columns}, schema_overrides=dict.fromkeys(names, pl.String))

@@ -71,6 +71,12 @@ def serve(
     seconds: Annotated[
         float, typer.Option("--timeout", min=0.1, help="Give up on a request after this many seconds.")
     ] = 30.0,
+    index: Annotated[
+        bool,
+        typer.Option(
+            "--index", help="Find lists by an index of items: for very many items; a few of the best may be missing."
+        ),
+    ] = False,
     log_level: Annotated[
         str, typer.Option("--log-level", help="Log messages of this level and above: debug, info, warning or error.")
     ] = "info",
@@ -100,6 +106,7 @@ def serve(
         store=None if store == "none" else store or default_store(folder),
         limits=Limits(body=body, pairs=pairs, requests=requests, wait=wait, rate=rate or None, seconds=seconds),
         log_level=log_level,
+        index=index,
     )
     where = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     if as_json:

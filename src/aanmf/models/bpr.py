@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from aanmf.account import Account
-from aanmf.contract import TrainingData
+from aanmf.contract import InnerProducts, Side, TrainingData
 from aanmf.data.attributes import AttributeSet
 from aanmf.models.closed_form import BLOCK, ListConfig, ListModule
 from aanmf.models.histories import Histories, Weights
@@ -89,6 +89,12 @@ class BPRModule(ListModule):
             scores = torch.addmm(self.b[:, 0], self.p[users[part]], self.q.T)
             scores[self.histories.count[users[part]] == 0] = self.popularity
             yield part, scores, None
+
+    def inner_products(self) -> InnerProducts:
+        """See `RatingModule.inner_products`: p_u as trained."""
+        return InnerProducts(
+            lambda users: Side(self.b.new_zeros(len(users)), self.p[users]), Side(self.b[:, 0], self.q)
+        )
 
     def score(self, histories: Histories) -> Tensor:
         """See `ListModule.score`."""

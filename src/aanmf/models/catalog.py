@@ -76,6 +76,7 @@ class ModelSpec:
         shards: they can divide tables of users and items among them.
         checkpoints: its training can be stopped and resumed.
         exports: it can be written as tables and ONNX.
+        indexes: it ranks by inner products, so that an index finds the best of many items (`aanmf.item_index`).
         in_report: it is compared in the paper's experiment (`aanmf reproduce`).
     """
 
@@ -103,6 +104,7 @@ class ModelSpec:
     shards: bool = False
     checkpoints: bool = True
     exports: bool = True
+    indexes: bool = False
     in_report: bool = False
 
     @property
@@ -175,7 +177,7 @@ _SPECS = (
         settings={"pooling": "pairwise"},
         **_AANMF,
     ),
-    _spec("mf", "MF", "biased matrix factorisation", space=_BIASED, in_report=True, **_ROW_BY_ROW),
+    _spec("mf", "MF", "biased matrix factorisation", space=_BIASED, in_report=True, indexes=True, **_ROW_BY_ROW),
     _spec(
         "svd++",
         "SVD++",
@@ -184,7 +186,7 @@ _SPECS = (
         space={**_BIASED, "attributes": Choice((False, True))},
         in_report=True,
     ),
-    _spec("fm", "FM", "factorisation machine of degree 2 (Rendle 2010)", space=_BIASED, **_ROW_BY_ROW),
+    _spec("fm", "FM", "factorisation machine of degree 2 (Rendle 2010)", space=_BIASED, indexes=True, **_ROW_BY_ROW),
     _spec(
         "bayesfm",
         "BayesFM",
@@ -263,6 +265,7 @@ _SPECS = (
         "matrix factorisation of choices by alternating least squares (Hu et al. 2008, Rendle et al. 2022)",
         class_name="IALS",
         space={"factors": Range(16, 256, whole=True), "l2": Range(1e-4, 0.3), "unobserved": Range(0.02, 2)},
+        indexes=True,
         **_LISTS,
     ),
     _spec(
@@ -275,6 +278,7 @@ _SPECS = (
             "l2": Range(1e-5, 1e-1),
             "epochs": Range(10, 100, whole=True),
         },
+        indexes=True,
         **_LISTS,
     ),
     _spec(

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from aanmf.contract import TrainingData
+from aanmf.contract import InnerProducts, Side, TrainingData
 from aanmf.models.closed_form import ListConfig, ListModule
 from aanmf.models.histories import Histories
 from aanmf.models.solve import cholesky, solve
@@ -56,6 +56,14 @@ class IALSModule(ListModule):
         audiences = histories.transposed(self.n_items)
         for _ in range(self.config.sweeps):
             self.q.copy_(self._solve(audiences, self._solve(histories, self.q)))
+
+    def inner_products(self) -> InnerProducts:
+        """See `RatingModule.inner_products`."""
+
+        def of_users(users: Tensor) -> Side:
+            return Side(self.q.new_zeros(len(users)), self._solve(self.histories.rows(users), self.q))
+
+        return InnerProducts(of_users, Side(self.q.new_zeros(len(self.q)), self.q))
 
     def score(self, histories: Histories) -> Tensor:
         """See `ListModule.score`."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from aanmf.contract import RatingModule, Side
+from aanmf.contract import InnerProducts, RatingModule, Side
 from aanmf.data.attributes import AttributeSet
 
 BLOCK = 512
@@ -46,6 +46,10 @@ class InnerProductModule(RatingModule):
         for part in torch.arange(len(users), device=users.device).split(block):
             user = self.user_side(users[part], None if sets is None else sets.rows(part))
             yield part, torch.addmm(user.bias[:, None] + item.bias, user.vector, item.vector.T)
+
+    def inner_products(self) -> InnerProducts:
+        """See `RatingModule.inner_products`."""
+        return InnerProducts(self.user_side, self.all_items())
 
     def sides(self) -> tuple[Side, Side]:
         """See `RatingModule.sides`."""

@@ -43,6 +43,7 @@ def create_app(
     store: str | None = None,
     limits: Limits | None = None,
     hosts: Collection[str] = LOOPBACK,
+    index: bool = False,
 ) -> ASGIApp:
     """The service as an ASGI application, for uvicorn or a test client.
 
@@ -52,13 +53,16 @@ def create_app(
         store: URL of the database of new ratings; None: the service stores none.
         limits: bounds of requests.
         hosts: names by which it may be called (`aanmf.serving.hosts`); `*`: any.
+        index: whether lists are found by an index of items (`aanmf.item_index`).
 
     Raises:
         ModelFolderError: the folder holds no whole model.
+        ConfigError: an index of a model that cannot have one.
+        MissingExtraError: an index, and Faiss is not installed.
         StoreError: the database cannot be opened.
     """
     backend = Backend(RatingStore(store) if store else None, limits or Limits())
-    return Admission(Service(Path(model_dir), backend), backend.limits, token, backend.metrics, hosts)
+    return Admission(Service(Path(model_dir), backend, index), backend.limits, token, backend.metrics, hosts)
 
 
 class Service:
@@ -70,8 +74,8 @@ class Service:
 
     current: FastAPI
 
-    def __init__(self, folder: Path, backend: Backend) -> None:
-        self.folder, self.backend = folder, backend
+    def __init__(self, folder: Path, backend: Backend, index: bool = False) -> None:
+        self.folder, self.backend, self.index = folder, backend, index
         self._seen = _stamp(folder)
         self._load()
         self._router = Router(lifespan=self._lifespan)
@@ -99,6 +103,8 @@ class Service:
     def _load(self) -> None:
         """Loads the model in the folder and makes its routes."""
         cache = ModelCache.load(self.folder, self.backend.store, self.backend.limits.list_bytes)
+        if self.index:
+            cache.model.build_index()
         api = make_api(cache, self.backend)
         add_page(api, cache, self.backend)
         add_examples(api, cache.fitted)

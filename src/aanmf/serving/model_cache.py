@@ -18,11 +18,12 @@ from aanmf.explanation import Explained, Explanation, explain_pair
 from aanmf.fitted import Fitted
 from aanmf.manifest import MANIFEST, read_manifest
 from aanmf.profile import Profile, RequestContext
-from aanmf.ranking import ListOptions, make_lists, most_similar
+from aanmf.ranking import ListOptions, make_lists
 from aanmf.recommender import Recommender, load_model
 from aanmf.serving.list_cache import ListCache
 from aanmf.serving.search import SearchIndex
 from aanmf.serving.store import RatingStore
+from aanmf.similarity import most_similar
 
 Row = dict[str, object]
 SCORE_BYTES = 256 << 20

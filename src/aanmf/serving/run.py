@@ -38,6 +38,7 @@ class Options(BaseModel):
     workers: int = 1
     store: str | None = None
     limits: Limits = Limits()
+    index: bool = False
     log_level: str = "info"
 
 
@@ -109,7 +110,9 @@ def build(options: Options) -> ASGIApp:
     sys.setswitchinterval(0.0005)  # the event loop and the model's thread take turns more often
     token = read_token(options.token_file)
     hosts = hosts_of(options.host, options.hosts)
-    app = create_app(options.model_dir, token=token, store=options.store, limits=options.limits, hosts=hosts)
+    app = create_app(
+        options.model_dir, token=token, store=options.store, limits=options.limits, hosts=hosts, index=options.index
+    )
     log_to_stderr(options.log_level)
     gc.collect()
     gc.freeze()  # or every collection would go through the model
