@@ -19,6 +19,7 @@ import pytest
 from aanmf import Attribute, Kind, RatingDataset
 from aanmf.additions import grow
 from aanmf.beside_lists import reasons
+from aanmf.errors import ConfigError
 from aanmf.ranking import RANK_BY, ListOptions, ways_to_rank
 from aanmf.recommender import Recommender, load_model, make_model
 from aanmf.serving.limits import Limits
@@ -344,6 +345,29 @@ def test_cached_lists_take_no_more_memory_than_they_may(folder: Path) -> None:
     assert again.items == ModelCache(load_model(folder)).make_lists(asked[-1:])[0].items  # type: ignore[union-attr]
     cache.lists.clear()
     assert (len(cache.lists), cache.lists.bytes) == (0, 0)
+
+
+def test_an_index_finds_the_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from aanmf.item_index import ItemIndex
+    from aanmf.serving.app import create_app
+
+    asked, best = [], ItemIndex.best
+    monkeypatch.setattr(ItemIndex, "best", lambda *args: asked.append(args) or best(*args))
+    model = make_model("mf", factors=4, epochs=2).fit(dataset())
+    model.save(tmp_path / "model")
+    with serving(create_app(tmp_path / "model", index=True)) as url, httpx.Client(base_url=url, timeout=30) as client:
+        for user in model.fitted_.users.ids[:10]:
+            found = client.post("/v1/recommend", json={"user": user, "n": 3}).json()["items"]
+            assert ids(found) == model.recommend(user, n=3)["item"].to_list()
+    assert len(asked) == 10
+
+
+def test_an_index_of_a_model_that_can_have_none_is_an_error(tmp_path: Path) -> None:
+    from aanmf.serving.app import create_app
+
+    make_model("ease").fit(dataset()).save(tmp_path / "model")
+    with pytest.raises(ConfigError, match="no index"):
+        create_app(tmp_path / "model", index=True)
 
 
 def test_cached_lists_are_measured(start: Start) -> None:
