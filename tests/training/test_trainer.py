@@ -302,7 +302,7 @@ def test_no_validation_trains_for_every_epoch_on_every_rating(small) -> None:
     assert [len(batch) for batch in module.batches] == [600] * 4
 
 
-@pytest.mark.parametrize(("n", "expected"), [(10, 32), (100_000, 625), (10_000_000, 16_384)])
+@pytest.mark.parametrize(("n", "expected"), [(10, 32), (100_000, 625), (10_000_000, 62_500), (100_000_000, 131_072)])
 def test_batches_grow_with_the_ratings(n: int, expected: int) -> None:
     assert MFConfig().batch_for(n) == expected
     assert MFConfig(batch_size=7).batch_for(n) == 7

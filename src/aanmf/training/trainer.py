@@ -60,7 +60,8 @@ def fit_module(
     """
     device = pick_device(config.device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        saved = checkpoints.open(identity(training, config)) if checkpoints else None
+        stepped = config.model_copy(update={"batch_size": config.batch_for(len(training.train))})  # by any version
+        saved = checkpoints.open(identity(training, stepped)) if checkpoints else None
         training_log = TrainingLog.of(saved.progress["training_log"]) if saved else TrainingLog()
         setup = Setup(build, config, device, Ranks.current(), training_log, on_epoch, checkpoints, shard_rows)
         if config.validation == 0 or len(training.train) < 10:
