@@ -56,9 +56,10 @@ def main() -> None:
     vectors, size = items.numpy(), items.shape[1]
     coarse = faiss.IndexFlatIP(size)
     lists = faiss.IndexIVFFlat(coarse, size, 1024, faiss.METRIC_INNER_PRODUCT)
-    graph = faiss.IndexHNSWFlat(size, 16, faiss.METRIC_INNER_PRODUCT)
+    few, graph = (faiss.IndexHNSWFlat(size, n, faiss.METRIC_INNER_PRODUCT) for n in (16, 32))
     faiss.omp_set_num_threads(2)
-    for name, index, breadths in (("IVF", lists, (8, 32, 128)), ("HNSW", graph, (32, 128, 512))):
+    kinds = (("IVF", lists, (8, 32, 128)), ("HNSW 16", few, (64, 128, 256, 512)), ("HNSW 32", graph, (64, 128, 256, 512)))
+    for name, index, breadths in kinds:
         start = time.perf_counter()
         if name == "IVF":
             index.train(vectors[:: max(1, len(vectors) // 100_000)])

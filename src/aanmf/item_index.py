@@ -18,9 +18,9 @@ from aanmf.errors import ConfigError, MissingExtraError
 from aanmf.fitted import Fitted
 from aanmf.models.catalog import ModelSpec, with_capability
 
-NEIGHBOURS = 16
+NEIGHBOURS = 32
 """Of an item in the graph."""
-BREADTH = 128
+BREADTH = 256
 """Items that a search keeps in view, at least; and twice as many as it is to find."""
 MOST = 1000
 """Items to find up to which a search is shorter than a look at all."""
