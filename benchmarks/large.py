@@ -67,6 +67,8 @@ def ask(folder: Path, users: int, requests: int, *more: str) -> dict[str, float]
     asked = np.random.default_rng(1).permutation(users)[: 2 * requests]
     start, times = time.perf_counter(), []
     with tempfile.TemporaryDirectory() as scratch, _server(folder, 1, Path(scratch) / "log", *more) as (port, _):
+        while more and "index built" not in (Path(scratch) / "log").read_text():
+            time.sleep(0.1)
         ready = time.perf_counter() - start
         client = http.client.HTTPConnection("127.0.0.1", port)
         for user in asked.tolist():

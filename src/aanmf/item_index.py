@@ -63,6 +63,14 @@ class ItemIndex:
         return (scores[places >= 0] + float(side.bias))[kept][:n], items[kept][:n]
 
 
+def check_indexable(spec: ModelSpec) -> None:
+    """Raises ConfigError where a model does not rank by inner products, MissingExtraError without Faiss."""
+    if not spec.indexes:
+        names = ", ".join(with_capability("indexes"))
+        raise ConfigError(f"{spec.name} does not rank by inner products: no index. Available: {names}")
+    _faiss()
+
+
 @torch.no_grad()
 def index_of(spec: ModelSpec, module: RatingModule, fitted: Fitted) -> ItemIndex:
     """The items of a fitted model that have ratings.
@@ -71,9 +79,7 @@ def index_of(spec: ModelSpec, module: RatingModule, fitted: Fitted) -> ItemIndex
         ConfigError: the model does not rank by inner products.
         MissingExtraError: Faiss is not installed.
     """
-    if not spec.indexes:
-        names = ", ".join(with_capability("indexes"))
-        raise ConfigError(f"{spec.name} does not rank by inner products: no index. Available: {names}")
+    check_indexable(spec)
     kind, rated = "match" if module.matches else "rating", np.flatnonzero(fitted.items.n_ratings[:-1])
     return ItemIndex(kind, module.inner_products(), rated)
 

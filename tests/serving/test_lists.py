@@ -6,6 +6,7 @@ What a model can do is asked of the model, so that one that learns to rank in a 
 from __future__ import annotations
 
 import re
+import time
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -356,6 +357,14 @@ def test_an_index_finds_the_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     model = make_model("mf", factors=4, epochs=2).fit(dataset())
     model.save(tmp_path / "model")
     with serving(create_app(tmp_path / "model", index=True)) as url, httpx.Client(base_url=url, timeout=30) as client:
+        late = time.monotonic() + 60
+        for n in range(1, 1000):  # each list another one: those that were made are kept
+            client.post("/v1/recommend", json={"user": model.fitted_.users.ids[0], "n": n + 3})
+            if asked:
+                break
+            assert time.monotonic() < late
+            time.sleep(0.1)
+        asked.clear()
         for user in model.fitted_.users.ids[:10]:
             found = client.post("/v1/recommend", json={"user": user, "n": 3}).json()["items"]
             assert ids(found) == model.recommend(user, n=3)["item"].to_list()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aanmf.errors import MissingExtraError
+from aanmf.item_index import check_indexable
 from aanmf.manifest import MANIFEST
 from aanmf.serving.hosts import LOOPBACK
 from aanmf.serving.limits import Limits
@@ -104,7 +106,8 @@ class Service:
         """Loads the model in the folder and makes its routes."""
         cache = ModelCache.load(self.folder, self.backend.store, self.backend.limits.list_bytes)
         if self.index:
-            cache.model.build_index()
+            check_indexable(cache.predictor.spec)
+            threading.Thread(target=self._build_index, args=(cache,), daemon=True).start()
         api = make_api(cache, self.backend)
         add_page(api, cache, self.backend)
         add_examples(api, cache.fitted)
@@ -112,6 +115,13 @@ class Service:
         self.backend.metrics.loads.labels("ok").inc()
         self.backend.metrics.loaded.set(time.time())
         self.backend.metrics.saved.set(cache.saved)
+
+    def _build_index(self, cache: ModelCache) -> None:
+        """In a thread of its own: until it is built, lists are made by a look at all items."""
+        start = time.perf_counter()
+        cache.model.build_index()
+        fields = {"version": cache.version, "seconds": round(time.perf_counter() - start, 1)}
+        logger.info("index built", extra={"fields": fields})
 
     async def _watch(self) -> None:
         """Checks the folder; where its manifest has changed, loads the model in it."""
