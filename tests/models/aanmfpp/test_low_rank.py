@@ -29,7 +29,7 @@ def kernel_without(model: LowRankRidge, attributes: Tensor, fold: int) -> Tensor
     h = model.history
     count = torch.bincount(h.item, minlength=ITEMS).double() + 1
     rated, liked = torch.zeros(2, USERS, ITEMS, dtype=torch.float64)
-    rated[h.user, h.item], liked[h.user, h.item] = 1.0, model.residual.double()
+    rated[h.user, h.item], liked[h.user, h.item] = 1.0, model._residual().double()
     others = [u for u in range(USERS) if u % FOLDS != fold]
     both = rated[others].T @ rated[others] + liked[others].T @ liked[others]
     unit = attributes.double() / attributes.double().norm(dim=1, keepdim=True)
@@ -42,7 +42,7 @@ def test_at_full_rank_values_are_those_of_refits() -> None:
     assert float(model.delta.max()) < 1e-4
     for u in range(USERS):
         rows = model.history.rows_of(u)
-        items, target = model.history.item[rows], model.residual[rows].double()
+        items, target = model.history.item[rows], model._residual()[rows].double()
         kernel = kernel_without(model, attributes, u % FOLDS)
         unrated = [i for i in range(ITEMS) if i not in items.tolist()]
         for f, strength in enumerate(STRENGTHS):
@@ -75,7 +75,7 @@ def test_leave_one_out_values_are_those_of_refits_at_any_rank() -> None:
     items = model.history.item[rows]
     for leave in range(len(rows)):
         rest = torch.tensor([k for k in range(len(rows)) if k != leave])
-        again = model.of_history(5, items[rest], model.residual[rows][rest])
+        again = model.of_history(5, items[rest], model._residual()[rows][rest])
         torch.testing.assert_close(again[:, items[leave]], left_out[:, rows[leave]], atol=1e-4, rtol=1e-4)
 
 
@@ -87,10 +87,10 @@ def test_all_ways_to_predict_agree() -> None:
     torch.testing.assert_close(pairs, every[:, torch.arange(6), items], atol=1e-5, rtol=1e-5)
     for at, (u, i) in enumerate(zip(users.tolist(), items.tolist(), strict=True)):
         rows = model.history.rows_of(u)
-        rated, residual = model.history.item[rows], model.residual[rows]
+        rated, residual = model.history.item[rows], model._residual()[rows]
         torch.testing.assert_close(model.of_history(u, rated, residual)[:, i], pairs[:, at], atol=1e-4, rtol=1e-4)
-        for given in (None, residual):
-            total = model.terms(u, i, rated, given).sum(1)
+        for changed in (False, True):
+            total = model.terms(u, i, rated, residual, changed=changed).sum(1)
             torch.testing.assert_close(total, pairs[:, at], atol=1e-4, rtol=1e-4)
 
 

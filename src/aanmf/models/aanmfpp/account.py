@@ -213,6 +213,6 @@ def _features(
     own = module.sets.rows(at[0]) if sets is None else sets
     if module.ridge is None:
         return Pairs(*at, own, torch.zeros(0, 1, device=items.device)), torch.zeros(0, len(items), device=items.device)
-    residual = module.history.fold_in(state.explained, items, ratings).residual[0] if changed else None
-    terms = module.ridge.terms(user, item, items, residual)
+    residual = module.history.fold_in(state.explained, items, ratings).residual[0]
+    terms = module.ridge.terms(user, item, items, residual, changed=changed)
     return Pairs(*at, own, terms.sum(1, keepdim=True)), terms

@@ -88,7 +88,6 @@ class LowRankRidge(nn.Module):
     alpha: Tensor
     z: Tensor
     delta: Tensor
-    residual: Tensor
     unit: Tensor
 
     def __init__(
@@ -104,7 +103,6 @@ class LowRankRidge(nn.Module):
         super().__init__()
         self.strengths, self.history, self.damping, self.share = strengths, history, damping, share
         n_items = history.shape[1]
-        self.register_buffer("residual", history.normalised(damping)["residual"], persistent=False)
         self.register_buffer("unit", F.normalize(attributes, dim=1), persistent=False)
         # what `fit` solves is saved: a model that is loaded need not solve it again
         self.register_buffer("z", torch.zeros(FOLDS, n_items, min(rank, n_items)))
@@ -127,8 +125,10 @@ class LowRankRidge(nn.Module):
         users = users[torch.argsort(count[users], stable=True)]  # those of a block are filled up to one length
         users = users[ranks.rank :: ranks.count]
 
+        residual = self._residual()
+
         def solve_block(block: Tensor) -> None:
-            self._solve(block, left_out)
+            self._solve(block, residual, left_out)
 
         with side_by_side(at_once(len(users), users.device)) as each:
             each(solve_block, self._blocks(users))
@@ -148,7 +148,11 @@ class LowRankRidge(nn.Module):
                 last = first
         return sorted(found, key=len)  # the longest histories first
 
-    def _solve(self, users: Tensor, left_out: Tensor) -> None:
+    def _residual(self) -> Tensor:
+        """(N,) what damped means leave of the ratings; not kept, as only regressions need all of it."""
+        return self.history.see_all(self.damping).users.residual[0]
+
+    def _solve(self, users: Tensor, residual: Tensor, left_out: Tensor) -> None:
         """The regressions of users of one fold: alpha, and leave-one-out values (F, N) at the users' ratings."""
         matrix, fold = self.history.matrix, int(users[0] % FOLDS)
         place = torch.arange(int(matrix.count[users].max()), device=users.device)
@@ -156,7 +160,7 @@ class LowRankRidge(nn.Module):
         rows = torch.where(filled, matrix.start[users, None] + place, 0)
         items, own = self.history.items_at(rows), rows[filled]
         z, delta = self.z[fold, items] * filled[..., None], self.delta[fold, items]
-        target = self.residual[rows] * filled
+        target = residual[rows] * filled
         for f, strength in enumerate(self.strengths):
             inverse = Inverse.of(z, delta + strength)
             alpha = inverse.times(target)
@@ -255,9 +259,8 @@ class LowRankRidge(nn.Module):
         alphas = [solve(kernel + strength * eye, residual[..., None]) for strength in self.strengths]
         return torch.stack([((alpha * z[rated]).sum(1)[rows] * z[items]).sum(1) for alpha in alphas])
 
-    def terms(self, user: int, item: int, items: Tensor, residual: Tensor | None) -> Tensor:
+    def terms(self, user: int, item: int, items: Tensor, residual: Tensor, *, changed: bool) -> Tensor:
         """See `KernelRidge.terms`."""
         z = self.z[user % FOLDS]
         similar = z[items] @ z[item]
-        target = self.residual[self.history.rows_of(user)] if residual is None else residual
-        return torch.stack([inverse.times(similar) * target for inverse in self._inverses(user, items)])
+        return torch.stack([inverse.times(similar) * residual for inverse in self._inverses(user, items)])

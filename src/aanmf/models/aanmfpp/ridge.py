@@ -160,23 +160,23 @@ class KernelRidge(nn.Module):
         alphas = [solve(kernel + strength * eye, residual[..., None]) for strength in self.strengths]
         return torch.stack([(alpha[rows, :, 0] * similar).sum(1) for alpha in alphas])
 
-    def terms(self, user: int, item: int, items: Tensor, residual: Tensor | None) -> Tensor:
+    def terms(self, user: int, item: int, items: Tensor, residual: Tensor, *, changed: bool) -> Tensor:
         """What each rated item (n,) adds to the predicted residuals of one item (F, n): its residual times a weight.
 
-        k' (K + lambda)^-1 y is a sum over the residuals y; with the history of training where `residual` is None.
+        k' (K + lambda)^-1 y is a sum over the residuals y (n,). `changed`: the history is not that of training.
         """
         rows = self.history.rows_of(user)
-        if residual is None and len(rows) > self.limit:
+        if not changed and len(rows) > self.limit:
             return torch.zeros(len(self.strengths), len(rows), device=items.device)
         own = torch.zeros(2, len(self.similarity), device=items.device)
         own[:, self.history.items_at(rows)] = torch.stack([self.liked[rows], self.rated[rows]])
-        mine, target = own[:, items], self.residual[rows] if residual is None else residual
+        mine = own[:, items]
         kernel, similar = self._among(items) - mine.T @ mine, self.similarity[items, item]
-        if residual is not None:
+        if changed:
             similar = similar - own[:, item] @ mine
         eye = torch.eye(len(items), device=items.device)
         roots = (cholesky(kernel + strength * eye) for strength in self.strengths)
-        return torch.stack([torch.cholesky_solve(similar[:, None], root)[:, 0] * target for root in roots])
+        return torch.stack([torch.cholesky_solve(similar[:, None], root)[:, 0] * residual for root in roots])
 
     def _regression(self, user: int, items: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
         """alpha (F, n) of one user with this history; the similarity (I, n) without the user's terms in training."""

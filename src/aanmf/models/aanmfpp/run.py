@@ -174,7 +174,7 @@ def batches(
         generator: draws the parts.
     """
     history, context, (parts, steps) = equations.history, equations.context, cut
-    known = torch.ones(len(history), dtype=torch.bool, device=generator.device)
+    known: Tensor | None = None  # all are
     order = torch.randperm(len(history), generator=generator, device=generator.device, dtype=torch.int32)
     for numbers in order.chunk(parts):
         part = held_out = numbers.long()
@@ -188,7 +188,9 @@ def batches(
         for share in numbers.chunk(steps):
             rows = ascending(share).long()  # by user: what is gathered for them lies close together
             user = history.user.index_select(0, rows).long()
-            given = features.index_select(1, rows).float() * known.index_select(0, rows)
+            given = features.index_select(1, rows).float()
+            if known is not None:
+                given *= known.index_select(0, rows)
             sets = equations.sets.rows(user)
             sets = sets if context is None else sets.in_context(context.rows(rows))
             pairs = Pairs(user, history.items_at(rows), sets, given)
