@@ -9,7 +9,7 @@ import torch
 from aanmf import AANMFpp
 from aanmf.data.attributes import AttributeEncoder
 from aanmf.models.aanmfpp.account import account
-from aanmf.models.aanmfpp.choice import attribute_columns, attribute_matrix
+from aanmf.models.aanmfpp.attribute_matrix import attribute_columns, attribute_matrix
 from aanmf.models.aanmfpp.module import AANMFppModule
 from tests.conftest import small_dataset
 

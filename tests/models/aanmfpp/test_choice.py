@@ -16,7 +16,8 @@ from aanmf.data.attributes import AttributeSet
 from aanmf.errors import ConfigError
 from aanmf.models.aanmfpp import choice as of_choice
 from aanmf.models.aanmfpp import stack
-from aanmf.models.aanmfpp.choice import WEIGHTS, ChoiceHead, attribute_matrix
+from aanmf.models.aanmfpp.attribute_matrix import attribute_matrix
+from aanmf.models.aanmfpp.choice import WEIGHTS, ChoiceHead
 from aanmf.models.aanmfpp.config import AANMFppConfig
 from aanmf.models.aanmfpp.module import AANMFppModule
 from tests.conftest import small_dataset
@@ -310,6 +311,12 @@ def test_attributes_are_left_out_where_the_settings_say_so() -> None:
     assert without.items.shape == (N_ITEMS, 1)
     scores = without(without.histories(torch.tensor([N_USERS - 1, N_USERS - 2])), without.users[:2])
     torch.testing.assert_close(scores[0], scores[1])
+
+
+def test_lists_do_not_depend_on_how_much_of_a_table_is_read_at_a_time(model: AANMFpp, monkeypatch) -> None:
+    expected = all_matches(model)
+    monkeypatch.setattr(of_choice, "CACHE", 3)
+    torch.testing.assert_close(all_matches(model), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_attribute_matrix_holds_values_and_vectors() -> None:

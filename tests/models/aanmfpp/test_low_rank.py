@@ -8,7 +8,7 @@ from torch import Tensor
 
 from aanmf.contract import Ratings
 from aanmf.models.aanmfpp.history import RatingHistory
-from aanmf.models.aanmfpp.low_rank import FOLDS, LowRankRidge, orthonormal
+from aanmf.models.aanmfpp.low_rank import FOLDS, LowRankRidge, inner_products, orthonormal
 from tests.conftest import threads
 
 USERS, ITEMS, STRENGTHS, SHARE = 24, 9, (1.2, 4.0), 0.3
@@ -92,6 +92,14 @@ def test_all_ways_to_predict_agree() -> None:
         for changed in (False, True):
             total = model.terms(u, i, rated, residual, changed=changed).sum(1)
             torch.testing.assert_close(total, pairs[:, at], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("users", [1, 3])
+def test_products_are_those_of_each_vector(users: int) -> None:
+    """The two ways round, for few vectors and for many."""
+    theta, z = torch.randn(2, users, 5), torch.randn(7, 5)
+    got = inner_products(theta, z)
+    torch.testing.assert_close(got, torch.einsum("fbr,mr->fbm", theta, z))
 
 
 def test_the_rank_matters() -> None:

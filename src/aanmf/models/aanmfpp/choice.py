@@ -33,10 +33,11 @@ from torch.nn import functional as F
 
 from aanmf.contract import TrainingData
 from aanmf.data.attributes import AttributeSet
+from aanmf.models.aanmfpp.attribute_matrix import attribute_matrix
 from aanmf.models.aanmfpp.config import AANMFppConfig
 from aanmf.models.aanmfpp.ridge import in_blocks
 from aanmf.models.histories import Histories, choice_weights
-from aanmf.models.kernels import columns_of, gram
+from aanmf.models.kernels import CACHE, columns_of, gram
 from aanmf.models.solve import cholesky, ridge_inverse, without_self
 from aanmf.models.sparse import SparseMatrix
 from aanmf.training.distributed import ALONE, Ranks
@@ -270,7 +271,7 @@ class ChoiceHead(nn.Module):
         for scores in (users.choice, users.taste):
             yield floor.index_add(1, place, scores[:, columns].clamp(min=0)).log_()
         columns, place = _columns(self.common, items)
-        scores = (users.near @ self.alike[:, columns].float()).clamp_(min=0)
+        scores = _times(users.near, self.alike[:, columns]).clamp_(min=0)
         yield (scores.add_(floor) if len(place) == len(popular) else floor.index_add(1, place, scores)).log_()
         yield (group + FLOOR * mean).log_()
         yield self._content(users, self.content[items]).add_(FLOOR * mean).log_()
@@ -329,21 +330,10 @@ def _columns(listed: Tensor, items: slice) -> tuple[slice, Tensor]:
     return slice(first, last), listed[first:last] - items.start
 
 
-def attribute_columns(sets: AttributeSet, column: Tensor) -> Tensor:
-    """(J,) what each slot of one user or item (1, J) adds to `attribute_matrix(sets) @ column`."""
-    slots = torch.arange(sets.value.shape[1], device=sets.value.device)
-    alone = sets.rows(torch.zeros_like(slots))
-    return attribute_matrix(replace(alone, mask=alone.mask & (slots == slots[:, None]))) @ column
-
-
-def attribute_matrix(sets: AttributeSet) -> Tensor:
-    """(n, A) weights of the attribute values, and beside them the vector attributes."""
-    matrix = torch.zeros(len(sets), sets.n_values + sum(sets.vector_sizes), device=sets.value.device)
-    row, slot = (sets.mask & (sets.value < sets.n_values)).nonzero(as_tuple=True)
-    matrix.index_put_((row, sets.value[row, slot]), sets.weight[row, slot], accumulate=True)
-    first = column = sets.n_values
-    for vectors in sets.vectors:
-        row, slot = (sets.mask & (sets.value >= first) & (sets.value < first + len(vectors))).nonzero(as_tuple=True)
-        matrix[row, column : column + vectors.shape[1]] = vectors[sets.value[row, slot] - first]
-        first, column = first + len(vectors), column + vectors.shape[1]
-    return matrix
+def _times(near: Tensor, table: Tensor) -> Tensor:
+    """near @ table (b, m), of a table (L, m) in half precision; as float32, some rows at a time stay in the cache."""
+    rows = len(table) if near.is_cuda else max(1, 4 * CACHE // max(1, table.shape[1]))
+    result = near.new_zeros(len(near), table.shape[1])
+    for some, part in zip(near.split(rows, dim=1), table.split(rows), strict=True):
+        result.addmm_(some, part.float())
+    return result

@@ -36,6 +36,9 @@ BLOCK = 16_000_000
 SOLVED = 1_000_000
 """Numbers of Z in memory at a time where regressions are solved, on each thread."""
 
+FEW = 4
+"""With at most so many vectors, a product with a long table is faster the other way round."""
+
 
 @dataclass(frozen=True)
 class Inverse:
@@ -65,6 +68,13 @@ class Inverse:
         """Of the inverse (..., n)."""
         half = torch.linalg.solve_triangular(self.root, self.z.mT, upper=False)
         return 1 / self.d - half.square().sum(-2) / self.d.square()
+
+
+def inner_products(theta: Tensor, z: Tensor) -> Tensor:
+    """theta_fb . z_i (F, b, m): (F, b, R), (m, R). For few vectors z comes first: each row of it is then read once."""
+    rows = theta.reshape(-1, theta.shape[2])
+    product = (z @ rows.T).T if len(rows) <= FEW else rows @ z.T
+    return product.view(*theta.shape[:2], len(z))
 
 
 def orthonormal(x: Tensor, basis: Tensor) -> Tensor:
@@ -240,7 +250,7 @@ class LowRankRidge(nn.Module):
         def features(items: slice) -> Tensor:
             result = theta.new_empty(*theta.shape[:2], items.stop - items.start)
             for z, rows, some in parts:
-                result[:, rows] = some @ z[items].T
+                result[:, rows] = inner_products(some, z[items])
             return result
 
         return features

@@ -30,7 +30,8 @@ from aanmf.account import Account, mean_of
 from aanmf.contract import Told
 from aanmf.data.attributes import AttributeSet
 from aanmf.models.aanmfpp.account import account_for as account_for_rating
-from aanmf.models.aanmfpp.choice import FLOOR, WEIGHTS, ChoiceHead, attribute_columns
+from aanmf.models.aanmfpp.attribute_matrix import attribute_columns
+from aanmf.models.aanmfpp.choice import FLOOR, WEIGHTS, ChoiceHead
 from aanmf.models.aanmfpp.module import AANMFppModule
 from aanmf.models.histories import Histories
 
