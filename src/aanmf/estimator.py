@@ -123,6 +123,7 @@ class Estimator:
             data: the training part, as a data set or as a table with a row per rating (polars, pandas, Arrow, or an
                 array). Users and items without a rating in it may be there with their attributes. What `stream_dataset`
                 gives is read from disk in every epoch, or into memory once by a model that needs all ratings at a time.
+                AANMF++ keeps it, and what it computes per rating, in files of the same folder.
             y: (n,) the ratings, where the table does not have them.
             users, items: tables with a row per user (item) and a column per attribute; a data set has them already.
             options: how to read the tables.
@@ -144,7 +145,7 @@ class Estimator:
         """
         ratings = training_data(data, y, users, items, options)
         if isinstance(ratings, StreamedDataset) and not self.spec.streams:
-            ratings = ratings.in_memory()
+            ratings = ratings.on_disk() if self.spec.on_disk else ratings.in_memory()
         _check_training(self.spec, ratings, checkpoints, shard_rows)
         if not self.config.uses_context:
             ratings = ratings.with_context([])

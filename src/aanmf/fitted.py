@@ -21,6 +21,7 @@ from aanmf.data.cells import LARGEST
 from aanmf.data.context import ContextEncoder, ContextRows, ContextTable
 from aanmf.data.dataset import EntityTable, RatingDataset, Vocabulary
 from aanmf.data.rating_file import RatingFile
+from aanmf.data.scratch import picked, places_in_order
 from aanmf.data.stream import RATINGS, StreamedDataset
 from aanmf.data.stream_context import CONTEXT
 from aanmf.errors import DataError, ModelFolderError, UnknownIdError
@@ -178,7 +179,7 @@ class Fitted:
         else:
             encoder = ContextEncoder.fit(table, data.time) if table.names else encoder
             context = encoder.transform(table, data.time) if table.names else None
-            train = Ratings.of(data.user, data.item, data.rating, context)
+            train = Ratings.of(data.user, data.item, data.rating, context, data.scratch)
             found = float(data.rating.min()), float(data.rating.max())
             if not np.isfinite(found).all():
                 row = int(np.flatnonzero(~np.isfinite(data.rating))[0])
@@ -237,8 +238,9 @@ class Fitted:
     def _by_user(self) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
         """Items and ratings (n ratings,) in order of the user, and where those of each user start (n_users + 2,)."""
         train, start = self.training.train, np.concatenate([[0], np.cumsum(self.users.n_ratings)])
-        order = np.argsort(train.user.numpy(), kind="stable")
-        return train.item.numpy()[order].astype(np.int64), train.rating.numpy()[order], start
+        order = places_in_order(train.user, torch.from_numpy(self.users.n_ratings), train.scratch)
+        item, rating = (picked(each, order, train.scratch) for each in (train.item.long(), train.rating))
+        return item.numpy(), rating.numpy(), start
 
     def rated_by(self, users: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The training pairs of users at positions (b,): which of them (m,), and the item (m,)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,16 +14,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aanmf.data.attributes import AttributeSet, Context
+from aanmf.data.scratch import MEMORY, Scratch, blocks_of
 
 
 @dataclass(frozen=True)
 class Ratings:
-    """Ratings as tensors on one device: (n,) int64, (n,) int64, (n,) float, and their context, if they have one."""
+    """Ratings as tensors on one device: (n,) int64, (n,) int64, (n,) float, and their context, if they have one.
+
+    `scratch` is where what is computed per rating is to be.
+    """
 
     user: Tensor
     item: Tensor
     rating: Tensor
     context: Context | None = field(default=None, kw_only=True)
+    scratch: Scratch = field(default=MEMORY, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.rating)
@@ -34,9 +40,10 @@ class Ratings:
         item: NDArray[np.int64],
         rating: NDArray[np.float32],
         context: Context | None = None,
+        scratch: Scratch = MEMORY,
     ) -> Ratings:
         """From arrays, which are not to be changed afterwards: they are not copied where that can be avoided."""
-        return cls(*(_tensor(each) for each in (user, item, rating)), context=context)
+        return cls(*(_tensor(each) for each in (user, item, rating)), context=context, scratch=scratch)
 
     def take(self, rows: Tensor | slice) -> Ratings:
         """These ratings only: a slice of them, or those at positions (m,), or where (n,) is True."""
@@ -57,7 +64,14 @@ class Ratings:
     @property
     def mean(self) -> float:
         """The mean rating."""
-        return float(self.rating.double().mean())
+        return sum(float(self.rating[block].double().sum()) for block in blocks_of(len(self))) / max(1, len(self))
+
+    @property
+    def std(self) -> float:
+        """The standard deviation of the ratings."""
+        mean = self.mean
+        squares = (float((self.rating[block].double() - mean).square().sum()) for block in blocks_of(len(self)))
+        return math.sqrt(sum(squares) / max(1, len(self)))
 
     @property
     def times(self) -> Tensor | None:

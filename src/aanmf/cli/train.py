@@ -87,6 +87,15 @@ def train(
             rich_help_panel=_LONG,
         ),
     ] = None,
+    on_disk: Annotated[
+        bool,
+        typer.Option(
+            "--on-disk",
+            help="Keep the ratings, and what AANMF++ computes per rating, in files in DIR.training instead of memory. "
+            "(Models that read ratings from disk in every epoch do so with several files anyway.)",
+            rich_help_panel=_LONG,
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a model on ratings, and measure it. Ctrl-C saves what was learned so far (with --out).
@@ -109,7 +118,7 @@ def train(
     with joined() as ranks, _training_folder(out_folder, ranks) as place:
         every = checkpoint_every or "epoch"
         checkpoints = Checkpoints(place / "checkpoints", every, resume=resume) if wanted else None
-        data = _load(source, untrained, place, ranks)
+        data = _load(source, untrained, place, ranks, on_disk)
         start, interrupted = time.perf_counter(), False
         try:
             with shown_progress(model, shown=ranks.first) as on_epoch:
@@ -155,18 +164,22 @@ def _training_folder(folder: Path | None, ranks: Ranks) -> Iterator[Path]:
         yield Path(place)
 
 
-def _load(source: Source, model: Recommender, place: Path, ranks: Ranks) -> RatingDataset | StreamedDataset:
+def _load(
+    source: Source, model: Recommender, place: Path, ranks: Ranks, on_disk: bool
+) -> RatingDataset | StreamedDataset:
     """Reads the ratings, or prepares them to be read from disk: the first process prepares them for all."""
     from aanmf.data.shards import is_sharded
     from aanmf.models.catalog import with_capability
 
-    if not is_sharded(source.source):
-        return source.load()
-    if not model.spec.streams:
-        notice(
-            f"{model.spec.name} needs all ratings in memory: all are read into memory. Models that read them from disk "
-            f"in every epoch: {', '.join(f'--model {each}' for each in with_capability('streams'))}"
-        )
+    spec = model.spec
+    able = [f"--model {each}" for capability in ("streams", "on_disk") for each in with_capability(capability)]
+    if on_disk and not (spec.streams or spec.on_disk):
+        raise ConfigError(f"{spec.name} does not support --on-disk: leave it out. Models that do: {', '.join(able)}")
+    if not on_disk and not (is_sharded(source.source) and spec.streams):
+        if is_sharded(source.source):
+            others = f"Models that can leave them on disk: {', '.join(able)}"
+            also = "--on-disk keeps them in files" if spec.on_disk else others
+            notice(f"{spec.name} needs all ratings at a time: all are read into memory. {also}")
         return source.load()
     prepared = source.stream(place / "data") if ranks.first else None
     ranks.wait_for_first()

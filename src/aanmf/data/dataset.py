@@ -26,6 +26,7 @@ from aanmf.data.rating_rows import (
     with_columns_of_ratings,
 )
 from aanmf.data.report import BINS, ReadingReport, attributes_of, date_of, notices_of, warn_of
+from aanmf.data.scratch import MEMORY, Scratch
 from aanmf.data.tables import Table, as_frame, paths_of
 from aanmf.errors import DataError
 
@@ -48,6 +49,7 @@ class RatingDataset:
         columns: names of the columns of ratings by role (`user`, `item`, `rating`, `time`), as they were read.
         notices: columns and rows of the ratings that were treated specially on reading: one sentence each.
         context: what belongs to single ratings, a row per rating; empty where nothing was named as context.
+        scratch: where a training on all of them keeps what it computes per rating, if its model can.
 
     >>> import polars as pl
     >>> ratings = pl.DataFrame({"user": ["a", "a", "b"], "item": ["x", "y", "x"], "rating": [5, 3, 4]})
@@ -72,6 +74,7 @@ class RatingDataset:
     columns: Mapping[str, str] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
     context: ContextTable = field(default_factory=ContextTable)
+    scratch: Scratch = MEMORY
 
     def __post_init__(self) -> None:
         assert self.user.shape == self.item.shape == self.rating.shape

@@ -134,7 +134,7 @@ def _parsed(content: bytes, path: Path | Url, name: PurePath, options: ReadOptio
 
 def _check_there(path: Path) -> None:
     """Raises a `DataError` unless it is a file, or a pattern that Parquet files match."""
-    more = "`aanmf train` reads the tables of a folder or pattern from disk, with a model that learns in mini-batches"
+    more = "`aanmf train` reads the tables of a folder or pattern from disk, AANMF++ with --on-disk"
     if path.is_dir():
         raise DataError(f"{path}: is a folder: name a file in it, or several by a pattern for Parquet. {more}")
     if "*" not in path.name:

@@ -17,6 +17,7 @@ from typing import ClassVar, cast
 
 import numpy as np
 import polars as pl
+import torch
 from numpy.typing import NDArray
 
 from aanmf.data.attribute_tables import read_entities, stated_uses
@@ -30,6 +31,7 @@ from aanmf.data.options import ReadOptions
 from aanmf.data.rating_file import RECORD, RatingFile
 from aanmf.data.rating_rows import RatingRows, context_columns, opinions_of, readers
 from aanmf.data.report import notices_of, warn_of
+from aanmf.data.scratch import MEMORY, Scratch, blocks_of
 from aanmf.data.shard_ids import IdForms
 from aanmf.data.shards import HEAD, Shard, find_shards, first_rows, stamp_there
 from aanmf.data.stream_context import ContextOfPieces, stored_context
@@ -91,14 +93,28 @@ class StreamedDataset:
         Raises:
             DataError: a user rated an item twice; `RatingDataset.read` has ways to deal with that.
         """
-        user, item = np.empty(len(self), np.int64), np.empty(len(self), np.int64)
-        rating = np.empty(len(self), np.float32)
+        return self._at_once(MEMORY)
+
+    def on_disk(self) -> RatingDataset:
+        """The same with all arrays in files of the folder, also those of a training by a model that can do that.
+
+        Raises:
+            DataError: as for `in_memory`; or the disk is full.
+        """
+        return self._at_once(Scratch(self.file.path.parent))
+
+    def _at_once(self, scratch: Scratch) -> RatingDataset:
+        n = len(self)
+        user, item, pairs = (scratch.empty(n, dtype=torch.int64).numpy() for _ in range(3))
+        rating = scratch.empty(n).numpy()
         for start, rows in self.file.blocks():
             part = slice(start, start + len(rows))
             user[part], item[part], rating[part] = rows["user"], rows["item"], rows["rating"]
-        pairs = user * len(self.items) + item
+            pairs[part] = user[part] * len(self.items) + item[part]
         pairs.sort()
-        if (again := pairs[1:][pairs[1:] == pairs[:-1]]).size:
+        ends = (pairs[block.start : block.stop + 1] for block in blocks_of(n))
+        again = np.concatenate([each[1:][each[1:] == each[:-1]] for each in ends])
+        if again.size:
             at, of = divmod(int(again[0]), len(self.items))
             raise DataError(
                 f"{self.name}: {len(again)} ratings repeat a (user, item) pair; the first: user "
@@ -116,6 +132,7 @@ class StreamedDataset:
             name=self.name,
             notices=self.notices,
             context=self.context,
+            scratch=scratch,
         )
 
     def rated(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -72,6 +72,7 @@ class ModelSpec:
         intervals: it gives prediction intervals.
         context: it can learn from the context of ratings.
         streams: it needs no other ratings to predict one, so that training can read them from disk.
+        on_disk: it needs all ratings at a time, but they, and what it computes of each, can be in files meanwhile.
         processes: several processes can train it together.
         shards: they can divide tables of users and items among them.
         checkpoints: its training can be stopped and resumed.
@@ -100,6 +101,7 @@ class ModelSpec:
     intervals: bool = False
     context: bool = False
     streams: bool = False
+    on_disk: bool = False
     processes: bool = False
     shards: bool = False
     checkpoints: bool = True
@@ -160,6 +162,7 @@ _SPECS = (
         account="aanmf.models.aanmfpp.account:account_for",
         match_account="aanmf.models.aanmfpp.match_account:account_for",
         retracts=True,
+        on_disk=True,
         processes=True,
         matches=True,
         new_items=True,

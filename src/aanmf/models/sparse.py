@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from aanmf.data.scratch import MEMORY, Scratch, picked, places_in_order
 from aanmf.models.kernels import differentiable_once
 
 
@@ -22,6 +23,7 @@ class Entries:
         shape: (n, m).
         kept: which of all entries of the matrix they are, True or False in the order of its rows.
         entry_t: (E,) the same as positions there, in the order of the columns.
+        scratch: where values are.
     """
 
     col: Tensor
@@ -33,10 +35,14 @@ class Entries:
     shape: tuple[int, int]
     kept: Tensor
     entry_t: Tensor
+    scratch: Scratch
 
     def values(self, of_all: Tensor) -> tuple[Tensor, Tensor]:
         """Their share of values of all entries (sorted by row), in both orders."""
-        return of_all.masked_select(self.kept), of_all.index_select(0, self.entry_t)
+        of_rows, of_columns = (self.scratch.like(self.entry_t, of_all.dtype) for _ in range(2))
+        torch.masked_select(of_all, self.kept, out=of_rows)
+        torch.index_select(of_all, 0, self.entry_t, out=of_columns)
+        return of_rows, of_columns
 
     def product(self, table: Tensor, value: Tensor | None = None, value_t: Tensor | None = None) -> Tensor:
         """A @ table (n, K), A with these values in both orders; None: 1."""
@@ -64,19 +70,29 @@ class SparseMatrix(nn.Module):
     row_t: Tensor
     start_t: Tensor
 
-    def __init__(self, row: Tensor, col: Tensor, value: Tensor | None, shape: tuple[int, int]) -> None:
-        """Entries value[e] at (row[e], col[e]); None: all are 1, and `value` is empty. Those at one place add up."""
+    def __init__(
+        self, row: Tensor, col: Tensor, value: Tensor | None, shape: tuple[int, int], scratch: Scratch = MEMORY
+    ) -> None:
+        """Entries value[e] at (row[e], col[e]); None: all are 1, and `value` is empty. Those at one place add up.
+
+        `scratch` is where arrays of a number per entry are.
+        """
         super().__init__()
-        order = torch.argsort(row, stable=True)
-        row, col, value = row[order], col[order], torch.empty(0) if value is None else value[order].float()
-        place = torch.argsort(col, stable=True)
         count, count_t = torch.bincount(row, minlength=shape[0]), torch.bincount(col, minlength=shape[1])
-        parts = {"row": row, "col": col, "value": value, "count": count, "start": count.cumsum(0) - count}
-        parts |= {"place_t": place, "row_t": row[place], "start_t": count_t.cumsum(0) - count_t}
+        order = places_in_order(row, count, scratch)
+        row, col = (picked(each, order, scratch, torch.int32) for each in (row, col))
+        value = torch.empty(0) if value is None else picked(value, order, scratch, torch.float32)
+        del order
+        place = places_in_order(col, count_t, scratch)
+        parts = {"row": row, "col": col, "value": value, "count": count, "start": (count.cumsum(0) - count).int()}
+        parts |= {
+            "place_t": place,
+            "row_t": picked(row, place, scratch),
+            "start_t": (count_t.cumsum(0) - count_t).int(),
+        }
         for name, part in parts.items():
-            narrow = part.int() if name not in ("count", "value") else part
-            self.register_buffer(name, narrow, persistent=False)
-        self.shape = shape
+            self.register_buffer(name, part, persistent=False)
+        self.shape, self.scratch = shape, scratch
 
     def forward(self, table: Tensor, rows: Tensor, value: Tensor | None = None) -> Tensor:
         """(A @ table)[rows] (B, K); `value` replaces the values of the entries (in order of their rows)."""
@@ -108,22 +124,27 @@ class SparseMatrix(nn.Module):
         for name, part in self.named_buffers():
             other.register_buffer(name, part, persistent=False)
         other.register_buffer("value", value, persistent=False)
-        other.start_t, other.shape = self.start_t[:columns], (self.shape[0], columns)
+        other.start_t, other.shape, other.scratch = self.start_t[:columns], (self.shape[0], columns), self.scratch
         return other
 
     def turned(self, value: Tensor) -> Tensor:
         """Values of the entries (sorted by row) in the order of their columns."""
-        return value.index_select(0, self.place_t)
+        return torch.index_select(value, 0, self.place_t, out=self.scratch.like(self.place_t, value.dtype))
 
     def some(self, kept: Tensor) -> Entries:
         """The entries where `kept` (sorted by row) is True; they are picked from both orders, nothing is sorted."""
-        kept_t = self.turned(kept)
-        col, row_t = self.col.masked_select(kept), self.row_t.masked_select(kept_t)
-        count = torch.bincount(self.row.masked_select(kept), minlength=self.shape[0])
-        count_t = torch.bincount(col, minlength=self.shape[1])
+        kept_t, n = self.turned(kept), int(kept.sum())
+        row, col, row_t, turned = (self.scratch.empty(n, dtype=torch.int32, device=kept.device) for _ in range(4))
+        for of, some, out in (
+            (self.row, kept, row),
+            (self.col, kept, col),
+            (self.row_t, kept_t, row_t),
+            (self.place_t, kept_t, turned),
+        ):
+            torch.masked_select(of, some, out=out)
+        count, count_t = (torch.bincount(at, minlength=m) for at, m in zip((row, col), self.shape, strict=True))
         start, start_t = (each.cumsum(0).sub_(each).int() for each in (count, count_t))
-        turned = self.place_t.masked_select(kept_t)
-        return Entries(col, start, count, row_t, start_t, count_t, self.shape, kept, turned)
+        return Entries(col, start, count, row_t, start_t, count_t, self.shape, kept, turned, self.scratch)
 
     def entries(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Where the entries of some rows lie, row after row, and where (B,) those of each row start in that list."""

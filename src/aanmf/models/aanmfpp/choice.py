@@ -33,6 +33,7 @@ from torch.nn import functional as F
 
 from aanmf.contract import TrainingData
 from aanmf.data.attributes import AttributeSet
+from aanmf.data.scratch import picked, places_in_order
 from aanmf.models.aanmfpp.attribute_matrix import attribute_matrix
 from aanmf.models.aanmfpp.config import AANMFppConfig
 from aanmf.models.aanmfpp.ridge import in_blocks
@@ -118,13 +119,14 @@ class ChoiceHead(nn.Module):
         super().__init__()
         train, self.n_items, self.scale = training.train, training.n_items, training.scale
         self.config = config
-        self.middle, self.width = train.mean, max(1e-3, 0.5 * float(train.rating.double().std(correction=0)))
+        self.middle, self.width = train.mean, max(1e-3, 0.5 * train.std)
         shape = (training.n_users + 1, training.n_items)
-        weight = self.weigh(train.rating)
+        weight = train.scratch.filled(train.rating, lambda block: self.weigh(train.rating[block]))
         if places is None:
-            self.ratings = SparseMatrix(train.user, train.item, weight, shape)
+            self.ratings = SparseMatrix(train.user, train.item, weight, shape, train.scratch)
         else:
-            self.ratings = places.with_values(weight[torch.argsort(train.user, stable=True)], self.n_items)
+            order = places_in_order(train.user, places.count, train.scratch)
+            self.ratings = places.with_values(picked(weight, order, train.scratch), self.n_items)
         count = torch.bincount(train.item, minlength=self.n_items)
         frequent = int((count >= config.match_ratings).sum())
         near = count.topk(min(config.match_items, frequent)).indices.sort().values

@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from aanmf.contract import RatingModule, Ratings, TrainingData, embedding
 from aanmf.data.attributes import AttributeSet
+from aanmf.data.scratch import blocks_of
 from aanmf.models.aanmfpp.config import AANMFppConfig
 from aanmf.models.aanmfpp.history import RatingHistory, Seen, Side
 from aanmf.models.aanmfpp.low_rank import LowRankRidge
@@ -117,12 +118,12 @@ class Equations(RatingModule):
         self.attend = config.user_attributes and training.users.mask.shape[1] > 0
         train = training.train
         self.context = None if train.context is None else train.context.rows(torch.argsort(train.user, stable=True))
-        scale = config.rating_std / train.rating.double().std(correction=0).clamp(min=1e-3).float()
+        scale = config.rating_std / torch.tensor(max(1e-3, train.std))
         self.register_buffer("scale", scale, persistent=False)
-        self.history = RatingHistory(
-            Ratings(train.user, train.item, train.rating * scale), self.shape, config.exponents
-        )
-        levels = torch.unique(self.history.rating)
+        scaled = torch.mul(train.rating, scale, out=train.scratch.like(train.rating))
+        given = Ratings(train.user, train.item, scaled, scratch=train.scratch)
+        self.history = RatingHistory(given, self.shape, config.exponents)
+        levels = torch.unique(torch.cat([torch.unique(self.history.rating[block]) for block in blocks_of(len(train))]))
         self.ordinal = config.ordinal and 2 <= len(levels) <= config.ordinal_levels
         self.register_buffer("levels", levels if self.ordinal else levels[[0, -1]], persistent=False)
         self.ridge = self._new_ridge() if config.ridge else None

@@ -13,12 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from aanmf.contract import Ratings
+from aanmf.data.scratch import Scratch, blocks_of, picked, places_in_order
 from aanmf.models.sparse import SparseMatrix
 
 Damping = tuple[float, float]
 """Pseudo-counts of users and of items."""
-BLOCK = 4_000_000
-"""Ratings that are taken at a time."""
 
 
 @dataclass(frozen=True)
@@ -73,14 +72,15 @@ class Sampling:
         """Whether less than half of these ratings are read."""
         return bool(2 * count.clamp(max=limit).sum() < count.sum())
 
-    def draw(self, count: Tensor, ids: Tensor, limit: int) -> Tensor:
+    def draw(self, count: Tensor, ids: Tensor, limit: int, scratch: Scratch) -> Tensor:
         """(N,) which ratings are kept, of users or items `ids` (N,) with so many ratings (n,)."""
         share = limit / count.clamp(min=1)
-        chosen = torch.empty(len(ids), dtype=torch.bool, device=ids.device)
-        for kept, part in zip(chosen.split(BLOCK), ids.split(BLOCK), strict=True):
-            chance = torch.rand(len(part), generator=self.generator, device=ids.device)
-            torch.lt(chance, share.index_select(0, part), out=kept)
-        return chosen
+
+        def chosen(block: slice) -> Tensor:
+            part = ids[block]
+            return torch.rand(len(part), generator=self.generator, device=ids.device) < share.index_select(0, part)
+
+        return scratch.filled(ids, chosen, torch.bool)
 
 
 @dataclass(frozen=True)
@@ -117,11 +117,11 @@ class RatingHistory(nn.Module):
 
     def __init__(self, ratings: Ratings, shape: tuple[int, int], exponents: tuple[float, float]) -> None:
         super().__init__()
-        self.matrix = SparseMatrix(ratings.user, ratings.item, None, shape)
-        order = torch.argsort(ratings.user, stable=True)
-        self.register_buffer("rating", ratings.rating[order], persistent=False)
+        self.matrix = SparseMatrix(ratings.user, ratings.item, None, shape, ratings.scratch)
+        order = places_in_order(ratings.user, self.matrix.count, ratings.scratch)
+        self.register_buffer("rating", picked(ratings.rating, order, ratings.scratch), persistent=False)
         self.register_buffer("item_count", torch.bincount(self.item, minlength=shape[1]), persistent=False)
-        self.shape, self.exponents = shape, exponents
+        self.shape, self.exponents, self.scratch = shape, exponents, ratings.scratch
 
     def __len__(self) -> int:
         return len(self.rating)
@@ -144,13 +144,14 @@ class RatingHistory(nn.Module):
 
     def see(self, held_out: Tensor, damping: Damping, sampling: Sampling | None = None) -> Seen:
         """Sums up all ratings but those in the rows `held_out`; with `sampling`, vectors over a part of them."""
-        weight = torch.ones_like(self.rating).index_fill_(0, held_out, 0)
+        weight = self.scratch.like(self.rating).fill_(1).index_fill_(0, held_out, 0)
         n_user, n_item = (
             count - torch.bincount(ids.index_select(0, held_out), minlength=len(count))
             for ids, count in ((self.user, self.matrix.count), (self.item, self.item_count))
         )
-        mean = (weight * self.rating).sum() / weight.sum().clamp(min=1)
-        residual = (self.rating - mean).mul_(weight)
+        total = torch.stack([(weight[block] * self.rating[block]).sum() for block in blocks_of(len(self))])
+        mean = total.sum() / weight.sum().clamp(min=1)
+        residual = torch.sub(self.rating, mean, out=self.scratch.like(self.rating)).mul_(weight)
         b_i = self._sum_by_item(residual) / (n_item + damping[1])
         _subtract(residual, weight, b_i, self.item)
         b_u = self._sum_by_user(residual) / (n_user + damping[0])
@@ -159,7 +160,9 @@ class RatingHistory(nn.Module):
         for at, (offset, count, ids) in enumerate(((b_u, n_user, self.user), (b_i, n_item, self.item))):
             scale = shrinkage(count, self.exponents[at])
             if sampling is not None and sampling.pays(count, sampling.limits[at]):
-                kept = self.matrix.some(sampling.draw(count, ids, sampling.limits[at]).logical_and_(weight))
+                kept = self.matrix.some(
+                    sampling.draw(count, ids, sampling.limits[at], self.scratch).logical_and_(weight)
+                )
                 read, product = ((kept.count, kept.product), (kept.count_t, kept.product_t))[at]
                 scale = scale * (count / read.clamp(min=1))[:, None]
                 sides.append(Side(offset, count, scale, (), kept.values(residual), product))
@@ -216,8 +219,9 @@ class RatingHistory(nn.Module):
         `residual`: e = r - mu - b_u - b_i; `rated` and `liked`: 1 and e, divided by sqrt(n_i + 1).
         """
         residual = self.see_all(damping).users.residual[0]
-        rated = (self.item_count + 1.0).rsqrt().index_select(0, self.item)
-        return {"residual": residual, "rated": rated, "liked": residual * rated}
+        of_item = (self.item_count + 1.0).rsqrt()
+        rated = torch.index_select(of_item, 0, self.item, out=self.scratch.like(residual))
+        return {"residual": residual, "rated": rated, "liked": torch.mul(residual, rated, out=self.scratch.like(rated))}
 
     def _sum_by_user(self, values: Tensor) -> Tensor:
         """(U,) from (N,), which lie user by user."""
@@ -230,8 +234,8 @@ class RatingHistory(nn.Module):
 
 def _subtract(residual: Tensor, weight: Tensor, offset: Tensor, ids: Tensor) -> None:
     """residual -= weight * offset[ids], in place and in little memory."""
-    for r, w, part in zip(residual.split(BLOCK), weight.split(BLOCK), ids.split(BLOCK), strict=True):
-        r.addcmul_(w, offset.index_select(0, part), value=-1)
+    for block in blocks_of(len(ids)):
+        residual[block].addcmul_(weight[block], offset.index_select(0, ids[block]), value=-1)
 
 
 def shrinkage(count: Tensor, exponent: float) -> Tensor:

@@ -117,7 +117,7 @@ class LowRankRidge(nn.Module):
         # what `fit` solves is saved: a model that is loaded need not solve it again
         self.register_buffer("z", torch.zeros(FOLDS, n_items, min(rank, n_items)))
         self.register_buffer("delta", torch.zeros(FOLDS, n_items))
-        self.register_buffer("alpha", torch.zeros(len(strengths), len(history)))
+        self.register_buffer("alpha", history.scratch.empty(len(strengths), len(history)).zero_())
 
     # ------------------------------------------------------------ fitting
 
@@ -129,7 +129,7 @@ class LowRankRidge(nn.Module):
                 self._decompose(fold)
             ranks.add(self.z)
             ranks.add(self.delta)
-        left_out, count = torch.zeros_like(self.alpha), self.history.matrix.count
+        left_out, count = self.history.scratch.like(self.alpha).zero_(), self.history.matrix.count
         users = torch.arange(len(count), device=count.device) if users is None else users
         users = users[count[users] > 0]
         users = users[torch.argsort(count[users], stable=True)]  # those of a block are filled up to one length
@@ -181,9 +181,10 @@ class LowRankRidge(nn.Module):
         """Z and delta by block Lanczos on G; of the users of other folds, who stand for all."""
         _, n_items, rank = self.z.shape
         given, matrix = self.history.normalised(self.damping), self.history.matrix
-        others = matrix.some(self.history.user % FOLDS != fold)
+        user = self.history.user
+        others = matrix.some(self.history.scratch.filled(user, lambda at: user[at] % FOLDS != fold, torch.bool))
         values = [
-            tuple((FOLDS / (FOLDS - 1)) ** 0.5 * each for each in others.values(given[name]))
+            tuple(each.mul_((FOLDS / (FOLDS - 1)) ** 0.5) for each in others.values(given[name]))
             for name in ("liked", "rated")
         ]
         generator = torch.Generator(self.z.device).manual_seed(fold)  # the same ratings, the same vectors
@@ -200,7 +201,8 @@ class LowRankRidge(nn.Module):
         z = basis @ vectors[:, -rank:] * squares[-rank:].clamp(min=0).sqrt()
         diagonal = self.share * (self.unit.square().sum(1) + 1)
         for _, turned in values:
-            diagonal.index_add_(0, torch.repeat_interleave(others.count_t), turned.square())
+            squared = torch.square(turned, out=others.scratch.like(turned))
+            diagonal += torch.segment_reduce(squared, "sum", lengths=others.count_t, unsafe=True)
         self.z[fold], self.delta[fold] = z, (diagonal - z.square().sum(1)).clamp(min=0)
 
     def _times(self, x: Tensor, others: Entries, values: list[tuple[Tensor, ...]]) -> Tensor:

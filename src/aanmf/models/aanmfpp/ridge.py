@@ -68,7 +68,7 @@ class KernelRidge(nn.Module):
         similarity = gram(_dense(history, both, max(1, BLOCK // n_items)), share * (unit @ unit.T + 1))
         for name, part in (parts | {"similarity": similarity}).items():
             self.register_buffer(name, part, persistent=False)
-        self.register_buffer("alpha", torch.zeros(len(strengths), len(history)))
+        self.register_buffer("alpha", history.scratch.empty(len(strengths), len(history)).zero_())
 
     @torch.no_grad()
     def fit(self, users: Tensor | None = None, ranks: Ranks = ALONE) -> Tensor:
@@ -79,7 +79,7 @@ class KernelRidge(nn.Module):
         Returns:
             Their leave-one-out values (F, N) in the order of the history; 0 at the ratings of other users.
         """
-        left_out, matrix = torch.zeros_like(self.alpha), self.history.matrix
+        left_out, matrix = self.history.scratch.like(self.alpha).zero_(), self.history.matrix
         users = torch.arange(len(matrix.count), device=matrix.count.device) if users is None else users
         users = users[(matrix.count[users] > 0) & (matrix.count[users] <= self.limit)]
         users = users[torch.argsort(matrix.count[users], descending=True, stable=True)][ranks.rank :: ranks.count]

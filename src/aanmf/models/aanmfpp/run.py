@@ -97,7 +97,7 @@ class Run:
         (parts, steps), last = self.cut, self.epoch + 1 == self.epochs
         done, total = self.epoch * parts * steps, self.epochs * parts * steps
         if last and equations.context is not None:
-            self.residual = torch.zeros(n, device=self.features.device)
+            self.residual = equations.history.scratch.like(equations.history.rating).zero_()
         for batch in batches(equations, self.features, self.cut, self.plan.cold, self.generator):
             if self.stop.is_set():
                 break
@@ -175,7 +175,8 @@ def batches(
     """
     history, context, (parts, steps) = equations.history, equations.context, cut
     known: Tensor | None = None  # all are
-    order = torch.randperm(len(history), generator=generator, device=generator.device, dtype=torch.int32)
+    order = history.scratch.like(history.item)
+    torch.randperm(len(history), generator=generator, device=generator.device, dtype=torch.int32, out=order)
     for numbers in order.chunk(parts):
         part = held_out = numbers.long()
         if cold > 0:

@@ -150,7 +150,8 @@ class Trainer:
         ridge = equations.ridge
         if ridge is None:
             return torch.zeros(0, len(equations.history), device=self.device)
-        return ridge.fit(ranks=self.ranks).half()
+        left_out = ridge.fit(ranks=self.ranks)
+        return ridge.history.scratch.like(left_out, torch.float16).copy_(left_out)
 
     def _train_epoch(
         self, each: Each, phase: str, runs: Sequence[Run], behind: Sequence[Run], own: Sequence[Run]
