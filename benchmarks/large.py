@@ -44,8 +44,8 @@ def write_model(folder: Path, name: str, users: int, items: int, factors: int, e
         "rating": rng.integers(1, 6, size=n).astype(float),
     }
     data = RatingDataset.from_frames(pl.DataFrame(columns).unique(["user", "item"]))
-    batches = {"batch_size": 200_000, "validation": 0.0} if name != "aanmf++" else {"members": 1, "cold": 0.0}
-    make_model(name, factors=factors, epochs=epochs, **batches).fit(data).save(folder)
+    short = {"batch_size": 200_000} if name != "aanmf++" else {"members": 1, "cold": 0.0}
+    make_model(name, factors=factors, epochs=epochs, validation=0.0, **short).fit(data).save(folder)
 
 
 def recall(folder: Path, users: int) -> dict[str, float]:
