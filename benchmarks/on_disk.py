@@ -76,8 +76,8 @@ def fit(folder: Path, settings: dict[str, object], in_memory: bool) -> dict[str,
     watch.start()
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=folder) as work:
-        tables = {side: folder / f"{side}.parquet" for side in ("users", "items")}
-        data = stream_dataset(folder / "ratings" / "*.parquet", work, **tables)
+        users, items = (folder / f"{side}.parquet" for side in ("users", "items"))
+        data = stream_dataset(folder / "ratings" / "*.parquet", work, users=users, items=items)
         prepared = time.perf_counter()
         model = make_model("aanmf++", **settings).fit(data.in_memory() if in_memory else data)
         done = time.perf_counter()
