@@ -217,6 +217,18 @@ def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**30
 
 
+def result_of(command: list[str], about: str) -> dict[str, object] | None:
+    """What a process writes as JSON, shown in a line; None, and the last line of its errors, if it fails."""
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.stderr.write(f"{about}: {(done.stderr.strip().splitlines() or ['killed'])[-1]}\n")
+        return None
+    result = json.loads(done.stdout)
+    sys.stdout.write(json.dumps(result) + "\n")
+    sys.stdout.flush()
+    return result
+
+
 def main() -> None:
     """Runs every size in a process of its own, writes each result as it comes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -249,14 +261,10 @@ def main() -> None:
             command += [f"--{name.replace('_', '-')}", str(value)] if value else []
         if args.ranks > 1:
             command = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={args.ranks}", *command]
-        command = [sys.executable, *command]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            sys.stderr.write(f"{millions:g} M ratings: {(done.stderr.strip().splitlines() or ['killed'])[-1]}\n")
+        result = result_of([sys.executable, *command], f"{millions:g} M ratings")
+        if result is None:
             break
-        found.append(json.loads(done.stdout))
-        sys.stdout.write(json.dumps(found[-1]) + "\n")
-        sys.stdout.flush()
+        found.append(result)
         if args.out:
             args.out.write_text(
                 json.dumps({"settings": settings, "ranks": args.ranks, "sizes": found}, indent=1) + "\n"

@@ -26,7 +26,7 @@ from aanmf import RatingDataset, make_model
 from aanmf.data.frames import tables_of
 from aanmf.data.split import folds
 from aanmf.data.stream import stream_dataset
-from flagship import heavy_tailed
+from flagship import heavy_tailed, result_of
 
 SHARDS = 20
 GROUPS = Path("/sys/fs/cgroup")
@@ -124,13 +124,8 @@ def main() -> None:
             runs = [["--step", "fit"], *(["--step", "fit", "--limit", str(limit)] for limit in args.limit)]
             found = []
             for run in runs + [["--step", "memory"]] * args.memory:
-                done = subprocess.run([*same, *run], capture_output=True, text=True)
-                if done.returncode:
-                    sys.stderr.write(f"{' '.join(run)}: {(done.stderr.strip().splitlines() or ['killed'])[-1]}\n")
-                    continue
-                found.append(json.loads(done.stdout))
-                sys.stdout.write(json.dumps(found[-1]) + "\n")
-                sys.stdout.flush()
+                result = result_of([*same, *run], " ".join(run))
+                found += [] if result is None else [result]
                 if args.out:
                     args.out.write_text(json.dumps(found, indent=1) + "\n")
 

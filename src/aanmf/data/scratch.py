@@ -29,7 +29,7 @@ class Scratch:
     have no names. They are gone when the last array is, and when the process is killed.
 
     Attributes:
-        folder: on a disk with room for them; None: in memory.
+        folder: on a disk with room for them; None, or once it has been removed: in memory.
     """
 
     folder: Path | None = None
@@ -41,7 +41,8 @@ class Scratch:
             DataError: the disk is full.
         """
         size = math.prod(shape) * dtype.itemsize
-        if self.folder is None or size < SMALL or (device is not None and device.type != "cpu"):
+        elsewhere = size < SMALL or (device is not None and device.type != "cpu")
+        if elsewhere or self.folder is None or not self.folder.is_dir():
             return torch.empty(*shape, dtype=dtype, device=device)
         with tempfile.TemporaryFile(dir=self.folder) as file:
             try:

@@ -113,7 +113,7 @@ class StreamedDataset:
             pairs[part] = user[part] * len(self.items) + item[part]
         pairs.sort()
         ends = (pairs[block.start : block.stop + 1] for block in blocks_of(n))
-        again = np.concatenate([each[1:][each[1:] == each[:-1]] for each in ends])
+        again = np.concatenate([pairs[:0], *(each[1:][each[1:] == each[:-1]] for each in ends)])
         if again.size:
             at, of = divmod(int(again[0]), len(self.items))
             raise DataError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import polars as pl
@@ -64,6 +65,13 @@ def test_the_same_bits_as_in_memory(files, tmp_path, settings: dict[str, object]
     assert on_disk.recommend("u3").equals(in_memory.recommend("u3"))
     on_disk.save(tmp_path / "model")
     assert load_model(tmp_path / "model").recommend("u3").equals(in_memory.recommend("u3"))
+
+
+def test_a_model_outlives_the_folder(files, tmp_path) -> None:
+    data = prepared(tmp_path)
+    model, expected = AANMFpp(**QUICK).fit(data), AANMFpp(**QUICK).fit(data.in_memory()).recommend("u3")
+    shutil.rmtree(tmp_path / "work")
+    assert model.recommend("u3").equals(expected)
 
 
 def test_a_pair_that_is_rated_twice_is_an_error(files, tmp_path) -> None:
